@@ -1,0 +1,150 @@
+"""What a model call costs: exact, offline, and `None` where nobody knows.
+
+Four sources are asked in turn, until one knows every rate that the usage needs:
+
+1. the prices that the user gave (`set_prices`);
+2. `litellm.model_cost`, if LiteLLM is imported: it has what `litellm.register_model` and prices
+   passed to a call have put there;
+3. the price table in LiteLLM's wheel, read without importing LiteLLM, which takes seconds;
+4. `genai-prices`, if it is installed: it knows retired models and the models of OpenRouter.
+
+A zero is a price only where a source lists a zero. A rate of LiteLLM's table that this package
+does not understand is handed to `litellm.cost_per_token`, which imports LiteLLM.
+
+Importing this package reads nothing and imports none of the above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Protocol
+
+from steptrack_callbacks.money import to_usd
+from steptrack_callbacks.usage import Usage
+
+from .chain import answer, forget, max_output, set_own
+from .rates import rates_of
+from .user import checked
+
+__all__ = (
+    "Pricer",
+    "cost_units",
+    "cost_usd",
+    "max_output_tokens",
+    "price_of",
+    "reset",
+    "set_prices",
+    "source_of",
+)
+
+
+class Pricer(Protocol):
+    """Anything that can say what a call costs."""
+
+    def price(
+        self, model: str, usage: Usage, *, provider: str | None, service_tier: str | None
+    ) -> int | None:
+        """Price the usage of one call, in units of 1e-24 US dollars; `None` if unknown."""
+
+
+def cost_usd(
+    model: str, usage: Usage, *, provider: str | None = None, service_tier: str | None = None
+) -> Decimal | None:
+    """Price the usage of one call at the list price.
+
+    Cached, reasoning, audio and image tokens have their own rates where the model has them; a
+    prompt above a model's threshold costs its higher rates; hours that are cheaper are cheaper.
+    Parts of a usage that exceed their total are cut to it. What providers charge besides tokens
+    (web searches, images, seconds) is not in a `Usage` and not in the price.
+
+    Args:
+        model: By any name that LiteLLM or genai-prices knows: `"gpt-4o"`, `"openai/gpt-4o"`,
+            `"us.anthropic.claude-sonnet-4-5-20250929-v1:0"`, `"mistral-small-latest"`.
+        usage: With inclusive totals: `input_tokens` contains the cached ones. Add up the usage of
+            several calls only where no threshold lies between.
+        provider: Who is called, by LiteLLM's or LangChain's name: `"azure"`, `"google_genai"`.
+            Only prices of this provider are used; a host that nobody lists has none, whatever the
+            model is called. `None`, or a gateway such as `"litellm_proxy"`: the model's prefix or
+            its maker.
+        service_tier: As the answer names it, such as `"priority"`, `"flex"` or `"batch"`; where
+            the model has no rates for it, the plain ones hold.
+
+    Returns:
+        US dollars, or `None` if the price is unknown. `Decimal(0)` is a price.
+
+    Example:
+        >>> cost_usd("gpt-4o-mini", Usage(input_tokens=1_000_000))
+        Decimal('0.15')
+        >>> cost_usd("gpt-4o-mini", Usage(input_tokens=10), provider="my-own-server") is None
+        True
+    """
+    units = cost_units(model, usage, provider=provider, service_tier=service_tier)
+    return None if units is None else to_usd(units)
+
+
+def cost_units(
+    model: str, usage: Usage, *, provider: str | None = None, service_tier: str | None = None
+) -> int | None:
+    """Price the usage of one call in units of 1e-24 US dollars; see `cost_usd`."""
+    for quote in answer(model, provider, service_tier).quotes:
+        units = quote.cost(usage)
+        if units is not None:
+            return units
+    return None
+
+
+def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:
+    """Add prices that go before all others, or replace those given before.
+
+    Args:
+        prices: By model, as it is called or with its provider before it (`"azure/my-model"`).
+            Rates are `input_usd_per_mtok`, `output_usd_per_mtok`, `cache_read_usd_per_mtok`,
+            `cache_write_usd_per_mtok`, `cache_write_1h_usd_per_mtok` and
+            `reasoning_usd_per_mtok`, in US dollars per million tokens, or LiteLLM's own keys in US
+            dollars per token, such as `input_cost_per_token_above_200k_tokens`. A kind of token
+            without a rate costs what plain input or output costs.
+
+    Raises:
+        ValueError: A key is unknown, a rate is negative, NaN or no number, or a model has none. No
+            price of this call is then taken.
+        TypeError: A model is no string, or its price no mapping.
+
+    Example:
+        >>> set_prices({"my-model": {"input_usd_per_mtok": 0.5, "output_usd_per_mtok": "1.5"}})
+        >>> cost_usd("my-model", Usage(input_tokens=1000, output_tokens=1000))
+        Decimal('0.002')
+        >>> reset()
+    """
+    set_own(prices)
+
+
+def price_of(model: str, rates: Mapping[str, object]) -> Callable[[Usage], int | None]:
+    """Return what prices a usage by rates that were given with one call.
+
+    Args:
+        model: The model's name, for messages.
+        rates: As for one model of `set_prices`.
+
+    Raises:
+        ValueError: A rate is unknown, negative or NaN.
+        TypeError: A rate is a `bool` or no number.
+    """
+    return rates_of(checked(model, rates), None).cost
+
+
+def reset() -> None:
+    """Forget the user's prices and all that was looked up, as tests need it."""
+    forget()
+
+
+def max_output_tokens(model: str, *, provider: str | None = None) -> int | None:
+    """Return the longest answer that a model can give, in tokens; `None` if nobody says."""
+    return max_output(model, provider)
+
+
+def source_of(model: str, *, provider: str | None = None) -> str | None:
+    """Name who knows the price of a model: `"user"`, `"litellm"` or `"genai-prices"`."""
+    plain = Usage(input_tokens=1, output_tokens=1)
+    quotes = answer(model, provider, None).quotes
+    return next((quote.source for quote in quotes if quote.cost(plain) is not None), None)

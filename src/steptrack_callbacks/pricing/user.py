@@ -1,0 +1,72 @@
+"""The user's own prices: checked when they are given, so that a typing error costs nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+from steptrack_callbacks.money import decimal_of
+
+_PER_MTOK = {
+    "input_usd_per_mtok": "input_cost_per_token",
+    "output_usd_per_mtok": "output_cost_per_token",
+    "cache_read_usd_per_mtok": "cache_read_input_token_cost",
+    "cache_write_usd_per_mtok": "cache_creation_input_token_cost",
+    "cache_write_1h_usd_per_mtok": "cache_creation_input_token_cost_above_1hr",
+    "reasoning_usd_per_mtok": "output_cost_per_reasoning_token",
+}
+_PLAIN_KEYS = (
+    *_PER_MTOK.values(),
+    "input_cost_per_audio_token",
+    "output_cost_per_audio_token",
+    "cache_read_input_audio_token_cost",
+    "input_cost_per_image_token",
+    "output_cost_per_image_token",
+    "input_cost_per_request",
+)
+_RATE = re.compile(
+    rf"(?:{'|'.join(_PLAIN_KEYS)})(?:_above_\d+k?_tokens)?(?:_(?:flex|priority|balanced|ultrafast|batches))?"
+)
+_FACTS = ("litellm_provider", "max_input_tokens", "max_output_tokens", "max_tokens", "mode", "source")
+_MTOK = Decimal(10) ** 6
+
+
+def checked(model: object, price: object) -> dict[str, Any]:
+    """Read one model's price as the user wrote it.
+
+    Returns:
+        An entry as LiteLLM's table has them.
+
+    Raises:
+        ValueError: A key is unknown, a rate is negative or no number, or there is no rate at all.
+        TypeError: The model is no string, or the price no mapping of strings.
+    """
+    if not isinstance(model, str):
+        raise TypeError(f"prices: a model must be a string, such as 'gpt-4o', not {model!r}")
+    if not isinstance(price, Mapping):
+        raise TypeError(f"prices[{model!r}] must be a mapping of rates, not {price!r}")
+    entry = dict(_item(f"prices[{model!r}]", key, value) for key, value in price.items())
+    if not any(_RATE.fullmatch(key) for key in entry):
+        raise ValueError(f"prices[{model!r}] has no rate: give input_usd_per_mtok and output_usd_per_mtok")
+    return entry
+
+
+def _item(where: str, key: object, value: object) -> tuple[str, Any]:
+    name = f"{where}[{key!r}]"
+    if not isinstance(key, str):
+        raise TypeError(f"{name}: a key must be a string, such as 'input_usd_per_mtok'")
+    if key in _FACTS or key.startswith("supports_"):
+        return key, value
+    if key in _PER_MTOK:
+        return _PER_MTOK[key], decimal_of(value, name) / _MTOK
+    if not _RATE.fullmatch(key):
+        raise ValueError(f"{name} is no rate that is known{_hint(key)}")
+    return key, decimal_of(value, name)
+
+
+def _hint(key: str) -> str:
+    near = get_close_matches(key, (*_PER_MTOK, *_PLAIN_KEYS), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join((*_PER_MTOK, *_PLAIN_KEYS))}"

@@ -1,0 +1,115 @@
+"""What model calls used: tokens by kind, money, and how sure of it we are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from functools import cache
+from operator import attrgetter
+from typing import Any
+
+from .money import count_of, decimal_of, to_units, to_usd
+
+_NO_COST = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens and money of one call or the sum over many; add them with `+`.
+
+    Totals are inclusive, as LangChain and LiteLLM report them: `input_tokens` contains what was
+    read from and written to a cache, `output_tokens` contains reasoning. Raw Anthropic usage is
+    not of this form and must be converted first.
+
+    Attributes:
+        input_tokens: All tokens that were sent, cached ones included.
+        output_tokens: All tokens that were produced, reasoning included.
+        cache_read_tokens: Part of `input_tokens` read from the provider's prompt cache.
+        cache_write_tokens: Part of `input_tokens` written to it, whatever the lifetime.
+        cache_write_1h_tokens: Part of `cache_write_tokens` kept for an hour (priced apart).
+        reasoning_tokens: Part of `output_tokens` that was thinking.
+        input_audio_tokens: Part of `input_tokens` that was audio.
+        output_audio_tokens: Part of `output_tokens` that was audio.
+        cache_read_audio_tokens: Part of both `cache_read_tokens` and `input_audio_tokens`.
+        input_image_tokens: Part of `input_tokens` that was images.
+        output_image_tokens: Part of `output_tokens` that was images.
+        cost_usd: What the calls of known price cost. A sum that has `unpriced_calls` is a
+            lower bound, never the whole.
+        calls: Requests that were sent, failed ones included.
+        failed_calls: Those of `calls` that the provider answered with an error.
+        estimated_calls: Those of `calls` whose tokens were counted by us, not reported.
+        unpriced_calls: Those of `calls` whose price nobody knows.
+        ungated_calls: Those of `calls` that were seen only after they had been sent, where nothing
+            could refuse them.
+
+    Raises:
+        ValueError: A count is negative or no whole number, or the cost is negative or not finite.
+
+    Example:
+        >>> total = Usage(input_tokens=10, output_tokens=5, calls=1) + Usage(input_tokens=1, calls=1)
+        >>> total.input_tokens, total.total_tokens, total.calls
+        (11, 16, 2)
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    cache_read_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    cost_usd: Decimal = _NO_COST
+    calls: int = 0
+    failed_calls: int = 0
+    estimated_calls: int = 0
+    unpriced_calls: int = 0
+    ungated_calls: int = 0
+
+    def __post_init__(self) -> None:
+        for value in _counts_of(self):
+            if type(value) is not int or value < 0:  # what is nearly always true is asked first, and fast
+                self._check_counts()
+        if self.cost_usd is not _NO_COST:
+            object.__setattr__(self, "cost_usd", decimal_of(self.cost_usd, "cost_usd"))
+
+    def _check_counts(self) -> None:
+        for name in count_names():
+            count_of(getattr(self, name), name)
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together: what `max_tokens` limits."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        sums: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in count_names()}
+        cost = to_units(self.cost_usd, "cost_usd") + to_units(other.cost_usd, "cost_usd")
+        return Usage(**sums, cost_usd=to_usd(cost))
+
+    def __radd__(self, other: object) -> Usage:
+        return self if other == 0 else NotImplemented  # so that sum() works
+
+    def replace(self, **changes: Any) -> Usage:
+        """Return a copy with some fields changed, checked like a new one."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; `cost_usd` becomes a float."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "cost_usd": float(self.cost_usd)
+        }
+
+
+@cache
+def count_names() -> tuple[str, ...]:
+    """Name the fields of `Usage` that are whole numbers."""
+    return tuple(field.name for field in fields(Usage) if field.name != "cost_usd")
+
+
+_counts_of = attrgetter(*count_names())
