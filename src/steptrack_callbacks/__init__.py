@@ -1,3 +1,126 @@
-"""Budgets for the steps of an LLM program."""
+"""Budgets for the steps of an LLM program.
+
+Every model call is charged once, to the step that it was made in and to all steps around it, and
+is refused before it is sent if one of them has no room:
+
+```python
+import litellm
+import steptrack_callbacks as steptrack
+from steptrack_callbacks import step
+
+steptrack.install()
+with step("plan", max_usd=0.05) as plan:
+    litellm.completion(model="gpt-4o-mini", messages=[{"role": "user", "content": "Plan!"}])
+print(plan.cost_usd)
+```
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .contexts import bind
+    from .definitions import Grant, PersonaDefinition, Stage, StepDefinition
+    from .edges import install, uninstall
+    from .errors import (
+        BudgetEscalated,
+        BudgetExhausted,
+        LostStepWarning,
+        StepDenied,
+        StepTrackError,
+        ToolDenied,
+        UnknownCostWarning,
+        UnpricedModel,
+    )
+    from .records import CompletedStep
+    from .scope import (
+        check_tool,
+        current_model,
+        current_persona,
+        current_policy,
+        persona,
+        record_usage,
+        step,
+    )
+    from .steps import Step, current_step, drain_completed_steps, peek_completed_steps
+    from .usage import Usage
+    from .views import report
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BudgetEscalated",
+    "BudgetExhausted",
+    "CompletedStep",
+    "Grant",
+    "LostStepWarning",
+    "PersonaDefinition",
+    "Stage",
+    "Step",
+    "StepDefinition",
+    "StepDenied",
+    "StepTrackError",
+    "ToolDenied",
+    "UnknownCostWarning",
+    "UnpricedModel",
+    "Usage",
+    "bind",
+    "check_tool",
+    "current_model",
+    "current_persona",
+    "current_policy",
+    "current_step",
+    "drain_completed_steps",
+    "install",
+    "peek_completed_steps",
+    "persona",
+    "record_usage",
+    "report",
+    "step",
+    "uninstall",
+]
+
+_ROOMS = {
+    "contexts": ("bind",),
+    "definitions": ("Grant", "PersonaDefinition", "Stage", "StepDefinition"),
+    "edges": ("install", "uninstall"),
+    "errors": (
+        "BudgetEscalated",
+        "BudgetExhausted",
+        "LostStepWarning",
+        "StepDenied",
+        "StepTrackError",
+        "ToolDenied",
+        "UnknownCostWarning",
+        "UnpricedModel",
+    ),
+    "records": ("CompletedStep",),
+    "scope": (
+        "check_tool",
+        "current_model",
+        "current_persona",
+        "current_policy",
+        "persona",
+        "record_usage",
+        "step",
+    ),
+    "steps": ("Step", "current_step", "drain_completed_steps", "peek_completed_steps"),
+    "usage": ("Usage",),
+    "views": ("report",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_OPEN_ROOMS = ("hooks", "pricing", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    """Open a room when somebody first asks for what is in it, so that importing the package is free."""
+    if name in _OPEN_ROOMS:
+        return import_module(f".{name}", __name__)
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_OPEN_ROOMS})

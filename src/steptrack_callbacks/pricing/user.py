@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 from steptrack_callbacks.money import decimal_of
@@ -68,5 +67,7 @@ def _item(where: str, key: object, value: object) -> tuple[str, Any]:
 
 
 def _hint(key: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors only
+
     near = get_close_matches(key, (*_PER_MTOK, *_PLAIN_KEYS), n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join((*_PER_MTOK, *_PLAIN_KEYS))}"

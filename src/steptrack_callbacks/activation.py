@@ -1,0 +1,317 @@
+"""One activation of a declaration: it begins, is charged, ends at its boundary, and leaves a record."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any, cast
+
+from . import hooks, hosts
+from .account import Account, Label
+from .books import BOOKS
+from .boundary import Ending, decide, status_of
+from .call import open_calls_of
+from .contexts import Stack
+from .definitions import PersonaDefinition, StepDefinition
+from .errors import BudgetExhausted, StepDenied
+from .ledgers.memory import MemoryLedger
+from .line import settle_line
+from .policy import ToolPolicy
+from .records import CompletedStep, Kind, Status
+from .usage import Usage
+from .waiting import Decision
+
+if TYPE_CHECKING:
+    from .steps import Step
+
+ledger = MemoryLedger()
+stack: Stack[Step] = Stack("steptrack_steps")
+_running: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+_process = os.urandom(6).hex()
+
+
+def _rename_process() -> None:
+    global _process
+    _process = os.urandom(6).hex()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_rename_process)
+
+
+class Activation:
+    """The life of a step, without its face; see `Step`."""
+
+    def __init__(
+        self,
+        definition: StepDefinition,
+        *,
+        kind: Kind = "step",
+        parent: Step | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        self.definition = definition
+        self.kind: Kind = kind
+        self.parent = parent
+        self.policy = ToolPolicy()
+        self.exhaustion: BudgetExhausted | None = None
+        self.left_elsewhere = False
+        self._run_id = run_id
+        self._account: Account | None = None
+        self._accounts: tuple[Account, ...] = ()
+        self._status: Status = "new"
+        self._error: str | None = None
+        self._times = (0.0, 0.0)
+        self._duration_s: float | None = None
+        self._revision = 0
+        self._tool_calls = 0
+        self._personas: tuple[Any, ...] = ()
+        self._put_away: tuple[Step, ...] = ()
+        self._stages_met: set[str] = set()
+        self._finished = False
+        self._result: Any = None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.definition.name
+
+    @property
+    def id(self) -> str:
+        """Unique to this activation; empty before it begins."""
+        return self._account.label.step_id or "" if self._account else ""
+
+    @property
+    def run_id(self) -> str:
+        """Shared by all steps under one outermost step; empty before it begins."""
+        return self._account.label.run_id if self._account else self._run_id or ""
+
+    @property
+    def path(self) -> str:
+        """Names from the outermost step to this one, joined with `/`."""
+        return self._account.label.path if self._account else self.name
+
+    @property
+    def status(self) -> Status:
+        """How it ended; `open` while it runs, `new` before."""
+        return self._status
+
+    @property
+    def usage(self) -> Usage:
+        """What was charged to it and to the steps inside it."""
+        return self._account.settled.usage() if self._account else Usage()
+
+    @property
+    def own_usage(self) -> Usage:
+        """What was charged to it, and not to a step inside it."""
+        return self._account.own.usage() if self._account else Usage()
+
+    def begin(self) -> None:
+        """Take its place among the steps around it; the stack is the caller's business.
+
+        Raises:
+            RuntimeError: It has begun before, or the given parent has ended.
+            ValueError: A `run_id` was given to a step that is not the outermost.
+            StepDenied: A hook said no.
+        """
+        if self._account is not None:
+            raise RuntimeError(
+                f"step {self.path!r} was entered before: a Step is good for one `with`, so make a fresh one"
+                " with step(...), or decorate a function with it"
+            )
+        if self.parent is not None and self.parent.status != "open":
+            raise RuntimeError(
+                f"step {self.name!r} cannot begin inside {self.parent.path!r}, which is not running"
+            )
+        self.parent = self.parent or (None if self.kind == "hook" else current_step())
+        if self.parent is not None and self._run_id is not None:
+            raise ValueError(
+                f"run_id belongs to the outermost step, and {self.name!r} is inside {self.parent.path!r}"
+            )
+        self._open_account()
+        if hooks.wanted(hooks.StepStarted):
+            try:
+                hooks.emit(hooks.StepStarted(**self.account.label.event_fields()))
+            except BaseException as refusal:
+                status = "denied" if isinstance(refusal, StepDenied) else status_of(self.account, refusal)
+                self._finish(Ending(status, refusal, None))
+                raise
+
+    @property
+    def account(self) -> Account:
+        """What is charged; there is one from the beginning of the step."""
+        assert self._account is not None, "the step has not begun"
+        return self._account
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """What a call in this step is charged to, innermost first."""
+        return self._accounts
+
+    def _open_account(self) -> None:
+        parent = self.parent
+        own = (self,) if self.kind == "persona" else ()
+        self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
+        step_id = f"{_process}-{next(_numbers)}"
+        label = Label(
+            name=self.name,
+            path=f"{parent.path}/{self.name}" if parent else self.name,
+            step_id=step_id,
+            run_id=parent.run_id if parent else self._run_id or step_id,
+            function=self.definition.function,
+            persona=self._personas[-1].name if self._personas else None,
+            error_boundary=self.definition.error_boundary,
+        )
+        self._account = Account(label, self.definition)
+        self._accounts = (self._account, *(parent.accounts if parent else ()))
+        self.policy = parent.policy if parent else self.policy
+        self._apply_stages(self._account)
+        if self._account.limited:
+            hosts.warn_if_unwatched(label.path)
+        self._times = (time.time(), time.monotonic())
+        self._status = "open"
+        _running[step_id] = cast("Step", self)
+
+    def _apply_stages(self, account: Account) -> None:
+        """Narrow the policy by the stages of this name of all personas around it."""
+        for persona in self._personas:
+            if persona is self or not isinstance(persona.definition, PersonaDefinition):
+                continue
+            for stage in persona.definition.stages:
+                if stage.name == self.name:
+                    persona._stages_met.add(stage.name)  # noqa: SLF001
+                    self.policy = self.policy.narrowed(stage)
+                    if stage.max_iterations is not None:
+                        account.cap_calls(stage.max_iterations)
+
+    def end(self, error: BaseException | None) -> Decision[BaseException | None]:
+        """End the step: close its books, let its boundary act, leave its record.
+
+        Returns:
+            What must be raised now: `None` for nothing, the very error for passing it on.
+        """
+        account = self.account
+        with BOOKS:
+            account.close()
+        for call in open_calls_of(account):
+            call.sweep()
+        settle_line()
+        try:
+            ending = yield from decide(account, error, finished=self._finished, result=self._result)
+        except BaseException as failure:  # an escalation has failed, or waiting for it was cancelled
+            self._finish(Ending(status_of(account, failure), failure, None))
+            raise
+        self._finish(ending)
+        return ending.leaving
+
+    def _finish(self, ending: Ending) -> None:
+        self.exhaustion = ending.exhaustion
+        self._status = ending.status
+        cause = ending.leaving if ending.status == "error" else ending.exhaustion or ending.leaving
+        self._error = f"{type(cause).__name__}: {cause}" if cause is not None else None
+        self._duration_s = time.monotonic() - self._times[1]
+        self.account.close()
+        self.account.on_late_charge = self._revise
+        _running.pop(self.id, None)
+        if self.kind == "hook" and not self.usage.calls and not self.account.denied:
+            return  # most hooks make no calls, and leave nothing to tell
+        record = self.record()
+        ledger.put(record)
+        if hooks.wanted(hooks.StepEnded):
+            hooks.emit(hooks.StepEnded(**self.account.label.event_fields(), record=record))
+        if ending.leaving is None:
+            self._warn_of_unmet_stages()
+
+    def _revise(self) -> None:
+        """Put the whole record back after a late settlement."""
+        self._revision += 1
+        ledger.put(self.record())
+
+    def _warn_of_unmet_stages(self) -> None:
+        if self.kind != "persona" or not isinstance(self.definition, PersonaDefinition):
+            return
+        unmet = [stage.name for stage in self.definition.stages if stage.name not in self._stages_met]
+        if unmet:
+            warnings.warn(
+                f"persona {self.name!r} has stages that no step of that name ran under: {', '.join(unmet)};"
+                " check the spelling, since such a stage restricts nothing",
+                UserWarning,
+                stacklevel=6,
+            )
+
+    def record(self) -> CompletedStep:
+        """Return the record as it stands; for a running step, as if it had ended now."""
+        account, started = self.account, self._times
+        duration = time.monotonic() - started[1] if self._duration_s is None else self._duration_s
+        return CompletedStep(
+            id=self.id,
+            run_id=self.run_id,
+            parent_id=self.parent.id if self.parent else None,
+            path=self.path,
+            name=self.name,
+            kind=self.kind,
+            function=self.definition.function,
+            persona=account.label.persona,
+            model=account.model,
+            models={model: tally.usage() for model, tally in list(account.models.items())},
+            limits=account.limits(),
+            own_usage=self.own_usage,
+            usage=self.usage,
+            denied_calls=account.denied,
+            in_flight_calls=account.in_flight_calls,
+            strict_breaches=account.breached,
+            tool_calls=self._tool_calls,
+            status=self._status,
+            error=self._error,
+            grants=account.grants,
+            started_at=started[0],
+            ended_at=started[0] + duration,
+            duration_s=duration,
+            revision=self._revision,
+        )
+
+    def count_tool_call(self) -> None:
+        """Count a tool that was let through."""
+        with BOOKS:
+            self._tool_calls += 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether the body has finished by itself."""
+        return self._finished
+
+    def returned(self, result: Any) -> None:
+        """Note that the body has finished, and with what."""
+        self._finished, self._result = True, result
+
+
+def current_step() -> Step | None:
+    """Return the innermost step that is running here, or `None`.
+
+    Example:
+        >>> from steptrack_callbacks import current_step, step
+        >>> with step("outer"), step("inner"):
+        ...     current_step().path
+        'outer/inner'
+    """
+    for step in reversed(stack.entries()):
+        if step.status == "open":
+            return step
+    return None
+
+
+def open_steps() -> list[Step]:
+    """Return the steps of this process that are running, in the order in which they began."""
+    steps = [reference() for reference in _running.valuerefs()]  # a copy: other threads begin steps
+    return [step for step in steps if step is not None and step.status == "open"]
+
+
+def reset() -> None:
+    """Forget all records and running steps, for tests."""
+    stack.replace(())
+    _running.clear()
+    ledger.clear()

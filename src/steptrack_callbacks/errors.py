@@ -1,0 +1,298 @@
+"""Everything that a caller may want to handle.
+
+```
+StepTrackError(RuntimeError)
+  BudgetExhausted          a step has no budget left
+    BudgetEscalated        the same, handed to whoever can decide
+  UnpricedModel            a dollar limit is set and nobody knows the model's price
+  ToolDenied               the stage in force does not allow this tool
+  StepDenied               a hook said no
+UserWarning
+  UnknownCostWarning       a dollar limit cannot see this call
+  LostStepWarning          a call found no step though steps are open elsewhere
+```
+
+The base is `RuntimeError`, because graph hosts retry most other exceptions by default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from .definitions import ErrorBoundary, Grant, LimitName
+from .money import format_usd, to_units
+
+Phase = Literal["denied", "busy", "stream", "settled", "closed"]
+
+
+class StepTrackError(RuntimeError):
+    """Base of every error of this package; keeps its fields when copied, pickled or rebuilt."""
+
+    _fields: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """Return the keyword arguments that build an equal error."""
+        return {name: getattr(self, name) for name in self._fields}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from positional arguments; ours have only keywords.
+        return _rebuild, (type(self), self.fields()), _state_of(self)
+
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        self.__dict__.update(state or {})
+
+
+def _rebuild(cls: type[StepTrackError], fields: dict[str, Any]) -> StepTrackError:
+    return cls(**fields)
+
+
+def _state_of(error: StepTrackError) -> dict[str, Any]:
+    return {name: value for name, value in vars(error).items() if name not in error._fields}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """One limit that left no room.
+
+    Attributes:
+        path: The step's path, outermost first.
+        step_id: The step's id, or `None` for an account that belongs to no step.
+        limit: The limit's name, as it was passed to `step()`.
+        limit_value: The limit, in US dollars, tokens, calls or seconds.
+        consumed: What was settled, in the same unit; in phase `stream` with what runs.
+        projected: What would have been settled had the refused call been let through, at the
+            least; `None` where there is no such call.
+    """
+
+    path: str
+    step_id: str | None
+    limit: LimitName
+    limit_value: Decimal | float
+    consumed: Decimal | float
+    projected: Decimal | float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; money becomes a float."""
+        return {
+            "path": self.path,
+            "limit": self.limit,
+            "limit_value": _number(self.limit_value),
+            "consumed": _number(self.consumed),
+        }
+
+
+class BudgetExhausted(StepTrackError):
+    """A step has no budget left: a call was refused, a stream cut, or what was spent is over a limit.
+
+    Attributes:
+        step: Name of the step that owns the exhaustion: the outermost one without room.
+        step_id: Its id; `None` if what is exhausted belongs to no step.
+        path: Its path, outermost first, joined with `/`.
+        function: The decorated function's name, or `None`.
+        persona: The nearest persona around that step, or `None`.
+        phase: `denied` (would not fit with nothing in flight), `busy` (room was merely reserved),
+            `stream` (cut as it ran), `settled` (what was spent is over), `closed` (the step has ended).
+        limit: The limit's name, as it was passed to `step()`.
+        limit_value: The limit, in US dollars, tokens, calls or seconds.
+        consumed_tokens: Tokens settled in the step and the steps inside it; in phase `stream` with
+            what streams in flight have come to.
+        consumed_cost_usd: US dollars, likewise.
+        projected_cost_usd: What the refused call would have brought it to, at the least; `None`
+            if no call was refused or its price is unknown.
+        breaches: Every limit without room, outermost first.
+        error_boundary: What the step does about it.
+        grants: What an escalation had granted before.
+        escalated: Whether the boundary has handed it on.
+        hint: What to do about it, or an empty string.
+        response: The last answer of a call that was paid for, or the partial text of a cut stream.
+        result: The return value of a decorated function that finished over its limit.
+    """
+
+    category = "budget_exceeded"
+    kind = "budget_exhausted"
+    reason = "step_budget_exhausted"
+    escalated = False
+    _fields = (
+        "step",
+        "step_id",
+        "path",
+        "function",
+        "persona",
+        "phase",
+        "limit",
+        "limit_value",
+        "consumed_tokens",
+        "consumed_cost_usd",
+        "projected_cost_usd",
+        "breaches",
+        "error_boundary",
+        "grants",
+        "hint",
+    )
+
+    def __init__(
+        self,
+        *,
+        step: str,
+        limit: LimitName,
+        limit_value: Decimal | float,
+        consumed_tokens: int = 0,
+        consumed_cost_usd: Decimal = Decimal(0),
+        step_id: str | None = None,
+        path: str | None = None,
+        function: str | None = None,
+        persona: str | None = None,
+        phase: Phase = "denied",
+        projected_cost_usd: Decimal | None = None,
+        breaches: tuple[Breach, ...] = (),
+        error_boundary: ErrorBoundary = "fail",
+        grants: tuple[Grant, ...] = (),
+        hint: str = "",
+    ) -> None:
+        self.step = step
+        self.step_id = step_id
+        self.path = step if path is None else path
+        self.function = function
+        self.persona = persona
+        self.phase: Phase = phase
+        self.limit: LimitName = limit
+        self.limit_value = limit_value
+        self.consumed_tokens = consumed_tokens
+        self.consumed_cost_usd = consumed_cost_usd
+        self.projected_cost_usd = projected_cost_usd
+        self.breaches = breaches
+        self.error_boundary: ErrorBoundary = error_boundary
+        self.grants = grants
+        self.hint = hint
+        self.response: Any = None
+        self.result: Any = None
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        spent, allowed = self._amounts()
+        text = {
+            "denied": f"has no room under {self.limit}: {spent} spent of {allowed}{self._projection()}",
+            "busy": f"has no room under {self.limit} beside calls in flight: {spent} spent of {allowed}",
+            "stream": f"exceeded {self.limit} in a running stream, which was cut: {spent} spent of {allowed}",
+            "settled": f"exceeded {self.limit}: {spent} spent of {allowed}",
+            "closed": f"has ended, and admits no more calls: {spent} spent of {allowed}",
+        }[self.phase]
+        return f"step {self.path!r} {text}" + (f"; {self.hint}" if self.hint else "")
+
+    def _amounts(self) -> tuple[str, str]:
+        own = next((b for b in self.breaches if b.limit == self.limit and b.step_id == self.step_id), None)
+        if self.limit == "max_usd":
+            return _usd(self.consumed_cost_usd), _usd(Decimal(str(self.limit_value)))
+        if self.limit == "max_tokens":
+            return f"{self.consumed_tokens} tokens", f"{self.limit_value}"
+        unit = " calls" if self.limit == "max_calls" else " s"
+        consumed = own.consumed if own else 0
+        return f"{consumed:g}{unit}", f"{self.limit_value:g}"
+
+    def _projection(self) -> str:
+        if self.limit != "max_usd" or self.projected_cost_usd is None:
+            return ""
+        needed = self.projected_cost_usd - self.consumed_cost_usd
+        return f", and the next call needs at least {_usd(needed)}" if needed > 0 else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, in the shape that logs and other processes can rely on."""
+        return {
+            "category": self.category,
+            "kind": self.kind,
+            "reason": self.reason,
+            "step": self.step,
+            "step_id": self.step_id,
+            "path": self.path,
+            "function": self.function,
+            "persona": self.persona,
+            "phase": self.phase,
+            "limit": self.limit,
+            "limit_value": _number(self.limit_value),
+            "consumed_tokens": self.consumed_tokens,
+            "consumed_cost_usd": float(self.consumed_cost_usd),
+            "breaches": [breach.to_dict() for breach in self.breaches],
+            "error_boundary": self.error_boundary,
+            "message": str(self),
+        }
+
+
+class BudgetEscalated(BudgetExhausted):
+    """A step with `error_boundary="escalate"` is out of budget, and nobody granted more."""
+
+    escalated = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `BudgetExhausted.to_dict` does, with the hand-over beside the category."""
+        return super().to_dict() | {"escalated": True, "handoff": "handoff_escalation"}
+
+
+class UnpricedModel(StepTrackError):
+    """A dollar limit is in force and nobody knows what the model costs, so nothing was sent.
+
+    Attributes:
+        model: The model's name, as it was asked for.
+        step: Name of the step whose `max_usd` cannot be kept.
+        path: Its path, outermost first.
+    """
+
+    _fields = ("model", "step", "path")
+
+    def __init__(self, *, model: str, step: str, path: str) -> None:
+        self.model = model
+        self.step = step
+        self.path = path
+        super().__init__(
+            f"step {path!r} has a max_usd, but the price of model {model!r} is unknown: give it with"
+            f" install(prices={{{model!r}: {{...}}}}), or say unpriced='warn' or 'free' on the step"
+        )
+
+
+class ToolDenied(StepTrackError):
+    """The stage in force does not allow this tool.
+
+    Attributes:
+        tool: The tool's name.
+        path: The path of the step whose policy denies it.
+        why: Which rule denies it, and what that rule allows.
+    """
+
+    _fields = ("tool", "path", "why")
+
+    def __init__(self, *, tool: str, path: str, why: str) -> None:
+        self.tool = tool
+        self.path = path
+        self.why = why
+        super().__init__(f"tool {tool!r} is not allowed in step {path!r}: {why}")
+
+
+class StepDenied(StepTrackError):
+    """A hook on `StepStarted` said no; raise it there to keep a step from starting.
+
+    Attributes:
+        why: The reason, for the record and the caller.
+    """
+
+    _fields = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(why)
+
+
+class UnknownCostWarning(UserWarning):
+    """A dollar limit cannot see this call: its price is unknown."""
+
+
+class LostStepWarning(UserWarning):
+    """A call found no step in its context though steps are open elsewhere, or no edge is attached."""
+
+
+def _usd(amount: Decimal) -> str:
+    return format_usd(to_units(max(amount, Decimal(0)), "amount"))
+
+
+def _number(value: Decimal | float) -> float:
+    return float(value) if isinstance(value, Decimal) else value

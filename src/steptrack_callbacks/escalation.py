@@ -1,0 +1,132 @@
+"""Escalation asks before it raises: one question per exhaustion, asked outside every lock."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Hashable
+from typing import Any, cast
+
+from . import hooks
+from .account import Account
+from .books import BOOKS
+from .definitions import Escalation, Grant
+from .errors import BudgetExhausted
+from .loops import current_owner, running_loop
+from .waiting import Waitable
+
+_default: Escalation | None = None
+
+
+class Question:
+    """What is being asked about one account; the first who is refused asks, the others wait.
+
+    Both ways of waiting return whether more room was granted.
+    """
+
+    __slots__ = ("_account", "_ask", "_asker", "_done", "_error", "_granted")
+
+    def __init__(self, account: Account, error: BudgetExhausted, ask: Escalation) -> None:
+        self._account = account
+        self._error = error
+        self._ask: Escalation | None = ask
+        self._asker: Hashable = None
+        self._done = threading.Event()
+        self._granted = False
+
+    def block(self) -> bool:
+        """Ask, or wait for the answer, in a plain function."""
+        ask = self._take()
+        if ask is None:
+            # Nothing may block a loop, nor whoever asks: a call of the escalation's own.
+            if running_loop() is not None or self._asker == current_owner():
+                return False
+            self._done.wait()
+            return self._granted
+        try:
+            answer = ask(self._error)
+            if inspect.isawaitable(answer):
+                _discard(answer)
+                raise TypeError(
+                    "an async escalation function can only answer async calls; make it a plain function"
+                )
+            return self._answer(answer)
+        finally:
+            self._close()
+
+    async def wait(self) -> bool:
+        """Ask, or wait for the answer, in a coroutine; the function may be one too."""
+        import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
+
+        ask = self._take()
+        if ask is None:
+            if self._asker == current_owner():
+                return False
+            while not self._done.is_set():
+                await asyncio.to_thread(self._done.wait, 1)
+            return self._granted
+        try:
+            answer = ask(self._error)
+            return self._answer(await answer if inspect.isawaitable(answer) else answer)
+        finally:
+            self._close()
+
+    def _take(self) -> Escalation | None:
+        with BOOKS:
+            ask, self._ask = self._ask, None
+            if ask is not None:
+                self._asker = current_owner()
+        return ask
+
+    def _answer(self, grant: Any) -> bool:
+        if grant is not None and not isinstance(grant, Grant):
+            raise TypeError(f"an escalation must answer with a Grant or None, not {grant!r}")
+        account, limit = self._account, self._error.limit
+        self._granted = grant is not None and bool(getattr(grant, limit))
+        if grant is not None:
+            account.grant(grant)
+        account.declined = not self._granted
+        if hooks.wanted(hooks.Escalated):
+            hooks.emit(hooks.Escalated(**account.label.event_fields(), error=self._error, grant=grant))
+        return self._granted
+
+    def _close(self) -> None:
+        with BOOKS:
+            self._account.question = None
+        self._done.set()
+
+
+class _Granted:
+    """The answer to a refusal that a grant has overtaken: ask for room again."""
+
+    def block(self) -> bool:
+        return True
+
+    async def wait(self) -> bool:
+        return True
+
+
+def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
+    """Return the open question about an exhaustion, or `None` if there is nobody to ask or they said no."""
+    if account.label.error_boundary != "escalate" or error.phase in ("busy", "closed"):
+        return None
+    with BOOKS:
+        ask = account.escalation or _default
+        if ask is None or account.declined:
+            return None
+        if account.limits().get(error.limit) != error.limit_value:
+            return _Granted()
+        if account.question is None:
+            account.question = Question(account, error, ask)
+        return cast(Question, account.question)
+
+
+def set_default(ask: Escalation | None) -> None:
+    """Ask this function where a step with `escalate` has none of its own."""
+    global _default
+    _default = ask
+
+
+def _discard(answer: Any) -> None:
+    if inspect.iscoroutine(answer):
+        answer.close()

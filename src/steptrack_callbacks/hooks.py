@@ -1,0 +1,282 @@
+"""Hooks: functions of your own that see, and may stop, what happens around steps.
+
+Example:
+    >>> from steptrack_callbacks.hooks import BudgetThreshold, on
+    >>> off = on(BudgetThreshold, lambda event: print(event.path, event.share), step="plan", threshold=0.8)
+    >>> off()
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from .definitions import Grant, LimitName
+from .errors import BudgetExhausted, StepTrackError
+from .money import decimal_of
+from .records import CompletedStep
+from .usage import Usage
+
+__all__ = [
+    "BudgetThreshold",
+    "CallAdmitted",
+    "CallDenied",
+    "CallSettled",
+    "Escalated",
+    "Event",
+    "StepEnded",
+    "StepStarted",
+    "on",
+]
+
+logger = logging.getLogger("steptrack_callbacks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all events say: in which step it happened.
+
+    Attributes:
+        step: The step's name; empty for a call that found no step.
+        path: Its path, outermost first, joined with `/`.
+        persona: The nearest persona around it, or `None`.
+        step_id: The step's id, or `None`.
+        run_id: The run it belongs to.
+    """
+
+    step: str
+    path: str
+    persona: str | None
+    step_id: str | None
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted(Event):
+    """A step is about to start; raise `StepDenied` to keep it from starting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAdmitted(Event):
+    """A call has its room reserved and is about to be sent."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDenied(Event):
+    """A call was refused; nothing is sent and nothing charged."""
+
+    model: str
+    error: StepTrackError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettled(Event):
+    """A call was charged: `usage` says what; an unknown cost counts in its `unpriced_calls`.
+
+    A late settlement fires again with the same `call_id`, and `usage` is then the whole charge, not
+    the difference.
+    """
+
+    call_id: int
+    model: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetThreshold(Event):
+    """Settled spend crossed a share of a limit; fires once per step, limit and threshold.
+
+    Attributes:
+        limit: The limit's name.
+        limit_value: The limit.
+        consumed: What is settled against it, in its unit.
+        threshold: The fraction that was asked for.
+        share: The fraction that was reached; above 1 is past the limit.
+    """
+
+    limit: LimitName
+    limit_value: Decimal | float
+    consumed: Decimal | float
+    threshold: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnded(Event):
+    """A step has left its record."""
+
+    record: CompletedStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalated(Event):
+    """An exhausted step asked for more: `grant` is the answer, `None` for no."""
+
+    error: BudgetExhausted
+    grant: Grant | None
+
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hook:
+    event: type[Event]
+    handler: Callable[[Any], None]
+    persona: str
+    step: str
+    threshold: float | None
+
+    def matches(self, event: Event) -> bool:
+        if not isinstance(event, self.event):
+            return False
+        if isinstance(event, BudgetThreshold) and event.threshold != self.threshold:
+            return False
+        name = event.path if "/" in self.step else event.step
+        return fnmatchcase(name, self.step) and fnmatchcase(event.persona or "", self.persona)
+
+
+_hooks: tuple[_Hook, ...] = ()
+_strict = False
+_failures = 0
+_isolate: Callable[[str, Callable[[], None]], None] | None = None
+
+DEFAULT_THRESHOLD = 0.8
+
+
+def on(
+    event: type[E],
+    handler: Callable[[E], None],
+    *,
+    persona: str = "*",
+    step: str = "*",
+    threshold: float | None = None,
+) -> Callable[[], None]:
+    """Call a function at each event of a kind, inline and outside every lock.
+
+    A handler may raise this package's own errors (`StepDenied` on `StepStarted`); anything else that
+    it raises is logged and counted, and breaks nobody's call. Calls that it makes are charged to a
+    root step `hook:<its name>`, so that it can still speak when the step is exhausted.
+
+    Args:
+        event: The event's class; `Event` for all.
+        handler: Called with the event.
+        persona: Glob of the persona's name; a step without persona has the name `""`.
+        step: Glob of the step's name, or of its path if the glob has a `/`.
+        threshold: For `BudgetThreshold` only: the share of a limit, as a fraction; 0.8 if not said.
+
+    Returns:
+        A function that removes the hook again.
+
+    Raises:
+        ValueError: The event is no event class, the handler is not callable, or the threshold is no
+            fraction above 0, or was given for another event.
+
+    Example:
+        >>> off = on(StepEnded, lambda event: print(event.record.status), persona="editor*")
+        >>> off()
+    """
+    global _hooks
+    _check(event, handler)
+    hook = _Hook(event, handler, persona, step, _checked_threshold(event, threshold))
+    _hooks = (*_hooks, hook)
+
+    def off() -> None:
+        global _hooks
+        _hooks = tuple(other for other in _hooks if other is not hook)
+
+    return off
+
+
+def _check(event: object, handler: object) -> None:
+    if not (isinstance(event, type) and issubclass(event, Event)):
+        raise ValueError(  # noqa: TRY004
+            f"event must be a class of steptrack_callbacks.hooks, such as StepEnded, not {event!r}"
+        )
+    if not callable(handler):
+        raise ValueError(f"handler must be a function of the event, not {handler!r}")  # noqa: TRY004
+
+
+def _checked_threshold(event: type[Event], threshold: float | None) -> float | None:
+    if not issubclass(BudgetThreshold, event):
+        if threshold is not None:
+            raise ValueError(f"threshold is for BudgetThreshold only, not for {event.__name__}")
+        return None
+    if threshold is None:
+        return DEFAULT_THRESHOLD
+    fraction = float(decimal_of(threshold, "threshold"))
+    if not 0 < fraction <= 1:
+        raise ValueError(
+            f"threshold is a fraction above 0 and up to 1, such as 0.8 for 80%, not {threshold!r}"
+        )
+    return fraction
+
+
+def wanted(event: type[Event]) -> bool:
+    """Tell whether anybody listens, so that events are built only then."""
+    return any(issubclass(event, hook.event) for hook in _hooks)
+
+
+def thresholds() -> set[float]:
+    """Return the shares of a limit that somebody wants to hear of."""
+    return {hook.threshold for hook in _hooks if hook.threshold is not None}
+
+
+def emit(event: Event) -> None:
+    """Call the matching handlers in the order of registration.
+
+    Raises:
+        StepTrackError: A handler raised one.
+    """
+    if event.path.startswith("hook:"):
+        return  # what a hook does is not told to hooks, or they would never end
+    for hook in _hooks:
+        if hook.matches(event):
+            _call(hook, event)
+
+
+def _call(hook: _Hook, event: Event) -> None:
+    global _failures
+    name = getattr(hook.handler, "__name__", type(hook.handler).__name__)
+    try:
+        if _isolate is None:
+            hook.handler(event)
+        else:
+            _isolate(name, lambda: hook.handler(event))
+    except StepTrackError:
+        raise
+    except Exception:
+        _failures += 1
+        if _strict:
+            raise
+        logger.exception("hook %r failed on %s of step %r", name, type(event).__name__, event.path)
+
+
+def failures() -> int:
+    """Count the handlers that raised something else than this package's errors."""
+    return _failures
+
+
+def set_isolation(isolate: Callable[[str, Callable[[], None]], None]) -> None:
+    """Say how a handler is run apart from the step that it is told about."""
+    global _isolate
+    _isolate = isolate
+
+
+def set_strict(strict: bool) -> bool:  # noqa: FBT001
+    """Let what handlers raise through, for tests; returns what was set before."""
+    global _strict
+    before, _strict = _strict, strict
+    return before
+
+
+def reset() -> None:
+    """Remove all hooks and forget their failures."""
+    global _hooks, _failures, _strict
+    _hooks, _failures, _strict = (), 0, False

@@ -1,0 +1,1 @@
+"""Where completed steps are kept."""

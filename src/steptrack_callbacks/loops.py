@@ -1,0 +1,23 @@
+"""Whether an event loop runs here, asked without importing asyncio, which takes as long as all else."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Hashable
+from typing import Any
+
+
+def running_loop() -> Any:
+    """Return the event loop that runs in this thread, or `None`; nothing may block while one does."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio._get_running_loop() if asyncio else None  # noqa: SLF001 - the public one raises, which is slow
+
+
+def current_owner() -> Hashable:
+    """Return the task that runs here, else the thread: whoever would have to let go of what it holds."""
+    loop = running_loop()
+    task: Hashable | None = sys.modules["asyncio"].current_task(loop) if loop else None
+    # A task holds on to its result, which may be the very stream that holds the room.
+    return weakref.ref(task or threading.current_thread())

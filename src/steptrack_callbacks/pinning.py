@@ -1,0 +1,134 @@
+"""To whom a call is charged: the steps around it when it is made, or nobody, and then it says so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from . import activation, hooks
+from .account import Account, Label
+from .activation import current_step, open_steps, stack
+from .books import BOOKS
+from .call import Call
+from .definitions import StepDefinition
+from .errors import BudgetExhausted, LostStepWarning
+from .request import Request
+from .steps import Step, wrapping
+from .usage import Usage
+
+
+def _new_bucket() -> Account:
+    return Account(Label(name="", path=""), StepDefinition(name="unattributed"))
+
+
+_unattributed = _new_bucket()
+_lost_warned = False
+
+
+def unattributed_usage() -> Usage:
+    """Return what was charged to calls that found no step."""
+    return _unattributed.settled.usage()
+
+
+def new_call(request: Request, *, sent: bool = False, within: Step | None = None) -> Call:
+    """Pin a call to the steps that are active here, or to the unattributed bucket if there are none.
+
+    Args:
+        request: What is sent.
+        sent: Whether it was sent already, so that it must be charged whatever has become of the step.
+        within: A step that is not on the stack and is charged as well, outside of the steps that
+            began in it.
+
+    Raises:
+        BudgetExhausted: The call was started from the context of a step that has ended exhausted
+            (phase `closed`): what it left running may not go on spending.
+    """
+    for step in reversed(stack.entries()):
+        if step.status == "open":
+            wrapped_up = frozenset(wrapping.entries()) & frozenset(step.accounts)
+            return Call(_joined(step, within), request, wrapping=wrapped_up)
+        enforced = step.account.enforce != "observe" and not step.left_elsewhere
+        if enforced and not sent and step.exhausted:
+            raise _left_behind(step)
+    if within is not None:
+        return Call(within.accounts, request)
+    _warn_of_lost_step()
+    return Call((_unattributed,), request)
+
+
+def _joined(active: Step, within: Step | None) -> tuple[Account, ...]:
+    if within is None:
+        return active.accounts
+    inner = tuple(account for account in active.accounts if account not in within.accounts)
+    return inner + within.accounts
+
+
+def refuse_if_exhausted() -> None:
+    """Refuse where a limit around is reached already; for seams that know too little to reserve.
+
+    Raises:
+        BudgetExhausted: A limit is reached (phase `denied`); the outermost such step owns it.
+    """
+    active = current_step()
+    accounts = active.accounts if active else ()
+    with BOOKS:
+        full = [account for account in accounts if account.enforce != "observe" and account.full_limits()]
+        if not full:
+            return
+        breaches = [
+            breach for account in reversed(full) for breach in account.breaches(account.full_limits())
+        ]
+        error = full[-1].exhaustion("denied", tuple(breaches))
+        full[-1].raised = error
+        for account in accounts:
+            account.denied += 1
+    raise error
+
+
+def _left_behind(step: Step) -> BudgetExhausted:
+    account = step.account
+    names = account.full_limits() or ([step.exhaustion.limit] if step.exhaustion else [])
+    with BOOKS:
+        for around in step.accounts:
+            around.denied += 1
+    for around in step.accounts:
+        if around.on_late_charge is not None:
+            around.on_late_charge()
+    return account.exhaustion("closed", account.breaches(names))
+
+
+def _warn_of_lost_step() -> None:
+    global _lost_warned
+    if _lost_warned or not (running := open_steps()):
+        return
+    _lost_warned = True
+    warnings.warn(
+        f"a model call found no step here, though {running[-1].path!r} is running elsewhere; it is counted as"
+        " unattributed. Plain threads lose the context: use bind(function), step(..., parent=outer) or"
+        " install(threads=True)",
+        LostStepWarning,
+        stacklevel=4,
+    )
+
+
+def _run_hook(name: str, handle: Callable[[], None]) -> None:
+    """Run a hook's handler in a root step of its own, so that it can speak for an exhausted step."""
+    before = stack.entries()
+    stack.replace(())
+    try:
+        with Step(StepDefinition(name=f"hook:{name.replace('/', '.')}"), kind="hook"):
+            handle()
+    finally:
+        stack.replace(before)
+
+
+hooks.set_isolation(_run_hook)
+
+
+def reset() -> None:
+    """Forget all records, running steps and unattributed calls, for tests."""
+    global _unattributed, _lost_warned
+    activation.reset()
+    wrapping.replace(())
+    _lost_warned = False
+    _unattributed = _new_bucket()

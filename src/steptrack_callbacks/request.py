@@ -1,0 +1,154 @@
+"""What is about to be sent, and what it may come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from . import history, pricing
+from .room import Need, Room
+from .tokens import InputCount
+from .usage import Usage
+
+_ONE_TOKEN_EACH = Usage(input_tokens=1, output_tokens=1)
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """One model request, as far as it is known before it is sent.
+
+    Attributes:
+        model: The model's name, as it was asked for.
+        provider: Who serves it, if the host knows.
+        service_tier: The tier that was asked for, such as `flex`.
+        count_input: Counts the input; called at most once, and only if a limit or an estimate needs it.
+        max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
+            embeddings, `None` if it says nothing.
+        can_clamp: Whether the host lets us set a `max_tokens` where none was given.
+        price: Prices of this very request, for hosts that take them with the call.
+    """
+
+    model: str
+    provider: str | None = None
+    service_tier: str | None = None
+    count_input: Callable[[], InputCount]
+    max_output_tokens: int | None = None
+    can_clamp: bool = False
+    price: Callable[[Usage], int | None] | None = None
+    _counted: InputCount | None = field(default=None, init=False)
+    _costs: dict[tuple[object, ...], int] = field(default_factory=dict, init=False)
+
+    @property
+    def counted(self) -> InputCount:
+        """The input's tokens, expected and at most."""
+        if self._counted is None:
+            self._counted = self.count_input()
+        return self._counted
+
+    @property
+    def counted_input(self) -> int | None:
+        """The expected input tokens if they were counted, else `None`."""
+        return None if self._counted is None else self._counted.tokens
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether anybody knows what it costs."""
+        return self.cost_of(_ONE_TOKEN_EACH) is not None
+
+    def cost(self, input_tokens: int, output_tokens: int) -> int | None:
+        """Price a number of tokens, in money units; `None` if the model's price is unknown."""
+        return self.cost_of(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+
+    def cost_of(self, usage: Usage, model: str | None = None) -> int | None:
+        """Price a usage, of the model that answered if it has a price, else of the one asked for."""
+        if self.price is not None:
+            return self.price(usage)
+        if model is not None and model != self.model:
+            cost = pricing.cost_units(model, usage, provider=self.provider, service_tier=self.service_tier)
+            if cost is not None:
+                return cost
+        return pricing.cost_units(self.model, usage, provider=self.provider, service_tier=self.service_tier)
+
+    def expected_output(self) -> int:
+        """Output that is likely: the largest of the model's last ones, capped by the request."""
+        learned = history.largest_output(self.model)
+        if self.max_output_tokens is None:
+            return history.START_OUTPUT_TOKENS if learned is None else learned
+        return self.max_output_tokens if learned is None else min(learned, self.max_output_tokens)
+
+    def estimate(self, output_tokens: int | None = None) -> Usage:
+        """Estimate the usage of a call that nobody reports; never more input than was bounded."""
+        likely = self.counted.tokens + (history.input_surplus(self.model) or 0)
+        return Usage(
+            input_tokens=min(likely, max(self.counted.tokens, self.counted.upper_bound)),
+            output_tokens=self.expected_output() if output_tokens is None else output_tokens,
+        )
+
+    def most(self, output_tokens: int) -> Usage:
+        """Bound the usage of a call, given a bound of its output."""
+        return Usage(input_tokens=self._most_input(), output_tokens=output_tokens)
+
+    def _most_input(self) -> int:
+        counted = self.counted
+        return max(counted.upper_bound, counted.tokens + (history.input_surplus(self.model) or 0))
+
+    def need(self, outputs: tuple[int, int] | None, *, in_usd: bool) -> Need:
+        """Say what the call asks of the accounts around it.
+
+        Args:
+            outputs: The most output that the request will allow, and the least that it could be
+                lowered to; `None` if nobody asks for the worst case.
+            in_usd: Whether anybody asks for money.
+        """
+        counted, surplus = self.counted, history.input_surplus(self.model)
+        likely = counted.tokens + (surplus or 0)
+        most, expected = self._most_input(), self.expected_output()
+        worst, least = outputs or (0, 0)
+        strict_usd = in_usd and outputs is not None
+        return Need(
+            certain=(self._cost(counted.tokens, 0) if in_usd else 0, counted.tokens),
+            expected=(self._cost(likely, expected) if in_usd else 0, likely + expected),
+            worst=(self.most_cost(most, worst) if strict_usd else 0, most + worst),
+            least=(self.most_cost(most, least) if strict_usd else 0, most + least),
+            model=self.model,
+            unseen=surplus is None,
+            unbounded=self.max_output_tokens is None and history.largest_output(self.model) is None,
+        )
+
+    def output_room(self, account: Room, *, wrapping: bool) -> int | None:
+        """Count the output tokens that an account still has room for; `None` if it does not limit them."""
+        bound = self._most_input()
+        rooms = []
+        if account.max_tokens is not None:
+            rooms.append(account.max_tokens - account.settled.tokens - account.held_tokens - bound)
+        cost_room = account.cost_room(wrapping=wrapping)
+        if cost_room is not None and (per_token := self._cost_per_output_token(bound)):
+            left = cost_room - account.settled.cost - account.held_cost - self.most_cost(bound, 0)
+            rooms.append(left // per_token)
+        return min(rooms, default=None)
+
+    def _cost_per_output_token(self, input_tokens: int) -> int:
+        many = 1000
+        difference = self.most_cost(input_tokens, many) - self.most_cost(input_tokens, 0)
+        return -(-difference // many)
+
+    def most_cost(self, input_tokens: int, output_tokens: int) -> int:
+        """Price tokens as dearly as a provider may bill them: written to its cache, or thought."""
+        tokens = (input_tokens, output_tokens, "dear")
+        if (known := self._costs.get(tokens)) is None:
+            dear = Usage(
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cache_write_tokens=input_tokens,
+                reasoning_tokens=output_tokens,
+            )
+            plain = self._cost(input_tokens, output_tokens)
+            known = self._costs[tokens] = max(plain, self.cost_of(dear) or 0)
+        return known
+
+    def _cost(self, input_tokens: int, output_tokens: int) -> int:
+        """Price as `cost`, and remember it: whoever waits in line is judged many times."""
+        tokens = (input_tokens, output_tokens)
+        if (known := self._costs.get(tokens)) is None:
+            known = self._costs[tokens] = self.cost(input_tokens, output_tokens) or 0
+        return known

@@ -1,0 +1,55 @@
+"""Decisions that may have to wait, written once and driven by functions and coroutines alike.
+
+A decision is a generator: it yields what it has to wait for, is sent what came of it, and returns
+what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Waitable(Protocol):
+    """Something to wait for, in either world."""
+
+    def block(self) -> Any:
+        """Wait in a plain function."""
+
+    def wait(self) -> Awaitable[Any]:
+        """Wait in a coroutine."""
+
+
+Decision = Generator[Waitable, Any, T]
+
+
+def drive(decision: Decision[T]) -> T:
+    """Run a decision to its end, blocking where it waits."""
+    resume: Callable[[Any], Waitable] = decision.send
+    value: Any = None
+    while True:
+        try:
+            waitable = resume(value)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            resume, value = decision.send, waitable.block()
+        except BaseException as error:  # noqa: BLE001 - the decision sees it, as if it had waited itself
+            resume, value = decision.throw, error
+
+
+async def drive_async(decision: Decision[T]) -> T:
+    """Run a decision to its end, awaiting where it waits."""
+    resume: Callable[[Any], Waitable] = decision.send
+    value: Any = None
+    while True:
+        try:
+            waitable = resume(value)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            resume, value = decision.send, await waitable.wait()
+        except BaseException as error:  # noqa: BLE001 - as above
+            resume, value = decision.throw, error

@@ -1,0 +1,161 @@
+"""The house stands: a room imports only rooms below it, and hosts only where they belong."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import steptrack_callbacks
+
+HOUSE = Path(steptrack_callbacks.__file__).parent
+
+# From the ground up. A folder is one room. What a room needs from outside the standard library
+# stands beside it; outside of EDGES it may be imported in a function only.
+FLOORS = [
+    # values
+    {"money"},
+    {"usage", "definitions"},
+    {"errors"},
+    {"records"},
+    # policies, each ignorant of the others
+    {"loops"},
+    {
+        "pricing",
+        "policy",
+        "hooks",
+        "history",
+        "hosts",
+        "declared",
+        "contexts",
+        "waiting",
+        "ledgers",
+        "importing",
+    },
+    {"tokens"},
+    # the machine
+    {"books"},
+    {"room"},
+    {"account", "request"},
+    {"announcing"},
+    {"line"},
+    {"admission"},
+    {"escalation"},
+    {"call", "boundary"},
+    {"activation", "functions", "joining"},
+    {"steps"},
+    {"pinning"},
+    {"scope", "views"},
+    # the edges, and what attaches them
+    {"litellm", "langchain", "langgraph"},
+    {"edges"},
+    # the door, and those who come in through it
+    {"__init__"},
+    {"testing", "demo"},
+    {"cli"},
+    {"__main__"},
+]
+EDGES = {"litellm", "langchain", "langgraph", "cli", "demo", "testing"}
+HOSTS = {"litellm", "langchain", "langchain_core", "langgraph"}
+OUTSIDE = {"pricing": {"litellm", "genai_prices"}, "tokens": {"tiktoken"}, "views": {"rich"}}
+
+FILES = sorted(HOUSE.rglob("*.py"))
+FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+
+
+def room_of(path):
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def imports_of(path, *, inside_functions=True):
+    """Yield the dotted names that a file imports when it runs: of this package from its top."""
+    pending = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            yield from _names(node, path)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending += ast.iter_child_nodes(node)
+
+
+def _names(node, path):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not node.level:
+        return (
+            [node.module]
+            if node.module != "steptrack_callbacks"
+            else _of_the_door(node, "steptrack_callbacks")
+        )
+    package = path.relative_to(HOUSE.parent).parts[: -node.level]
+    if node.module is None:
+        return _of_the_door(node, ".".join(package))
+    return [".".join([*package, node.module])]
+
+
+def _of_the_door(node, package):
+    """Tell rooms, which are imported by name, from what the package's own file offers."""
+    folder = HOUSE.parent.joinpath(*package.split("."))
+    inside = {path.name.removesuffix(".py") for path in folder.iterdir()}
+    return [f"{package}.{alias.name if alias.name in inside else '__init__'}" for alias in node.names]
+
+
+def rooms_imported(path):
+    names = [name.split(".") for name in imports_of(path)]
+    return {parts[1] for parts in names if parts[0] == "steptrack_callbacks"} - {room_of(path)}
+
+
+def outside_imported(path, **how):
+    names = {name.split(".")[0] for name in imports_of(path, **how)}
+    return names - {"steptrack_callbacks"} - sys.stdlib_module_names
+
+
+def name_of(path):
+    return str(path.relative_to(HOUSE))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_room_imports_only_rooms_below_it(path):
+    assert room_of(path) in FLOOR_OF, f"give {room_of(path)} a floor in this file"
+    floor = FLOOR_OF[room_of(path)]
+    assert {room for room in rooms_imported(path) if FLOOR_OF[room] >= floor} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_room_takes_from_outside_only_what_stands_beside_it(path):
+    if room_of(path) in EDGES:
+        return
+    assert outside_imported(path) <= OUTSIDE.get(room_of(path), set())
+    assert outside_imported(path, inside_functions=False) == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_an_edge_takes_its_own_host_only(path):
+    if room_of(path) in ("litellm", "langchain", "langgraph"):
+        own = {"litellm"} if room_of(path) == "litellm" else HOSTS - {"litellm"}
+        assert outside_imported(path) & HOSTS <= own
+
+
+def test_no_two_files_import_each_other():
+    taken = {_module_of(path): set(imports_of(path)) for path in FILES}
+    mutual = {one for one, others in taken.items() for other in others if one in taken.get(other, ())}
+    assert mutual == set()
+
+
+def _module_of(path):
+    return ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_the_house_has_no_empty_floors_and_no_room_on_two():
+    assert all(FLOORS)
+    assert sum(map(len, FLOORS)) == len(FLOOR_OF)
+
+
+def test_this_file_sees_imports_wherever_they_stand(tmp_path):
+    source = HOUSE / "steps.py"
+    assert {"account", "activation", "functions"} <= rooms_imported(source)
+    assert "rich" in outside_imported(HOUSE / "views.py")
+    assert "rich" not in outside_imported(HOUSE / "views.py", inside_functions=False)
+    assert "litellm" in rooms_imported(HOUSE / "edges.py")

@@ -1,0 +1,162 @@
+"""Calls that are still open when their step ends, and those that a step leaves running."""
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from fake_host import CALL_TOKENS, CALL_USD, FakeHost, assert_nothing_left
+from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, peek_completed_steps, step
+from steptrack_callbacks.call import State
+from steptrack_callbacks.records import CompletedStep
+from steptrack_callbacks.testing import recorder
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+def record_of(name: str) -> CompletedStep:
+    """Find the record of the only step of a name."""
+    (record,) = [record for record in peek_completed_steps() if record.name == name]
+    return record
+
+
+def test_a_call_still_open_at_the_end_is_charged_its_estimate_and_marked(host):
+    with step("outer", max_usd=1) as outer, step("inner", max_usd=1) as inner:
+        host.open()
+    for record in (record_of("inner"), record_of("outer")):
+        assert record.usage.to_dict() | {"estimated_calls": 1} == record.usage.to_dict()
+        assert (record.usage.total_tokens, record.in_flight_calls) == (CALL_TOKENS, 1)
+    assert_nothing_left(inner, outer)
+
+
+def test_a_call_still_open_at_the_end_of_a_strict_step_is_charged_the_most_that_it_can_come_to(host):
+    host.ask()
+    with step("plan", max_usd=1, enforce="strict") as plan:
+        call = host.open(max_output_tokens=900, upper_bound=150)
+    assert (plan.usage.input_tokens, plan.usage.output_tokens) == (150, 900)
+    host.answer(call)
+    assert (plan.usage.total_tokens, plan.usage.estimated_calls) == (CALL_TOKENS, 0)
+
+
+def test_a_late_report_replaces_the_estimate_once_and_revises_every_record(host):
+    with step("outer", max_usd=1) as outer, step("inner", max_usd=1) as inner:
+        call = host.open()
+    host.answer(call, output_tokens=10)
+    host.answer(call, output_tokens=90)
+    cost = Decimal("0.00035")
+    for record in (record_of("inner"), record_of("outer")):
+        assert record.usage == Usage(input_tokens=100, output_tokens=10, cost_usd=cost, calls=1)
+        assert (record.in_flight_calls, record.revision) == (0, 1)
+    assert record_of("inner").models == {"fake-model": record_of("inner").usage}
+    assert (inner.own_usage.calls, outer.own_usage.calls) == (1, 0)
+    assert_nothing_left(inner, outer)
+
+
+@pytest.mark.parametrize(
+    ("report", "state", "left"),
+    [
+        (lambda call: call.fail(), "failed", Usage(calls=1, failed_calls=1)),
+        (lambda call: call.withdraw(), "withdrawn", Usage()),
+        (lambda call: call.settle_free(), "settled", Usage()),
+        (
+            lambda call: call.abandon(0),
+            "abandoned",
+            Usage(input_tokens=100, cost_usd=Decimal("0.00025"), calls=1, estimated_calls=1),
+        ),
+    ],
+)
+def test_whatever_is_reported_late_replaces_the_estimate(host, report, state: State, left):
+    with step("plan", max_usd=1) as plan:
+        call = host.open()
+    report(call)
+    assert (call.state, plan.usage, record_of("plan").usage) == (state, left, left)
+
+
+def test_a_late_report_is_announced_with_the_whole_charge(host):
+    with recorder() as seen:
+        with step("plan"):
+            call = host.open()
+        assert [event.usage.estimated_calls for event in seen.calls] == [1]
+        host.answer(call)
+    (event,) = seen.calls
+    assert event.usage == Usage(input_tokens=100, output_tokens=200, cost_usd=CALL_USD, calls=1)
+
+
+def test_a_hook_that_refuses_an_estimate_does_not_keep_the_step_from_ending(host):
+    def refuse(_event):
+        raise StepDenied("too late")
+
+    with step("plan", max_usd=1) as plan:
+        host.open()
+        host.open()
+        off = hooks.on(hooks.CallSettled, refuse)
+    off()
+    assert (record_of("plan").status, plan.usage.calls) == ("completed", 2)
+    assert_nothing_left(plan)
+
+
+def test_calls_still_open_when_an_outer_step_ends_are_charged_on_all_steps_around_them(host):
+    outer = step("outer", max_usd=1)
+    inner = step("inner", max_usd=1)
+    outer.__enter__()
+    inner.__enter__()
+    call = host.open()
+    outer.__exit__(None, None, None)
+    assert (inner.usage.estimated_calls, outer.usage.estimated_calls) == (1, 1)
+    assert_nothing_left(inner, outer)
+    host.answer(call)
+    inner.__exit__(None, None, None)
+    assert [record_of(name).usage.estimated_calls for name in ("inner", "outer")] == [0, 0]
+    assert record_of("inner").in_flight_calls == 0
+
+
+def test_what_an_exhausted_step_left_running_is_refused_as_closed(host):
+    async def main():
+        ended = asyncio.Event()
+
+        async def left_running():
+            await ended.wait()
+            with pytest.raises(BudgetExhausted) as refusal:
+                await host.open_async()
+            return refusal.value
+
+        with step("outer") as outer:
+            with step("plan", max_calls=1) as plan:
+                host.ask()
+                task = asyncio.ensure_future(left_running())
+                await asyncio.sleep(0)
+            ended.set()
+            error = await task
+        assert (error.phase, error.step, error.limit) == ("closed", "plan", "max_calls")
+        assert (plan.usage.calls, outer.usage.calls) == (1, 1)
+        assert (record_of("plan").denied_calls, record_of("outer").denied_calls) == (1, 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_calls": 2}, {"max_calls": 1, "enforce": "observe"}, {"max_seconds": 3600}]
+)
+def test_what_a_step_with_room_or_one_that_only_observes_left_running_goes_to_the_step_around_it(
+    host, limits
+):
+    async def main():
+        ended = asyncio.Event()
+
+        async def left_running():
+            await ended.wait()
+            host.ask()
+
+        with step("outer") as outer:
+            with step("plan", **limits) as plan:
+                host.ask()
+                task = asyncio.ensure_future(left_running())
+                await asyncio.sleep(0)
+            ended.set()
+            await task
+        assert (plan.usage.calls, outer.usage.calls) == (1, 2)
+
+    asyncio.run(main())

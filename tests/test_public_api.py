@@ -1,0 +1,96 @@
+"""What is public, that it is documented, and that importing it brings in no host."""
+
+import inspect
+import subprocess
+import sys
+from dataclasses import is_dataclass
+from typing import get_overloads
+
+import pytest
+
+import steptrack_callbacks
+from steptrack_callbacks import hooks, pricing, testing
+
+DOOR = """
+    BudgetEscalated BudgetExhausted CompletedStep Grant LostStepWarning PersonaDefinition Stage Step
+    StepDefinition StepDenied StepTrackError ToolDenied UnknownCostWarning UnpricedModel Usage
+    bind check_tool current_model current_persona current_policy current_step drain_completed_steps install
+    peek_completed_steps persona record_usage report step uninstall
+"""
+HOOKS = """
+    BudgetThreshold CallAdmitted CallDenied CallSettled Escalated Event StepEnded StepStarted on
+"""
+TESTING = "Recording recorder reset strict"
+
+PUBLIC = [
+    (module, name)
+    for module in (steptrack_callbacks, hooks, pricing, testing)
+    for name in sorted(module.__all__)
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [(steptrack_callbacks, DOOR), (hooks, HOOKS), (testing, TESTING)],
+    ids=["door", "hooks", "testing"],
+)
+def test_the_public_names_are_these(module, names):
+    assert sorted(module.__all__) == sorted(names.split())
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[f"{m.__name__}.{name}" for m, name in PUBLIC])
+def test_every_public_name_is_there_and_documented(module, name):
+    thing = getattr(module, name)
+    assert thing.__doc__
+    assert not thing.__doc__.startswith(f"{name}("), "it must not be the one that a dataclass writes itself"
+    if not inspect.isclass(thing):
+        return
+    for member, value in vars(thing).items():
+        if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
+            assert value.__doc__, f"{name}.{member} has no docstring"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in steptrack_callbacks.__all__ if is_dataclass(getattr(steptrack_callbacks, name))]
+)
+def test_public_values_are_frozen_and_take_keywords(name):
+    value = getattr(steptrack_callbacks, name)
+    assert value.__dataclass_params__.frozen
+    kinds = [parameter.kind for parameter in inspect.signature(value).parameters.values()]
+    assert set(kinds[1:]) == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_the_options_of_a_step_are_those_of_its_definition():
+    declared = inspect.signature(steptrack_callbacks.StepDefinition).parameters
+    options = inspect.signature(get_overloads(steptrack_callbacks.step)[-1]).parameters
+    assert set(options) == set(declared) - {"function"} | {"parent", "run_id"}
+    assert {name: options[name].default for name in set(declared) & set(options) - {"name"}} == {
+        name: declared[name].default for name in set(declared) & set(options) - {"name"}
+    }
+
+
+def test_importing_the_package_brings_in_no_host_and_no_extra():
+    hosts = [
+        "litellm",
+        "langchain_core",
+        "langgraph",
+        "tiktoken",
+        "genai_prices",
+        "rich",
+        "opentelemetry",
+        "IPython",
+    ]
+    code = f"""
+import sys
+import steptrack_callbacks
+from steptrack_callbacks import hooks, testing
+with steptrack_callbacks.step("plan", max_calls=2, max_tokens=100):
+    steptrack_callbacks.record_usage("m", input_tokens=1, output_tokens=1, cost_usd=0.01)
+steptrack_callbacks.install()
+steptrack_callbacks.uninstall()
+print(sorted(set(sys.modules) & set({hosts!r})))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")

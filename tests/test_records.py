@@ -1,0 +1,269 @@
+"""What steps leave behind: for every way out one record, in the order of ending."""
+
+import asyncio
+import json
+import warnings
+
+import pytest
+
+from spending import ask, open_call, request, spend
+from steptrack_callbacks import (
+    BudgetEscalated,
+    BudgetExhausted,
+    CompletedStep,
+    Stage,
+    StepDenied,
+    Usage,
+    drain_completed_steps,
+    peek_completed_steps,
+    persona,
+    step,
+    steps,
+)
+from steptrack_callbacks.hooks import StepStarted, on
+from steptrack_callbacks.pinning import new_call
+
+
+class GraphBubbleUp(Exception):
+    """Named as a graph host names its pause."""
+
+
+class GraphInterrupt(GraphBubbleUp):
+    """And what it raises."""
+
+
+def overspend():
+    ask()
+    ask()
+
+
+WAYS_OUT = {
+    "completed": ("fail", lambda: None, None),
+    "error": ("fail", lambda: 1 / 0, ZeroDivisionError),
+    "failed": ("fail", overspend, BudgetExhausted),
+    "escalated": ("escalate", overspend, BudgetEscalated),
+    "continued": ("continue", overspend, None),
+}
+
+
+@pytest.mark.parametrize("status", WAYS_OUT)
+def test_each_way_out_leaves_one_record_that_names_it(status):
+    boundary, body, leaving = WAYS_OUT[status]
+    raised = None
+    try:
+        with step("plan", max_calls=1, error_boundary=boundary):
+            body()
+    except Exception as error:
+        raised = error
+    assert type(raised) is (leaving or type(None))
+    (record,) = peek_completed_steps()
+    assert record.status == status
+    assert (record.error is None) == (status == "completed")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("x"), "error"),
+        (KeyboardInterrupt(), "cancelled"),
+        (SystemExit(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+        (asyncio.CancelledError(), "cancelled"),
+        (GraphInterrupt("please"), "interrupted"),
+        (ExceptionGroup("both", [ValueError("x"), KeyError("y")]), "error"),
+        (BaseExceptionGroup("both", [ValueError("x"), KeyboardInterrupt()]), "error"),
+        (BaseExceptionGroup("both", [KeyboardInterrupt(), asyncio.CancelledError()]), "cancelled"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_any_other_exception_passes_untouched_and_is_named(error, status):
+    cause, notes = OSError("the cause"), ["a note"]
+    error.__cause__, error.__notes__ = cause, notes
+    with pytest.raises(type(error)) as caught, step("plan"):
+        spend()
+        raise error
+    assert caught.value is error
+    assert (error.__cause__, error.__notes__) == (cause, notes)
+    (record,) = peek_completed_steps()
+    assert (record.status, record.llm_calls) == (status, 1)
+    assert record.error.startswith(f"{type(error).__name__}: ")
+
+
+def test_an_outer_steps_exhaustion_makes_an_inner_step_stopped():
+    with pytest.raises(BudgetExhausted), step("outer", max_calls=1), step("inner"):
+        overspend()
+    assert [(r.name, r.status) for r in peek_completed_steps()] == [("inner", "stopped"), ("outer", "failed")]
+
+
+def test_a_step_that_a_hook_denies_leaves_a_record():
+    def deny(event):
+        raise StepDenied("not on Sundays")
+
+    on(StepStarted, deny, step="plan")
+    with pytest.raises(StepDenied, match="not on Sundays"), step("plan"):
+        pytest.fail("the body must not run")
+    (record,) = peek_completed_steps()
+    assert (record.status, record.error, record.llm_calls) == ("denied", "StepDenied: not on Sundays", 0)
+
+
+def test_an_exhaustion_that_the_body_handled_is_recorded():
+    with step("plan", max_calls=1) as plan:
+        ask()
+        with pytest.raises(BudgetExhausted):
+            ask()
+    assert (plan.status, plan.exhausted) == ("exhausted", True)
+
+
+def test_a_record_says_all_about_its_step():
+    with persona("editor") as editor, step("plan", model="declared", max_usd=100) as plan:
+        ask(model="first")
+        ask(20, 5, model="second")
+        ask(model="first")
+    record = plan.records()[0]
+    assert isinstance(record, CompletedStep)
+    assert (record.id, record.run_id, record.parent_id) == (plan.id, editor.id, editor.id)
+    assert (record.path, record.name, record.kind, record.persona) == (
+        "editor/plan",
+        "plan",
+        "step",
+        "editor",
+    )
+    assert (record.function, record.model, record.limits) == (None, "first", {"max_usd": 100})
+    assert {model: used.calls for model, used in record.models.items()} == {"first": 2, "second": 1}
+    assert sum(record.models.values(), Usage()) == record.own_usage == record.usage
+    assert (record.denied_calls, record.in_flight_calls, record.strict_breaches) == (0, 0, 0)
+    assert record.ended_at == record.started_at + record.duration_s
+    assert editor.records()[-1].kind == "persona"
+    assert editor.records()[-1].persona == "editor"
+    assert editor.records()[-1].models == {}
+
+
+def test_a_model_that_was_only_declared_is_in_the_record():
+    with step("plan", model="declared") as plan:
+        pass
+    assert plan.records()[0].model == "declared"
+
+
+def test_a_record_is_json_ready_and_has_the_keys_of_old_first():
+    with step("plan", max_usd=100, max_tokens=50) as plan:
+        ask()
+    record = json.loads(json.dumps(plan.records()[0].to_dict()))
+    assert list(record)[:5] == ["name", "function", "model", "input_tokens", "output_tokens"]
+    old = {
+        "name",
+        "function",
+        "model",
+        "input_tokens",
+        "output_tokens",
+        "cost_usd",
+        "llm_calls",
+        "status",
+        "error",
+    }
+    assert old < set(record)
+    assert (record["cost_usd"], record["llm_calls"], record["input_tokens"]) == (15.0, 1, 10)
+    assert record["limits"] == {"max_usd": 100.0, "max_tokens": 50}
+
+
+def test_records_are_of_the_subtree_only_inner_ones_first():
+    with step("root"):
+        with step("a") as a, step("b"):
+            pass
+        with step("a") as again, step("c"):
+            pass
+    assert [record.name for record in a.records()] == ["b", "a"]
+    assert [record.name for record in again.records()] == ["c", "a"]
+
+
+def test_records_of_a_running_step_are_those_that_ended_inside_it():
+    with step("root") as root, step("middle"):
+        with step("leaf"):
+            pass
+        assert [record.name for record in root.records()] == ["leaf"]
+
+
+def test_records_include_what_ended_after_its_parent():
+    with step("root") as root:
+        child = step("child").__enter__()
+        with step("grandchild"):
+            pass
+        late = step("late").__enter__()
+        child.__exit__(None, None, None)
+        late.__exit__(None, None, None)
+    assert [record.name for record in root.records()] == ["grandchild", "child", "late", "root"]
+
+
+def test_draining_forgets_and_peeking_does_not():
+    with step("plan"):
+        pass
+    assert peek_completed_steps() == peek_completed_steps() == drain_completed_steps()
+    assert (peek_completed_steps(), drain_completed_steps()) == ([], [])
+
+
+def test_a_late_settlement_puts_the_whole_record_back_with_its_next_revision():
+    with step("plan", max_usd=100):
+        call = open_call(10, 5)
+    (first,) = drain_completed_steps()
+    assert (first.revision, first.in_flight_calls, first.usage.estimated_calls) == (0, 1, 1)
+    call.settle(Usage(input_tokens=10, output_tokens=2))
+    (second,) = drain_completed_steps()
+    assert (second.id, second.revision, second.in_flight_calls) == (first.id, 1, 0)
+    assert (second.usage.total_tokens, second.usage.estimated_calls, second.usage.cost_usd) == (12, 0, 12)
+
+
+def test_a_task_that_is_cancelled_while_its_step_ends_leaves_a_record():
+    async def work():
+        async with step("plan"):
+            new_call(request(), sent=True).note()
+
+    async def main():
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    (record,) = peek_completed_steps()
+    assert (record.status, record.in_flight_calls) == ("cancelled", 1)
+
+
+def test_a_coroutine_that_is_closed_leaves_a_record_and_awaits_nothing_more():
+    async def work():
+        async with step("plan"):
+            new_call(request(), sent=True).note()
+            await asyncio.sleep(0)
+
+    coroutine = work()
+    coroutine.send(None)
+    coroutine.close()
+    (record,) = peek_completed_steps()
+    assert (record.status, record.in_flight_calls) == ("cancelled", 1)
+
+
+def test_the_ledger_keeps_the_newest_and_says_how_many_it_let_go():
+    from steptrack_callbacks.ledgers.memory import MemoryLedger
+
+    ledger = MemoryLedger(kept=2)
+    for name in ("a", "b", "c"):
+        with step(name) as ended:
+            pass
+        ledger.put(ended.records()[0])
+    assert ([record.name for record in ledger.peek()], ledger.dropped) == (["b", "c"], 1)
+    ledger.put(ledger.peek()[0])
+    assert ([record.name for record in ledger.peek()], ledger.dropped) == (["b", "c"], 1)
+
+
+def test_a_persona_of_which_a_stage_met_no_step_warns_after_its_record_is_safe():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        editor = persona("editor", stages=[Stage("plam")])
+        with pytest.raises(UserWarning, match="stages that no step of that name ran under: plam"), editor:
+            pass
+    assert [record.status for record in peek_completed_steps()] == ["completed"]
+
+
+def test_an_error_is_never_hidden_by_the_warning_about_stages():
+    with pytest.raises(ZeroDivisionError), persona("editor", stages=[Stage("plan")]):
+        raise ZeroDivisionError
+    assert steps.open_steps() == []
