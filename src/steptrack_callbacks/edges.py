@@ -15,7 +15,13 @@ Attach = Callable[[], Callable[[], None]]
 _undo: dict[str, Callable[[], None]] = {}
 
 
-_EDGES: dict[str, Attach] = {}
+def _attach_litellm() -> Callable[[], None]:
+    from .litellm import attach  # noqa: PLC0415 - only once the host is imported
+
+    return attach()
+
+
+_EDGES: dict[str, Attach] = {"litellm": _attach_litellm}
 
 
 def install(

@@ -1,0 +1,66 @@
+"""Places where LiteLLM runs a call in a thread of its own and leaves the caller's steps behind.
+
+Each looks its helper up in its own module, where one that carries the context takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+_RUNS_COROUTINES = ("litellm.router", "litellm.litellm_core_utils.fallback_utils")
+_RUNS_BATCHES = ("litellm.batch_completion.main",)
+
+
+class CarryingThreadPool(ThreadPoolExecutor):
+    """A thread pool whose jobs begin with the context in which they were submitted."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Submit a job."""
+        return super().submit(copy_context().run, function, *args, **kwargs)
+
+
+def carry() -> Callable[[], None]:
+    """Put the carrying helpers in place, and return what takes them out again."""
+    replaced = [_replace(module, "run_async_function", _carrying_runner) for module in _RUNS_COROUTINES]
+    replaced += [
+        _replace(module, "ThreadPoolExecutor", lambda _pool: CarryingThreadPool) for module in _RUNS_BATCHES
+    ]
+
+    def undo() -> None:
+        for put_back in replaced:
+            put_back()
+
+    return undo
+
+
+def _replace(module_name: str, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+    module = importlib.import_module(module_name)
+    original = getattr(module, name)
+    setattr(module, name, make(original))
+    return partial(setattr, module, name, original)
+
+
+def _carrying_runner(run_async_function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(async_function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        context = copy_context()
+        raised: list[RuntimeError] = []
+
+        async def inside() -> Any:
+            coroutine = async_function(*args, **kwargs)
+            try:
+                return await asyncio.get_running_loop().create_task(coroutine, context=context)
+            except RuntimeError as error:  # as our refusals are; LiteLLM would take it for "no running loop"
+                raised.append(error)
+
+        result = run_async_function(inside)
+        if raised:
+            raise raised[0]
+        return result
+
+    return run

@@ -1,0 +1,246 @@
+"""LiteLLM's public entry points, each inside one outermost wrapper: admit, call, settle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+import litellm
+from litellm.exceptions import BadRequestError, UnprocessableEntityError
+
+from steptrack_callbacks.call import Call
+from steptrack_callbacks.errors import StepTrackError
+from steptrack_callbacks.pinning import new_call
+
+from . import answers
+from .refusals import host_error
+from .requests import Kind, request_of
+from .streams import is_from_cache, is_stream, metered
+
+ENTRY_POINTS: dict[str, tuple[Kind, tuple[str, str]]] = {
+    "completion": ("chat", ("model", "messages")),
+    "acompletion": ("chat", ("model", "messages")),
+    "text_completion": ("text", ("prompt", "model")),
+    "atext_completion": ("text", ("prompt", "model")),
+    "embedding": ("embedding", ("model", "input")),
+    "aembedding": ("embedding", ("model", "input")),
+    "responses": ("responses", ("input", "model")),
+    "aresponses": ("responses", ("input", "model")),
+}
+"""By name: the kind of call, and the parameters that may be given by position."""
+
+_CONTENT: dict[Kind, str] = {"chat": "messages", "text": "prompt", "embedding": "input", "responses": "input"}
+_CAP: dict[Kind, str] = {"chat": "max_tokens", "text": "max_tokens", "responses": "max_output_tokens"}
+
+
+class Gates:
+    """Whether the wrappers gate; after `uninstall`, those that somebody still holds let through.
+
+    Attributes:
+        closed: Whether they do.
+    """
+
+    closed = False
+
+
+gates = Gates()
+_inside: ContextVar[Call | None] = ContextVar("steptrack_litellm_call", default=None)
+_refused: ContextVar[list[StepTrackError] | None] = ContextVar("steptrack_litellm_refused", default=None)
+_refuses_stream_options: set[Any] = set()
+
+
+def enclosing_call() -> Call | None:
+    """Return the call whose entry point this context was made in, in flight or not."""
+    return _inside.get()
+
+
+def active_call() -> Call | None:
+    """Return the call whose entry point is running here."""
+    call = _inside.get()
+    return call if call is not None and call.is_open else None
+
+
+def around(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Put an entry point inside its wrapper."""
+    kind, positional = ENTRY_POINTS[name]
+    wrap = _around_async if name.startswith("a") else _around
+    wrapper = wrap(kind, positional, function)
+    vars(wrapper)["steptrack_gate"] = True
+    return wrapper
+
+
+def is_gated(function: Any) -> bool:
+    """Tell whether one of our wrappers is in a function, under those of others perhaps."""
+    while function is not None:
+        if "steptrack_gate" in getattr(function, "__dict__", ()):
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
+
+
+def _around(kind: Kind, positional: tuple[str, str], function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def entry(*args: Any, **kwargs: Any) -> Any:
+        if not gates.closed or _is_nested(kwargs):
+            return function(*args, **kwargs)
+        if _is_shell(kind, kwargs):
+            with _each_attempt_is_a_call():
+                return function(*args, **kwargs)
+        with _refusals_as_host_errors():
+            sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
+            sending.call.admit(patient=asyncio._get_running_loop() is None)  # noqa: SLF001
+            while True:
+                with sending:
+                    return sending.receive(function(*args, **sending.options(kwargs)))
+
+    return entry
+
+
+def _around_async(
+    kind: Kind, positional: tuple[str, str], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    @wraps(function)
+    async def entry(*args: Any, **kwargs: Any) -> Any:
+        if not gates.closed or _is_nested(kwargs):
+            return await function(*args, **kwargs)
+        if _is_shell(kind, kwargs):
+            with _each_attempt_is_a_call():
+                return await function(*args, **kwargs)
+        with _refusals_as_host_errors():
+            sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
+            await sending.call.admit_async()
+            while True:
+                with sending:
+                    return sending.receive(await function(*args, **sending.options(kwargs)))
+
+    return entry
+
+
+class _Sending:
+    """One call on its way: as a context manager it charges what becomes of it.
+
+    It swallows one error: a server's refusal of the usage that we ask of a stream. The call is then
+    sent again as the user made it.
+    """
+
+    def __init__(self, kind: Kind, arguments: Mapping[str, Any]) -> None:
+        self._kind = kind
+        self._arguments = arguments
+        content = arguments.get(_CONTENT[kind])
+        self.call = new_call(request_of(kind, str(arguments.get("model") or ""), content, arguments))
+        self._before: Call | None = None
+
+    @property
+    def _asks_for_usage(self) -> bool:
+        """Whether we ask for a stream's usage: where nobody did, and the server is not known to mind."""
+        arguments = self._arguments
+        return (
+            self._kind in ("chat", "text")
+            and bool(arguments.get("stream"))
+            and arguments.get("stream_options") is None
+            and self._server not in _refuses_stream_options
+        )
+
+    @property
+    def _server(self) -> Any:
+        arguments = self._arguments
+        model = str(arguments.get("model"))
+        if model.startswith("oci/") or arguments.get("custom_llm_provider") == "oci":
+            return "oci"  # LiteLLM itself refuses the option there
+        return arguments.get("api_base") or arguments.get("base_url") or model
+
+    def options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments to send: the user's, with a cap that a strict limit needs."""
+        options = dict(kwargs)
+        if self.call.max_output_tokens is not None:
+            options[_CAP[self._kind]] = self.call.max_output_tokens
+        if self._asks_for_usage:
+            options["stream_options"] = {"include_usage": True}
+        return options
+
+    def receive(self, response: Any) -> Any:
+        """Settle with an answer, or meter a stream."""
+        if not (self._arguments.get("stream") and is_stream(response)):
+            answers.settle(self.call, response)
+            return response
+        if is_from_cache(response):
+            self.call.settle_free()
+            return response
+        return metered(response, self.call, hides_usage=self._asks_for_usage)
+
+    def __enter__(self) -> None:
+        self._before = _inside.get()
+        _inside.set(self.call)
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: object
+    ) -> bool:
+        _inside.set(self._before)
+        if error is None:
+            return False
+        if self._asks_for_usage and _is_about_stream_options(error):
+            _refuses_stream_options.add(self._server)
+            return True
+        if not isinstance(error, Exception):
+            self.call.abandon()
+        elif self.call.attempts:
+            self.call.fail()
+        else:
+            self.call.withdraw()  # LiteLLM said no before anything was sent
+        return False
+
+
+_refuses_stream_options.add("oci")
+
+
+def _is_about_stream_options(error: BaseException) -> bool:
+    refusals = (BadRequestError, UnprocessableEntityError)
+    return isinstance(error, refusals) and "stream_options" in str(error)
+
+
+def _is_nested(kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether LiteLLM itself calls on behalf of a call that is being accounted for.
+
+    It then hands its logging object on, which tells it from a call that the user's own callback makes.
+    """
+    return kwargs.get("litellm_logging_obj") is not None and active_call() is not None
+
+
+def _is_shell(kind: Kind, kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether a call only comes back to the entry points, once for each model that it tries."""
+    if kwargs.get("model_list"):
+        return True
+    return kind == "chat" and bool(kwargs.get("fallbacks") or litellm.model_fallbacks)
+
+
+@contextmanager
+def _each_attempt_is_a_call() -> Generator[None]:
+    """Let attempts count one by one; LiteLLM hides their errors, so a refusal is raised again at the end."""
+    before, refused = _refused.get(), list[StepTrackError]()
+    _refused.set(refused)
+    try:
+        yield
+    except StepTrackError:
+        raise
+    except Exception as error:
+        if refused:
+            raise refused[-1] from error
+        raise
+    finally:
+        _refused.set(before)
+
+
+@contextmanager
+def _refusals_as_host_errors() -> Generator[None]:
+    try:
+        yield
+    except StepTrackError as error:
+        refusal = host_error(error)
+        refused = _refused.get()
+        if refused is not None:
+            refused.append(refusal)
+        raise refusal from None

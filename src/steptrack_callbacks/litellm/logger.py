@@ -1,0 +1,151 @@
+"""The second line: LiteLLM's own callbacks, for calls that reach it past the entry points."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from steptrack_callbacks.call import Call
+from steptrack_callbacks.errors import StepTrackError
+from steptrack_callbacks.pinning import new_call, refuse_if_exhausted
+from steptrack_callbacks.usage import Usage
+
+from . import answers
+from .entry_points import active_call, enclosing_call
+from .refusals import host_error
+from .requests import Kind, request_of
+
+TICKET = "steptrack_call"
+"""Where a call is found again, in LiteLLM's own account of it; its call id may repeat."""
+
+_COUNTER = "steptrack_counter"
+"""Which logger counts a call's attempts there, of several that are told of them."""
+
+_APART = re.compile("image|video|speech|transcription|rerank|moderation|ocr|search")
+
+_UNGATED = Usage(ungated_calls=1)
+
+
+class StepTrackLogger(CustomLogger):
+    """Charges calls that LiteLLM reports, and refuses those of steps that are exhausted already.
+
+    `install()` puts it behind the entry points, for functions that were imported by name before, and
+    for what has no gate: images, speech, rerank, batches. Alone, in `litellm.callbacks`, it
+    promises less: it learns of a call when it is sent and of its usage after the caller went on, so
+    it reserves nothing, calls in flight together overshoot together, and sync calls are
+    refused only if `refuse_exhausted` stands in `litellm.pre_call_rules`.
+
+    Example:
+        >>> import litellm
+        >>> logger = StepTrackLogger()
+        >>> litellm.callbacks.append(logger)
+        >>> litellm.pre_call_rules.append(logger.refuse_exhausted)
+        >>> litellm.callbacks.remove(logger); litellm.pre_call_rules.remove(logger.refuse_exhausted)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.instance_id = uuid.uuid4().hex  # LiteLLM drops a second callback that looks like the first
+
+    def refuse_exhausted(self, _text: str) -> bool:
+        """Refuse a call in an exhausted step; a rule for `litellm.pre_call_rules`.
+
+        Raises:
+            BudgetExhausted: A limit around is reached.
+        """
+        if active_call() is None:
+            try:
+                refuse_if_exhausted()
+            except StepTrackError as error:
+                raise host_error(error) from None
+        return True
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """Refuse an async call in an exhausted step.
+
+        Raises:
+            BudgetExhausted: A limit around is reached.
+        """
+        self.refuse_exhausted("")
+
+    def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+        """Stamp a request with its call as it is sent, in the caller's own context."""
+        call = kwargs.get(TICKET) or (None if _is_apart(kwargs) else active_call())
+        if call is None:
+            call = new_call(
+                request_of(_kind_of(kwargs), str(model or ""), messages, _options_of(kwargs)), sent=True
+            )
+            call.note()
+        kwargs[TICKET] = call
+        if kwargs.setdefault(_COUNTER, self.instance_id) == self.instance_id:
+            call.attempts += 1
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Charge a call that no entry point accounts for."""
+        call = _call_of(kwargs)
+        if call is None or call.admitted:
+            return
+        if kwargs.get("cache_hit"):
+            call.settle_free()
+            return
+        usage = answers.usage_of(getattr(response_obj, "usage", None))
+        cost = answers.stated_cost(kwargs.get("response_cost"))
+        reported = usage or call.request.estimate(0)
+        call.settle(
+            reported.replace(ungated_calls=1), cost_usd=cost, estimated=usage is None and cost is None
+        )
+
+    async def async_log_success_event(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Do as `log_success_event`."""
+        self.log_success_event(kwargs, response_obj, start_time, end_time)
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Count a failed call that no entry point accounts for."""
+        call = kwargs.get(TICKET)
+        if call is not None and not call.admitted:
+            call.fail(_UNGATED)
+
+    async def async_log_failure_event(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Do as `log_failure_event`."""
+        self.log_failure_event(kwargs, response_obj, start_time, end_time)
+
+
+def _call_of(details: dict[str, Any]) -> Call | None:
+    """Find the call of an event; one that was never seen being sent begins here."""
+    call: Call | None = details.get(TICKET) or (None if _is_apart(details) else enclosing_call())
+    if call is None and not details.get("cache_hit"):
+        content = details.get("messages") or details.get("input")
+        call = new_call(
+            request_of(_kind_of(details), str(details.get("model") or ""), content, _options_of(details)),
+            sent=True,
+        )
+        call.note()
+    if call is not None:
+        details[TICKET] = call  # LiteLLM may report the same call twice
+    return call
+
+
+def _is_apart(details: dict[str, Any]) -> bool:
+    """Tell a request that no entry point makes, though a rule or a callback may make it inside of one."""
+    return _APART.search(str(details.get("call_type") or "")) is not None
+
+
+def _options_of(details: dict[str, Any]) -> dict[str, Any]:
+    options = dict(details.get("optional_params") or {})
+    return options | {"custom_llm_provider": details.get("custom_llm_provider")}
+
+
+def _kind_of(details: dict[str, Any]) -> Kind:
+    call_type = str(details.get("call_type") or "")
+    if "embedding" in call_type:
+        return "embedding"
+    if "responses" in call_type:
+        return "responses"
+    return "text" if "text_completion" in call_type else "chat"

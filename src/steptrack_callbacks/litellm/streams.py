@@ -1,0 +1,287 @@
+"""Streams: metered as they run, settled when they end, and charged what was seen when they do not.
+
+The reader gets a twin of the stream that LiteLLM returns: of a subclass of the stream's own class, and
+with the very same attributes, but looking at each chunk. So the Router's type checks, and the user's,
+go on working, and since LiteLLM's logging holds on to the original only, a twin that nobody reads any
+more is finalised at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+from steptrack_callbacks.call import Call
+from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.tokens import count_text
+from steptrack_callbacks.usage import Usage
+
+from . import answers
+from .refusals import host_error
+
+_RECOUNTED = 200
+"""How many characters of a stream's end are counted again with each chunk."""
+
+
+class Meter:
+    """What was seen of one stream so far.
+
+    Attributes:
+        call: Its call.
+        output_tokens: Tokens counted so far.
+        closed: Whether the reader has closed it.
+        loop: The event loop that it was begun on, if there was one.
+    """
+
+    def __init__(self, call: Call, chat: Any) -> None:
+        self.call = call
+        self.loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises instead
+        self.output_tokens = 0
+        self.closed = False
+        self._chat = chat
+        self._texts: list[str] = []
+        self._counted, self._tail = 0, ""
+        self._usage: Usage | None = None
+        self._truncated = False
+
+    @property
+    def text(self) -> str:
+        """All that was produced so far."""
+        return "".join(self._texts)
+
+    def see(self, chunk: Any) -> None:
+        """Look at a chunk."""
+        text = answers.text_of_chunk(chunk)
+        if text:
+            self._texts.append(text)
+            self._count(text)
+        final = getattr(chunk, "response", None)  # of the responses API
+        self._usage = (
+            answers.usage_of(getattr(chunk, "usage", None) or getattr(final, "usage", None)) or self._usage
+        )
+        self._truncated = self._truncated or answers.is_truncated(chunk) or answers.is_truncated(final)
+
+    def _count(self, text: str) -> None:
+        """Count on: chunks may be single letters, so the last words are counted again with what follows."""
+        model = self.call.request.model
+        self._tail += text
+        if len(self._tail) > _RECOUNTED:
+            end = max(self._tail.rfind(" "), 0) or len(self._tail)
+            self._counted += count_text(self._tail[:end], model)
+            self._tail = self._tail[end:]
+        self.output_tokens = self._counted + count_text(self._tail, model)
+
+    def finish(self) -> None:
+        """Charge a stream that has come to its end."""
+        usage = self._usage or self._collected_usage()
+        if usage is not None and (usage.output_tokens or not self._texts):
+            self.call.settle(usage, truncated=self._truncated, response=self.text)
+            return
+        produced = count_text(self.text, self.call.request.model) if self._texts else 0
+        self.call.settle(self.call.request.estimate(produced), estimated=True, response=self.text)
+
+    def _collected_usage(self) -> Usage | None:
+        """Find the usage that LiteLLM took from the provider and did not show."""
+        chunks = getattr(self._chat, "chunks", None) or ()
+        return next(
+            (
+                usage
+                for chunk in reversed(chunks)
+                if (usage := answers.usage_of(getattr(chunk, "usage", None)))
+            ),
+            None,
+        )
+
+    def break_off(self) -> None:
+        """Charge what was seen of a stream that will not be read to its end."""
+        self.closed = True
+        self.call.abandon(self.output_tokens)
+
+    def fail(self) -> None:
+        """Charge what was seen of a stream that the provider has broken."""
+        self.call.fail(self.call.request.estimate(self.output_tokens).replace(estimated_calls=1))
+
+    def cut(self, error: BudgetExhausted) -> StepTrackError:
+        """Charge what was produced, and return the error for the reader, with the partial text."""
+        self.break_off()
+        error.response = self.text
+        return host_error(error)
+
+
+class MeteredStream:
+    """Mixed into the class of a stream: what it adds to reading and closing it."""
+
+    __slots__ = ()
+    steptrack_meter: Meter
+    steptrack_original: Any
+
+    def __next__(self) -> Any:
+        meter = self.steptrack_meter
+        if meter.closed:
+            raise StopIteration
+        with _charging(meter):
+            chunk = next(self.steptrack_original)
+        meter.see(chunk)
+        try:
+            meter.call.progress(meter.output_tokens)
+        except BudgetExhausted as error:
+            _close(self.steptrack_original)
+            raise meter.cut(error) from None
+        return chunk
+
+    async def __anext__(self) -> Any:
+        meter = self.steptrack_meter
+        if meter.closed:
+            raise StopAsyncIteration
+        with _charging(meter):
+            chunk = await anext(self.steptrack_original)
+        meter.see(chunk)
+        try:
+            await meter.call.progress_async(meter.output_tokens)
+        except BudgetExhausted as error:
+            await _aclose(_layers(self.steptrack_original))
+            raise meter.cut(error) from None
+        return chunk
+
+    def close(self) -> None:
+        """Stop the provider, and charge what was seen."""
+        self.steptrack_meter.break_off()
+        _close(self.steptrack_original)
+
+    async def aclose(self) -> None:
+        """Stop the provider, and charge what was seen."""
+        self.steptrack_meter.break_off()
+        await _aclose(_layers(self.steptrack_original))
+
+    def __del__(self) -> None:
+        meter = self.steptrack_meter
+        if meter.call.is_open:
+            meter.break_off()
+            _drop(self.steptrack_original, meter.loop)
+
+
+class _Iterator:
+    """What a reader is beside metered where the stream is a mere generator."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __aiter__(self) -> Any:
+        return self
+
+
+@contextmanager
+def _charging(meter: Meter) -> Generator[None]:
+    """Charge a stream by how reading it ends."""
+    try:
+        yield
+    except (StopIteration, StopAsyncIteration):
+        try:
+            meter.finish()
+        except StepTrackError as error:  # of a hook
+            raise host_error(error) from None
+        raise
+    except Exception:
+        meter.fail()
+        raise
+    except BaseException:
+        meter.break_off()
+        raise
+
+
+def is_stream(response: Any) -> bool:
+    """Tell a stream from a complete answer, which some requests for a stream get."""
+    return hasattr(type(response), "__next__") or hasattr(type(response), "__anext__")
+
+
+def is_from_cache(stream: Any) -> bool:
+    """Tell whether a stream replays a cached answer."""
+    hidden = getattr(stream, "_hidden_params", None) or {}
+    inner = getattr(stream, "completion_stream", None)
+    providers = (getattr(holder, "custom_llm_provider", None) for holder in (stream, inner))
+    return "cached_response" in providers or bool(hidden.get("cache_hit"))
+
+
+def metered(stream: Any, call: Call, *, hides_usage: bool) -> Any:
+    """Return a stream that reads the same and is metered.
+
+    Args:
+        stream: What LiteLLM returned.
+        call: Its call.
+        hides_usage: Whether usage was asked for by us, so that LiteLLM must not show the chunk that
+            carries it; it then still collects the chunk.
+    """
+    chat = next((layer for layer in _layers(stream) if hasattr(layer, "send_stream_usage")), None)
+    if hides_usage and chat is not None:
+        chat.send_stream_usage = False
+        chat.stream_options = None
+        if chat is not stream:
+            stream.stream_options = None
+    reader = object.__new__(_metered_class(type(stream)))  # type: ignore[arg-type] # classes are hashable
+    if hasattr(stream, "__dict__"):
+        reader.__dict__ = stream.__dict__
+    reader.steptrack_original = stream
+    reader.steptrack_meter = Meter(call, chat)
+    return reader
+
+
+@cache
+def _metered_class(kind: type) -> Any:
+    base = kind if kind.__dictoffset__ else _Iterator
+    described = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(
+        kind.__name__,
+        (MeteredStream, base),
+        {"__slots__": ("steptrack_meter", "steptrack_original"), **described},
+    )
+
+
+def _close(stream: Any) -> None:
+    """Close the connection under a stream, so that the provider stops."""
+    for layer in _layers(stream):
+        close = getattr(layer, "close", None)
+        if close is not None and not inspect.iscoroutinefunction(close):
+            with suppress(Exception):  # an async connection says here that it cannot
+                close()
+
+
+async def _aclose(layers: list[Any]) -> None:
+    for layer in layers:
+        close = getattr(layer, "aclose", None) or getattr(layer, "close", None)
+        with suppress(Exception):
+            closing = close() if close is not None else None
+            if inspect.isawaitable(closing):
+                await closing
+
+
+def _drop(stream: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Close a stream that is being finalised, as asyncio does with generators: soon, on its own loop."""
+    _close(stream)
+    if loop is not None and loop.is_running():
+        layers = _layers(stream)
+        loop.call_soon_threadsafe(lambda: loop.create_task(_aclose(layers)))
+
+
+_INNER = ("litellm_custom_stream_wrapper", "completion_stream", "streaming_response", "response")
+
+
+def _layers(stream: Any) -> list[Any]:
+    """List a stream and what lies under it: LiteLLM's own, the client's, the HTTP response."""
+    layers = [stream]
+    while (inner := _inner(layers[-1])) is not None and len(layers) < len(_INNER) * 2:
+        layers.append(inner)
+    return layers
+
+
+def _inner(layer: Any) -> Any:
+    frame = getattr(layer, "ag_frame", None)
+    if frame is not None:  # async text completion hides its stream in a generator
+        return frame.f_locals.get("response")
+    found = (getattr(layer, name, None) for name in _INNER)
+    return next((inner for inner in found if inner is not None), None)

@@ -1,0 +1,220 @@
+"""What reaches LiteLLM past the entry points is charged from its events, and refused where it lets us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import litellm
+import pytest
+from calling import (
+    CALL_USD,
+    NAMES,
+    STREAMING,
+    Events,
+    arguments,
+    call,
+    run,
+    wait_until,
+    wait_until_async,
+)
+
+import steptrack_callbacks as steptrack
+from provider import FORMS, Provider, _Answer
+from steptrack_callbacks import BudgetExhausted, step
+from steptrack_callbacks.litellm import StepTrackLogger
+from steptrack_callbacks.pinning import unattributed_usage
+
+
+def imported_before_install(name: str) -> Callable[..., Any]:
+    """Return an entry point as somebody holds it who imported it by name, early."""
+    steptrack.uninstall()
+    function = getattr(litellm, name)
+    steptrack.install()
+    return function  # type: ignore[no-any-return]
+
+
+def logger_alone(name: str) -> Callable[..., Any]:
+    """Return an entry point where only the logger listens."""
+    steptrack.uninstall()
+    logger = StepTrackLogger()
+    litellm.callbacks.append(logger)
+    litellm.pre_call_rules.append(logger.refuse_exhausted)
+    return getattr(litellm, name)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def _no_logger_stays() -> Iterator[None]:
+    yield
+    litellm.pre_call_rules.clear()
+    for holders in (litellm.callbacks, litellm.success_callback, litellm._async_success_callback):
+        holders[:] = [holder for holder in holders if not isinstance(holder, StepTrackLogger)]
+    for holders in (litellm.input_callback, litellm.failure_callback, litellm._async_failure_callback):
+        holders[:] = [holder for holder in holders if not isinstance(holder, StepTrackLogger)]
+
+
+past_the_gate = pytest.mark.parametrize("reach", [imported_before_install, logger_alone])
+
+
+def use(function: Callable[..., Any], name: str, provider: Provider, plan: Any, **options: Any) -> None:
+    """Make a call, read it to its end, and wait until it is charged."""
+    before = plan.usage.calls
+
+    async def use_async() -> None:
+        answer = await function(**arguments(name, provider, **options))
+        if options.get("stream"):
+            [chunk async for chunk in answer]
+        await wait_until_async(lambda: plan.usage.calls > before)
+
+    if name.startswith("a"):
+        run(use_async())
+        return
+    answer = function(**arguments(name, provider, **options))
+    list(answer) if options.get("stream") else None
+    wait_until(lambda: plan.usage.calls > before)
+
+
+@past_the_gate
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_is_charged_from_its_event(name: str, reach: Any, provider: Provider) -> None:
+    function = reach(name)
+    with step("outer") as outer, step("plan") as plan:
+        use(function, name, provider, plan)
+        assert outer.usage.calls == plan.usage.calls == plan.usage.ungated_calls == 1
+        assert plan.usage.input_tokens == 100
+        assert plan.cost_usd == (CALL_USD if "embedding" not in name else plan.cost_usd) > 0
+    assert unattributed_usage().calls == 0
+
+
+@past_the_gate
+@pytest.mark.parametrize("name", STREAMING)
+def test_a_stream_is_charged_from_its_event(name: str, reach: Any, provider: Provider) -> None:
+    provider.behave(usage_in_stream="always")
+    function = reach(name)
+    with step("plan") as plan:
+        use(function, name, provider, plan, stream=True)
+        assert plan.usage.calls == plan.usage.ungated_calls == 1
+        assert plan.usage.output_tokens == 200
+        assert plan.cost_usd == CALL_USD
+    assert unattributed_usage().calls == 0
+
+
+@past_the_gate
+@pytest.mark.parametrize("name", ["completion", *(name for name in NAMES if name.startswith("a"))])
+def test_an_exhausted_step_is_refused(name: str, reach: Any, provider: Provider) -> None:
+    function = reach(name)
+    with step("plan", max_calls=1) as plan:
+        use(function, name, provider, plan)
+        with pytest.raises(BudgetExhausted):
+            use(function, name, provider, plan)
+        assert provider.count() == plan.usage.calls == 1
+
+
+@past_the_gate
+@pytest.mark.parametrize("name", ["completion", "acompletion"])
+def test_a_failed_call_is_counted(name: str, reach: Any, provider: Provider) -> None:
+    provider.fail_next(1, status=500)
+    function = reach(name)
+    with step("plan") as plan:
+        with pytest.raises(litellm.InternalServerError):
+            use(function, name, provider, plan)
+        wait_until(lambda: plan.usage.calls == 1)
+        assert (plan.usage.failed_calls, plan.cost_usd) == (1, 0)
+
+
+@past_the_gate
+@pytest.mark.parametrize("name", ["completion", "acompletion"])
+def test_a_step_that_ended_before_the_event_is_charged_all_the_same(
+    name: str, reach: Any, provider: Provider
+) -> None:
+    function = reach(name)
+
+    async def use_async(plan: Any) -> None:
+        async with plan:
+            await function(**arguments(name, provider))
+        await wait_until_async(lambda: plan.usage.estimated_calls == 0)
+
+    plan = step("plan")
+    if name == "acompletion":
+        run(use_async(plan))
+    else:
+        with plan:
+            function(**arguments(name, provider))
+        wait_until(lambda: plan.usage.estimated_calls == 0)
+    assert (plan.usage.calls, plan.cost_usd) == (1, CALL_USD)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_logger_beside_install_charges_nothing_twice(name: str, provider: Provider, events: Events) -> None:
+    logger = StepTrackLogger()
+    litellm.callbacks.append(logger)
+    litellm.pre_call_rules.append(logger.refuse_exhausted)
+
+    async def main() -> None:
+        await getattr(litellm, name)(**arguments(name, provider))
+        await events.wait_for_async()
+
+    with step("plan", max_calls=1) as plan:
+        if name.startswith("a"):
+            run(main())
+        else:
+            call(name, provider)
+            events.wait_for()
+        assert plan.usage.calls == 1
+        assert plan.usage.ungated_calls == 0
+    assert unattributed_usage().calls == 0
+
+
+class _Images(_Answer):
+    """The form of `/images/generations`."""
+
+    def whole(self) -> Any:
+        usage = {"input_tokens": 100, "output_tokens": 200, "total_tokens": 300}
+        usage |= {"input_tokens_details": {"text_tokens": 100, "image_tokens": 0}}
+        return {"created": 1, "data": [{"b64_json": "AAAA"}], "usage": usage}
+
+
+class _Ranks(_Answer):
+    """The form of `/rerank`."""
+
+    def whole(self) -> Any:
+        results = [{"index": 0, "relevance_score": 0.5, "document": {"text": "one"}}]
+        return {"id": "r", "results": results, "usage": {"total_tokens": 100}, "model": "m"}
+
+
+@pytest.mark.parametrize("name", ["image_generation", "aimage_generation"])
+def test_images_are_charged_from_their_event_and_counted_as_ungated(
+    name: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMS, "/images/generations", _Images)
+    given = {"prompt": "a cat", "model": "openai/gpt-image-1", "api_base": provider.url, "api_key": "none"}
+
+    async def main(plan: Any) -> None:
+        await litellm.aimage_generation(**given)
+        await wait_until_async(lambda: plan.usage.calls == 1)
+
+    with step("plan") as plan:
+        if name == "aimage_generation":
+            run(main(plan))
+        else:
+            litellm.image_generation(**given)
+            wait_until(lambda: plan.usage.calls == 1)
+        assert plan.usage.ungated_calls == 1
+        assert plan.usage.total_tokens == 300
+        assert plan.cost_usd > 0
+
+
+def test_a_rerank_is_charged_from_its_event_and_counted_as_ungated(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMS, "/rerank", _Ranks)
+    with step("plan") as plan:
+        litellm.rerank(
+            model="hosted_vllm/ranker",
+            query="q",
+            documents=["one"],
+            api_base=provider.url,
+            api_key="none",
+        )
+        wait_until(lambda: plan.usage.calls == 1)
+        assert plan.usage.ungated_calls == 1
