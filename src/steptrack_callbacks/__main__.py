@@ -1,0 +1,5 @@
+"""`python -m steptrack_callbacks` is `steptrack`."""
+
+from .cli import main
+
+raise SystemExit(main())
