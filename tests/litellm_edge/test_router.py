@@ -149,6 +149,7 @@ def test_retries_end_where_the_step_has_no_room(ask: Any, provider: Provider) ->
 
 def test_a_refusal_while_a_stream_of_the_router_runs_reaches_the_reader(provider: Provider) -> None:
     provider.behave(output_tokens=5000)
+    provider.hold(after_chunks=200)  # it cannot be done before it is stopped
     for ask in (ask_sync, ask_async):
         provider.requests.clear()
         router = router_of(provider, num_retries=2, fallbacks=[{"big": ["small"]}])

@@ -190,6 +190,8 @@ def test_a_grant_lets_a_stream_run_on(name: str, provider: Provider) -> None:
 
 
 def test_a_sync_stream_on_a_running_loop_is_cut(provider: Provider) -> None:
+    provider.hold(after_chunks=150)  # it cannot be done before it is stopped
+
     async def main() -> None:
         with pytest.raises(BudgetExhausted), step("plan", max_tokens=60):
             for _ in litellm.completion(
