@@ -7,7 +7,7 @@ import os
 import time
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from . import hooks, hosts
 from .account import Account, Label
@@ -24,12 +24,9 @@ from .records import CompletedStep, Kind, Status
 from .usage import Usage
 from .waiting import Decision
 
-if TYPE_CHECKING:
-    from .steps import Step
-
 ledger = MemoryLedger()
-stack: Stack[Step] = Stack("steptrack_steps")
-_running: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
+stack: Stack[Activation] = Stack("steptrack_steps")
+_running: weakref.WeakValueDictionary[str, Activation] = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
 _process = os.urandom(6).hex()
 
@@ -51,7 +48,7 @@ class Activation:
         definition: StepDefinition,
         *,
         kind: Kind = "step",
-        parent: Step | None = None,
+        parent: Activation | None = None,
         run_id: str | None = None,
     ) -> None:
         self.definition = definition
@@ -70,7 +67,7 @@ class Activation:
         self._revision = 0
         self._tool_calls = 0
         self._personas: tuple[Any, ...] = ()
-        self._put_away: tuple[Step, ...] = ()
+        self._put_away: tuple[Activation, ...] = ()
         self._stages_met: set[str] = set()
         self._finished = False
         self._result: Any = None
@@ -110,6 +107,11 @@ class Activation:
         """What was charged to it, and not to a step inside it."""
         return self._account.own.usage() if self._account else Usage()
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether a settled amount has reached its limit, or a refusal of this step has left its body."""
+        return self.exhaustion is not None or bool(self._account and self._account.full_limits())
+
     def begin(self) -> None:
         """Take its place among the steps around it; the stack is the caller's business.
 
@@ -127,7 +129,7 @@ class Activation:
             raise RuntimeError(
                 f"step {self.name!r} cannot begin inside {self.parent.path!r}, which is not running"
             )
-        self.parent = self.parent or (None if self.kind == "hook" else current_step())
+        self.parent = self.parent or (None if self.kind == "hook" else innermost())
         if self.parent is not None and self._run_id is not None:
             raise ValueError(
                 f"run_id belongs to the outermost step, and {self.name!r} is inside {self.parent.path!r}"
@@ -174,7 +176,7 @@ class Activation:
             hosts.warn_if_unwatched(label.path)
         self._times = (time.time(), time.monotonic())
         self._status = "open"
-        _running[step_id] = cast("Step", self)
+        _running[step_id] = self
 
     def _apply_stages(self, account: Account) -> None:
         """Narrow the policy by the stages of this name of all personas around it."""
@@ -289,25 +291,18 @@ class Activation:
         self._finished, self._result = True, result
 
 
-def current_step() -> Step | None:
-    """Return the innermost step that is running here, or `None`.
-
-    Example:
-        >>> from steptrack_callbacks import current_step, step
-        >>> with step("outer"), step("inner"):
-        ...     current_step().path
-        'outer/inner'
-    """
-    for step in reversed(stack.entries()):
-        if step.status == "open":
-            return step
+def innermost() -> Activation | None:
+    """Return the innermost activation that is running in this context, or `None`."""
+    for activation in reversed(stack.entries()):
+        if activation.status == "open":
+            return activation
     return None
 
 
-def open_steps() -> list[Step]:
-    """Return the steps of this process that are running, in the order in which they began."""
-    steps = [reference() for reference in _running.valuerefs()]  # a copy: other threads begin steps
-    return [step for step in steps if step is not None and step.status == "open"]
+def running() -> list[Activation]:
+    """Return the activations of this process that are running, in the order in which they began."""
+    found = [reference() for reference in _running.valuerefs()]  # a copy: other threads begin steps
+    return [activation for activation in found if activation is not None and activation.status == "open"]
 
 
 def reset() -> None:

@@ -6,13 +6,10 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import replace
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from .boundary import pass_on
 from .waiting import drive, drive_async
-
-if TYPE_CHECKING:
-    from .steps import Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +18,7 @@ UNNAMED = "step"
 """The name of a step that was given none, until a function lends it its own."""
 
 
-def decorate(function: Callable[P, R], template: Step) -> Callable[P, R]:
+def decorate(function: Callable[P, R], template: Any) -> Callable[P, R]:
     """Run each call of a function in a fresh step made like the template.
 
     Raises:
@@ -40,7 +37,7 @@ def decorate(function: Callable[P, R], template: Step) -> Callable[P, R]:
     return cast(Callable[P, R], wrapper)
 
 
-def around(function: Callable[..., Any], fresh: Callable[[], Step]) -> Callable[..., Any]:
+def around(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     """Run each call of a function in a fresh step, without making it look like the function."""
     wrapper: Callable[..., Any] = _wrapper_for(function)(function, fresh)
     return wrapper
@@ -54,7 +51,7 @@ def _wrapper_for(function: Callable[..., Any]) -> Callable[..., Any]:
     return _around_coroutine if inspect.iscoroutinefunction(function) else _around_function
 
 
-def _around_function(function: Callable[..., Any], fresh: Callable[[], Step]) -> Callable[..., Any]:
+def _around_function(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         with fresh() as step:
             step.returned(function(*args, **kwargs))
@@ -63,7 +60,7 @@ def _around_function(function: Callable[..., Any], fresh: Callable[[], Step]) ->
     return wrapper
 
 
-def _around_coroutine(function: Callable[..., Any], fresh: Callable[[], Step]) -> Callable[..., Any]:
+def _around_coroutine(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         async with fresh() as step:
             step.returned(await function(*args, **kwargs))
@@ -72,7 +69,7 @@ def _around_coroutine(function: Callable[..., Any], fresh: Callable[[], Step]) -
     return wrapper
 
 
-def _around_generator(function: Callable[..., Any], fresh: Callable[[], Step]) -> Callable[..., Any]:
+def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     """Drive the body turn by turn, so that the step is active in it and never in its consumer."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
@@ -109,7 +106,7 @@ def _around_generator(function: Callable[..., Any], fresh: Callable[[], Step]) -
     return wrapper
 
 
-def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], Step]) -> Callable[..., Any]:
+def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     """Drive the body turn by turn, each in the context of whoever asks for it."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:

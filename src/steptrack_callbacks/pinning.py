@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from . import activation, hooks
 from .account import Account, Label
-from .activation import current_step, open_steps, stack
+from .activation import Activation, innermost, running, stack
 from .books import BOOKS
 from .call import Call
 from .definitions import StepDefinition
@@ -56,7 +56,7 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
     return Call((_unattributed,), request)
 
 
-def _joined(active: Step, within: Step | None) -> tuple[Account, ...]:
+def _joined(active: Activation, within: Step | None) -> tuple[Account, ...]:
     if within is None:
         return active.accounts
     inner = tuple(account for account in active.accounts if account not in within.accounts)
@@ -69,7 +69,7 @@ def refuse_if_exhausted() -> None:
     Raises:
         BudgetExhausted: A limit is reached (phase `denied`); the outermost such step owns it.
     """
-    active = current_step()
+    active = innermost()
     accounts = active.accounts if active else ()
     with BOOKS:
         full = [account for account in accounts if account.enforce != "observe" and account.full_limits()]
@@ -85,7 +85,7 @@ def refuse_if_exhausted() -> None:
     raise error
 
 
-def _left_behind(step: Step) -> BudgetExhausted:
+def _left_behind(step: Activation) -> BudgetExhausted:
     account = step.account
     names = account.full_limits() or ([step.exhaustion.limit] if step.exhaustion else [])
     with BOOKS:
@@ -99,11 +99,11 @@ def _left_behind(step: Step) -> BudgetExhausted:
 
 def _warn_of_lost_step() -> None:
     global _lost_warned
-    if _lost_warned or not (running := open_steps()):
+    if _lost_warned or not (others := running()):
         return
     _lost_warned = True
     warnings.warn(
-        f"a model call found no step here, though {running[-1].path!r} is running elsewhere; it is counted as"
+        f"a model call found no step here, though {others[-1].path!r} is running elsewhere; it is counted as"
         " unattributed. Plain threads lose the context: use bind(function), step(..., parent=outer) or"
         " install(threads=True)",
         LostStepWarning,

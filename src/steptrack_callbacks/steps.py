@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, get_args
+from typing import Any, ParamSpec, Self, TypeVar, cast, get_args
 
 from .account import Account
-from .activation import Activation, current_step, ledger, open_steps, stack
+from .activation import Activation, innermost, ledger, running, stack
 from .books import BOOKS
 from .boundary import pass_on
 from .call import open_calls_of
@@ -19,8 +19,6 @@ from .functions import decorate
 from .money import to_usd
 from .records import CompletedStep
 from .waiting import drive, drive_async
-
-__all__ = ("Step", "current_step", "drain_completed_steps", "open_steps", "peek_completed_steps", "wrapping")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +42,8 @@ class Step(Activation):
         exhaustion: The exhaustion that its boundary has acted on, or `None`.
     """
 
+    parent: Step | None
+
     @property
     def persona(self) -> Step | None:
         """The nearest persona around it; itself for a persona."""
@@ -65,11 +65,6 @@ class Step(Activation):
     def limits(self) -> dict[LimitName, Any]:
         """The limits that are set, grants included."""
         return self._account.limits() if self._account else self.definition.limits
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether a settled amount has reached its limit, or a refusal of this step has left its body."""
-        return self.exhaustion is not None or bool(self._account and self._account.full_limits())
 
     def remaining(self, limit: LimitName) -> Decimal | float | None:
         """Return what is left under a limit after what is settled and what is reserved, at least 0.
@@ -212,6 +207,23 @@ class Step(Activation):
             return self._result
         default = self.definition.default
         return default(self.exhaustion) if callable(default) else default
+
+
+def current_step() -> Step | None:
+    """Return the innermost step that is running here, or `None`.
+
+    Example:
+        >>> from steptrack_callbacks import current_step, step
+        >>> with step("outer"), step("inner"):
+        ...     current_step().path
+        'outer/inner'
+    """
+    return cast("Step | None", innermost())
+
+
+def open_steps() -> list[Step]:
+    """Return the steps of this process that are running, in the order in which they began."""
+    return cast("list[Step]", running())
 
 
 def peek_completed_steps(run_id: str | None = None) -> list[CompletedStep]:

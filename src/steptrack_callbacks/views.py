@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any, NamedTuple
 
-from .activation import ledger, open_steps
+from .activation import ledger, running
 from .definitions import LimitName
 from .money import format_usd, to_units
 from .pinning import unattributed_usage as read_unattributed
@@ -91,8 +91,8 @@ def report(run_id: str | None = None) -> Report:
         >>> report(plan.run_id).total.cost_usd
         Decimal('0.02')
     """
-    running = [step.record() for step in open_steps() if step.kind != "hook"]
-    records = [record for record in [*running, *ledger.peek()] if run_id in (None, record.run_id)]
+    unfinished = [step.record() for step in running() if step.kind != "hook"]
+    records = [record for record in [*unfinished, *ledger.peek()] if run_id in (None, record.run_id)]
     return Report(
         records=tuple(records),
         unattributed=read_unattributed() if run_id is None else Usage(),
