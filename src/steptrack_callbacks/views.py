@@ -62,6 +62,10 @@ class Report:
         """Return a flat dict per step, in the order of the tree; made for `pandas.DataFrame`."""
         return [line.record.to_dict() | {"depth": line.depth} for line in self.lines()]
 
+    def _own_refusals(self, record: CompletedStep) -> int:
+        inside = (child.denied_calls for child in self.records if child.parent_id == record.id)
+        return record.denied_calls - sum(inside)
+
     def __str__(self) -> str:
         rows = [_row(line) for line in self.lines()]
         if self.unattributed.calls:
@@ -69,7 +73,9 @@ class Report:
         if not rows:
             return "no steps have run yet"
         text = _table([*rows, _row_of_usage("total", self.total)])
-        notes = [note for line in self.lines() for note in _notes(line.record)]
+        notes = [
+            note for line in self.lines() for note in _notes(line.record, self._own_refusals(line.record))
+        ]
         if self.dropped_records:
             notes.append(f"{self.dropped_records} older records were let go and are missing here")
         return "\n".join([text, *notes])
@@ -140,7 +146,7 @@ def _consumed(record: CompletedStep, limit: LimitName) -> Any:
     }[limit]
 
 
-def _notes(record: CompletedStep) -> Iterator[str]:
+def _notes(record: CompletedStep, refused: int) -> Iterator[str]:
     used = record.own_usage
     counted = {
         "estimated": used.estimated_calls,
@@ -150,8 +156,8 @@ def _notes(record: CompletedStep) -> Iterator[str]:
         "beyond a strict limit": record.strict_breaches,
     }
     parts = [f"{count} {what}" for what, count in counted.items() if count]
-    if record.denied_calls:
-        parts.append(f"{record.denied_calls} refused")
+    if refused > 0:
+        parts.append(f"{refused} refused")
     if parts:
         yield f"  {record.path}: calls {', '.join(parts)}"
     for grant in record.grants:
