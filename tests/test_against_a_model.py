@@ -169,12 +169,12 @@ class Chain(RuleBasedStateMachine):
 
     @rule(depth=depths, size=sizes)
     def ask(self, depth, size):
-        """Ask where nothing can wait: the call goes exactly if it fits and overtakes nobody."""
+        """Ask where nothing can wait: the call goes exactly if it fits, for it cannot stand in line."""
         asked = self.make(depth, *size)
         closed, limited = self.steps[depth].account.closed, asked.call._claim is not None
         if closed and not limited:
             return  # no call finds a step that has ended; one with limits may end while it asks
-        free_to_go = not closed and not self.overtakes(asked) and self.fits_everywhere(asked)
+        free_to_go = not closed and self.fits_everywhere(asked)
         expected = free_to_go or not limited
         try:
             asked.call.admit(patient=False)

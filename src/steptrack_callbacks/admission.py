@@ -148,7 +148,8 @@ class Claim:
 
         Args:
             behind: Whether others wait in line for one of the accounts. Whoever holds room there
-                does not stand behind them: they may be waiting for that very room.
+                does not stand behind them, as they may be waiting for that very room; nor does
+                who cannot wait, and would be refused in spite of ample room.
         """
         if self.innermost.closed:
             return self._closed()
@@ -156,7 +157,7 @@ class Claim:
         self.most_output = outputs and outputs[0]
         need = self._need = self.request.need(outputs, in_usd=self._in_usd)
         lacking = [account for account in self.accounts if not self._fits(account, need)]
-        if not lacking and not (behind and not self._holds_room()):
+        if not lacking and not (behind and self.patient and not self._holds_room()):
             return self._admit(need)
         hopeless = [account for account in lacking if not self._hopes(account, need, self._own(account))]
         if hopeless:

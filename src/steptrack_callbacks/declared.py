@@ -50,7 +50,6 @@ def _definition(name: str, options: Mapping[str, Any] | StepDefinition) -> StepD
         if getattr(definition, field) != only:
             raise ValueError(
                 f"step {name!r}: {field} cannot be declared from outside of the code, where such a step can"
-                " only fail; use StepBudgetMiddleware for agents, budgeted(...) for runnables, or"
-                " budget_error_handler(...) for the nodes of a graph"
+                " only fail; use budgeted(...) around the runnable"
             )
     return definition

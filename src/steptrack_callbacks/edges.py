@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from . import contexts, escalation, hosts, importing, policy, pricing
-from .definitions import Escalation, SideEffectLevel
+from . import contexts, declared, escalation, hosts, importing, policy, pricing
+from .definitions import Escalation, SideEffectLevel, StepDefinition
 
 Attach = Callable[[], Callable[[], None]]
 """Attaches to an imported host, and returns what undoes it."""
@@ -21,7 +21,13 @@ def _attach_litellm() -> Callable[[], None]:
     return attach()
 
 
-_EDGES: dict[str, Attach] = {"litellm": _attach_litellm}
+def _attach_langchain() -> Callable[[], None]:
+    from .langchain import attach  # noqa: PLC0415 - only once the host is imported
+
+    return attach()
+
+
+_EDGES: dict[str, Attach] = {"litellm": _attach_litellm, "langchain_core": _attach_langchain}
 
 
 def install(
@@ -30,6 +36,7 @@ def install(
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     tools: Mapping[str, SideEffectLevel] | None = None,
     escalation: Escalation | None = None,
+    steps: Mapping[str, Mapping[str, Any] | StepDefinition] | None = None,
 ) -> None:
     """See every call that this process makes through a host it has imported, or will import.
 
@@ -42,6 +49,8 @@ def install(
             {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}`, in US dollars.
         tools: What tools do to the world, by name, for those that do not say it.
         escalation: Whom a step with `error_boundary="escalate"` asks if it names nobody itself.
+        steps: Limits of steps that LangChain's run names, tags or metadata name: `{"plan":
+            {"max_usd": 0.05}}`. Such steps can only fail.
 
     Raises:
         ValueError: A price, level or function is malformed; nothing is attached then.
@@ -55,6 +64,8 @@ def install(
         raise ValueError(f"escalation must be a function of the exception, not {escalation!r}")
     if prices is not None:
         pricing.set_prices(prices)
+    if steps is not None:
+        declared.declare(steps)
     if tools is not None:
         policy.set_tool_levels(tools)
     if escalation is not None:

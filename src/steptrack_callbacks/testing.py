@@ -16,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from . import escalation, history, hooks, hosts, pinning, policy, pricing
+from . import declared, escalation, history, hooks, hosts, pinning, policy, pricing
 from .hooks import CallDenied, CallSettled, StepEnded
 from .records import CompletedStep
 
@@ -43,6 +43,7 @@ def reset() -> None:
     policy.reset()
     hosts.reset()
     escalation.set_default(None)
+    declared.reset()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from typing import Any
 import litellm
 from litellm.exceptions import BadRequestError, UnprocessableEntityError
 
+from steptrack_callbacks import joining
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.pinning import new_call
@@ -92,7 +92,8 @@ def _around(kind: Kind, positional: tuple[str, str], function: Callable[..., Any
                 return function(*args, **kwargs)
         with _refusals_as_host_errors():
             sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
-            sending.call.admit(patient=asyncio._get_running_loop() is None)  # noqa: SLF001
+            if not sending.call.admitted:  # LangChain's edge has admitted it already
+                sending.call.admit()
             while True:
                 with sending:
                     return sending.receive(function(*args, **sending.options(kwargs)))
@@ -112,7 +113,8 @@ def _around_async(
                 return await function(*args, **kwargs)
         with _refusals_as_host_errors():
             sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
-            await sending.call.admit_async()
+            if not sending.call.admitted:
+                await sending.call.admit_async()
             while True:
                 with sending:
                     return sending.receive(await function(*args, **sending.options(kwargs)))
@@ -131,7 +133,8 @@ class _Sending:
         self._kind = kind
         self._arguments = arguments
         content = arguments.get(_CONTENT[kind])
-        self.call = new_call(request_of(kind, str(arguments.get("model") or ""), content, arguments))
+        request = request_of(kind, str(arguments.get("model") or ""), content, arguments)
+        self.call = joining.take() or new_call(request)
         self._before: Call | None = None
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
+from steptrack_callbacks import joining
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.pinning import new_call, refuse_if_exhausted
@@ -73,7 +74,7 @@ class StepTrackLogger(CustomLogger):
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
         """Stamp a request with its call as it is sent, in the caller's own context."""
-        call = kwargs.get(TICKET) or (None if _is_apart(kwargs) else active_call())
+        call = kwargs.get(TICKET) or (None if _is_apart(kwargs) else active_call() or joining.take())
         if call is None:
             call = new_call(
                 request_of(_kind_of(kwargs), str(model or ""), messages, _options_of(kwargs)), sent=True

@@ -1,0 +1,42 @@
+"""Attaching to LangChain: one handler, in every run of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from .handler import StepTrackHandler
+from .refusals import hush, unhush
+
+_attached = StepTrackHandler()
+_attached.is_off = True
+_variable: ContextVar[StepTrackHandler | None] = ContextVar("steptrack_handler", default=_attached)
+_registered = False
+
+
+def attach() -> Callable[[], None]:
+    """See all that LangChain does from now on; returns what stops it.
+
+    LangChain's hooks cannot be taken off again, so one is registered for the whole process, with a
+    handler that can be switched off.
+    """
+    _register()
+    hush()
+    _attached.is_off = False
+    return _detach
+
+
+def _detach() -> None:
+    _attached.is_off = True
+    unhush()
+
+
+def _register() -> None:
+    global _registered
+    if _registered:
+        return
+    # Not before it is needed: it imports LangSmith, as the first call of a model would.
+    from langchain_core.tracers.context import register_configure_hook  # noqa: PLC0415
+
+    register_configure_hook(_variable, inheritable=True, handle_class=StepTrackHandler)
+    _registered = True

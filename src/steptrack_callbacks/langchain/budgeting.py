@@ -1,0 +1,228 @@
+"""`budgeted`: a runnable or embeddings inside a step, with what happens at its limit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar, overload
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.graph import Graph
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+
+from steptrack_callbacks.definitions import StepDefinition
+from steptrack_callbacks.functions import around
+from steptrack_callbacks.steps import Step
+
+from .embeddings import BudgetedEmbeddings
+from .patience import watched
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+
+@overload
+def budgeted(
+    runnable: Runnable[Input, Output], /, step: str | StepDefinition | None = None, **options: Any
+) -> Runnable[Input, Output]: ...
+@overload
+def budgeted(
+    runnable: Embeddings, /, step: str | StepDefinition | None = None, **options: Any
+) -> Embeddings: ...
+def budgeted(runnable: Any, /, step: str | StepDefinition | None = None, **options: Any) -> Any:
+    """Run each call of a runnable in a step of its own.
+
+    It is seen whether `install()` was called or not, and on an event loop its calls wait for room
+    where those outside could only be refused. Each item of a batch has a step of its own; put a step
+    around the batch to limit all of it.
+
+    Args:
+        runnable: A runnable, or embeddings, which LangChain itself reports nothing of. Bind tools
+            and structured output before.
+        step: The step's name, or a `StepDefinition`, and then no other option of it; `None` takes
+            the runnable's name.
+        **options: The limits and rules of `step()`. With `error_boundary="continue"`, a sequence goes
+            on with `default`, or with what had been streamed by then.
+
+    Returns:
+        A runnable with all call modes, or embeddings.
+
+    Raises:
+        ValueError: An option is malformed; the message says which.
+        TypeError: It is neither a runnable nor embeddings, or there is no such option.
+
+    Example:
+        >>> from langchain_core.runnables import RunnableLambda
+        >>> shout = budgeted(RunnableLambda(str.upper), step="shout", max_usd=0.05)
+        >>> shout.invoke("hello")
+        'HELLO'
+    """
+    if not isinstance(runnable, Runnable | Embeddings):
+        raise TypeError(f"budgeted() needs a runnable or embeddings, not {runnable!r}")
+    definition = _definition(runnable, step, options)
+    if isinstance(runnable, Runnable):
+        return Budgeted(runnable, definition)
+    return BudgetedEmbeddings(runnable, definition)
+
+
+def _definition(runnable: Any, step: str | StepDefinition | None, options: dict[str, Any]) -> StepDefinition:
+    if isinstance(step, StepDefinition):
+        if options:
+            raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
+        return step
+    name = step
+    if name is None:
+        name = runnable.get_name() if isinstance(runnable, Runnable) else type(runnable).__name__
+    try:
+        return StepDefinition(name=name.replace("/", "."), **options)
+    except TypeError as error:
+        raise TypeError(str(error).replace("StepDefinition.__init__()", "budgeted()")) from None
+
+
+class Budgeted(Runnable[Input, Output]):
+    """A runnable each of whose calls runs in a step; `budgeted` makes it.
+
+    Attributes:
+        bound: The runnable inside.
+        definition: What was declared about the step.
+    """
+
+    def __init__(self, bound: Runnable[Input, Output], definition: StepDefinition) -> None:
+        self.bound = bound
+        self.definition = definition
+
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
+        """Invoke it in a fresh step; an exhaustion that the step continues from gives its `default`."""
+
+        def body() -> Output:
+            return self.bound.invoke(input, watched(config), **kwargs)
+
+        return around(body, self._step)()  # type: ignore[no-any-return]
+
+    async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
+        """Do as `invoke`, on the event loop."""
+
+        async def body() -> Output:
+            return await self.bound.ainvoke(input, watched(config, waiting=True), **kwargs)
+
+        return await around(body, self._step)()  # type: ignore[no-any-return]
+
+    def stream(
+        self,
+        input: Input,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        """Stream it in a fresh step, which is active in it and not in its reader."""
+
+        def body() -> Iterator[Output]:
+            yield from self.bound.stream(input, watched(config), **kwargs)
+
+        yield from around(body, self._step)()
+
+    async def astream(
+        self,
+        input: Input,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        """Do as `stream`, on the event loop."""
+
+        async def body() -> AsyncIterator[Output]:
+            async for chunk in self.bound.astream(input, watched(config, waiting=True), **kwargs):
+                yield chunk
+
+        async for chunk in around(body, self._step)():
+            yield chunk
+
+    def transform(
+        self,
+        input: Iterator[Input],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        """Stream it in the middle of a sequence; what comes before runs outside of its step."""
+        step = self._step_that_says_something()
+
+        def body() -> Iterator[Output]:
+            yield from self.bound.transform(_outside(step, input), watched(config), **kwargs)
+
+        yield from around(body, lambda: step)()
+
+    async def atransform(
+        self,
+        input: AsyncIterator[Input],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        """Do as `transform`, on the event loop."""
+        step = self._step_that_says_something()
+
+        async def body() -> AsyncIterator[Output]:
+            config_ = watched(config, waiting=True)
+            async for chunk in self.bound.atransform(_outside_async(step, input), config_, **kwargs):
+                yield chunk
+
+        async for chunk in around(body, lambda: step)():
+            yield chunk
+
+    def _step(self) -> Step:
+        return Step(self.definition)
+
+    def _step_that_says_something(self) -> Step:
+        """Make a step whose default goes on down the sequence, be it `None`: what follows waits for it."""
+        if self.definition.default is not None:
+            return self._step()
+        return Step(replace(self.definition, default=lambda _: None))
+
+    # What it is to those who look at it
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Return the name of the runnable inside."""
+        return self.bound.get_name(suffix, name=name)
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802
+        """What it takes."""
+        return self.bound.InputType
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802
+        """What it gives."""
+        return self.bound.OutputType
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What of it can be configured."""
+        return self.bound.config_specs
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return what it is made of."""
+        return self.bound.get_graph(config)
+
+    def __repr__(self) -> str:
+        return f"budgeted({self.bound!r}, step={self.definition.name!r})"
+
+
+def _outside(step: Step, source: Iterator[Input]) -> Iterator[Input]:
+    """Read what comes before a step outside of it."""
+    iterator = iter(source)
+    while True:
+        with step.aside():
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
+
+
+async def _outside_async(step: Step, source: AsyncIterator[Input]) -> AsyncIterator[Input]:
+    iterator = aiter(source)
+    while True:
+        with step.aside():
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                return
+        yield item

@@ -1,0 +1,263 @@
+"""The one handler: it translates what LangChain reports of a model into a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+
+from steptrack_callbacks.errors import StepTrackError
+from steptrack_callbacks.scope import check_tool
+
+from . import ancestry, answers, runs
+from .inline import is_inline
+from .limiter import will_wait
+from .refusals import host_error, hush
+from .requests import UNKNOWN_MODEL
+from .starting import Start, begin, is_new
+
+Params = Mapping[str, Any] | None
+
+
+class StepTrackHandler(BaseCallbackHandler):
+    """Charges every model call that LangChain reports, and refuses it before it is sent if need be.
+
+    `install()` attaches one to everything. It works explicitly, too, as in
+    `config={"callbacks": [StepTrackHandler()]}`; both together, or it twice, still charge once.
+
+    In a plain thread, a call that would fit once others settle waits in the handler. On an event
+    loop a handler cannot wait: there, let `budgeted`, a middleware or `admission` wait.
+    """
+
+    raise_error = True
+    ignore_retriever = True
+    ignore_retry = True
+    ignore_custom_event = True
+    is_off = False
+
+    def __init__(self) -> None:
+        hush()
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]
+        """Whether to be called in the caller's own task and context."""
+        return is_inline()
+
+    # It keeps nothing, so each copy is as good as itself: LangChain copies handlers with models and chains
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
+
+    # Before a model is called
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any] | None,
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        invocation_params: Params = None,
+        name: str | None = None,
+        batch_size: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Admit a call of a chat model.
+
+        Raises:
+            BudgetExhausted: A step has no room for it.
+            UnpricedModel: A dollar limit is in force and the model's price is unknown.
+        """
+        if not self.is_off and is_new(run_id):
+            within = ancestry.enter(run_id, parent_run_id, name, tags, metadata)
+            start = Start(run_id, messages[0], metadata, invocation_params, batch_size, serialized)
+            begin(start, within, deferred=will_wait)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any] | None,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        invocation_params: Params = None,
+        name: str | None = None,
+        batch_size: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Admit a call of a completion model.
+
+        Raises:
+            BudgetExhausted: A step has no room for it.
+            UnpricedModel: A dollar limit is in force and the model's price is unknown.
+        """
+        if not self.is_off and is_new(run_id):
+            within = ancestry.enter(run_id, parent_run_id, name, tags, metadata)
+            start = Start(run_id, prompts[0], metadata, invocation_params, batch_size, serialized)
+            begin(start, within, deferred=will_wait)
+
+    # While it answers
+
+    def on_llm_new_token(
+        self,
+        token: str | list[str | dict[str, Any]],
+        *,
+        chunk: Any = None,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Look at a chunk of a stream.
+
+        Raises:
+            BudgetExhausted: The stream has passed a limit; it is charged what it has produced.
+        """
+        run = runs.find(run_id)
+        if run is not None and run.call is not None:
+            run.see(token if token and isinstance(token, str) else answers.text_of_chunk(chunk))
+
+    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Look at an event of a `v3` stream, which has no chunks.
+
+        Raises:
+            BudgetExhausted: The stream has passed a limit; it is charged what it has produced.
+        """
+        run = runs.find(run_id)
+        if run is not None and run.call is not None:
+            run.see_event(answers.text_of_event(event))
+
+    # When it has answered
+
+    def on_llm_end(
+        self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        """Charge an answer; one of a run that began unseen is charged to the step that is active here.
+
+        Raises:
+            BudgetExhausted: A step that was named by metadata ends with this run, over its limit.
+        """
+        run = runs.find(run_id)
+        if run is not None:
+            _settle(run, response)
+        elif not self.is_off:
+            _settle(_begun_unseen(run_id), response)
+        ancestry.leave(run_id)
+
+    def on_llm_error(
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Charge what was seen of an answer that has failed or was broken off."""
+        run = runs.find(run_id)
+        if run is not None and run.call is not None:
+            _charge_failed(run, error)
+        ancestry.leave(run_id, error)
+
+    # Chains and tools
+
+    def on_chain_start(
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note what a chain is called: steps can be named by it."""
+        if not self.is_off:
+            ancestry.enter(run_id, parent_run_id, name, tags, metadata)
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """End the steps that were opened for an outermost chain.
+
+        Raises:
+            BudgetExhausted: One of them is over its limit.
+        """
+        ancestry.leave(run_id)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """End the steps that were opened for an outermost chain."""
+        ancestry.leave(run_id, error)
+
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Count a tool, and refuse it if the stage in force does not allow it.
+
+        Raises:
+            ToolDenied: It does not.
+        """
+        if self.is_off or not ancestry.is_first_report(run_id):
+            return
+        tool = name or str((serialized or {}).get("name"))
+        try:
+            check_tool(tool, (metadata or {}).get("side_effect_level"))
+        except StepTrackError as error:
+            raise host_error(error) from None
+
+
+def _begun_unseen(run_id: UUID) -> runs.Run:
+    run = Start(run_id, "", None, None, 1, None).pin(None, sent=True)
+    if run.call is not None:
+        run.call.note()
+    runs.add(run_id, run)
+    return run
+
+
+def _settle(run: runs.Run, response: LLMResult) -> None:
+    call = run.end()
+    if call is None:
+        return
+    if call.state == "new":
+        call.note()  # nobody has asked its limiter, so it came from a cache, which is free
+    if not call.is_open:
+        return  # an edge further down has charged it
+    if call.request.model == UNKNOWN_MODEL:
+        call.request.model = answers.model_of(response) or UNKNOWN_MODEL
+    run.has_reported = answers.settle(call, response, counted_elsewhere=_is_counted(run, response))
+
+
+def _is_counted(run: runs.Run, response: LLMResult) -> bool:
+    """Tell whether the usage of a completion stands on another one of the same request."""
+    if run.batch is None or not answers.has_lost_its_usage(response):
+        return False
+    return any(other.has_reported for other in runs.batch_of(run.batch))
+
+
+def _charge_failed(run: runs.Run, error: BaseException) -> None:
+    if isinstance(error, StepTrackError) and not run.has_text:
+        run.withdraw()  # refused further down, before anything was sent
+    elif isinstance(error, Exception):
+        run.fail()
+    else:
+        run.abandon()

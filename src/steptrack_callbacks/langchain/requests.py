@@ -1,0 +1,106 @@
+"""What a LangChain model was asked, in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from steptrack_callbacks.pricing.names import GATEWAYS, accepts, canonical
+from steptrack_callbacks.pricing.table import installed
+from steptrack_callbacks.request import Request
+from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
+
+_OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict")
+_SCHEMAS = ("tools", "functions")
+
+Named = Mapping[str, Any] | None
+
+UNKNOWN_MODEL = "unknown"
+"""The name of a model that LangChain has none for."""
+
+
+def chat_request(
+    serialized: Named, messages: Sequence[Any], metadata: Mapping[str, Any], params: Mapping[str, Any]
+) -> Request:
+    """Describe a call of a chat model.
+
+    Args:
+        serialized: What LangChain says of the model itself.
+        messages: What is sent.
+        metadata: The run's; LangChain puts the effective model, provider and limit there.
+        params: The invocation's parameters.
+    """
+    schemas = [schema for name in _SCHEMAS for schema in params.get(name) or ()]
+    if answer_schema := params.get("response_format"):
+        schemas.append(answer_schema)
+    model = _model(metadata, params)
+    provider = _provider(serialized, metadata)
+    return _request(
+        model, provider, metadata, params, lambda: count_messages(messages, model, tools=schemas or None)
+    )
+
+
+def completion_request(
+    serialized: Named, prompt: str, metadata: Mapping[str, Any], params: Mapping[str, Any]
+) -> Request:
+    """Describe a call of a completion model."""
+    model = _model(metadata, params)
+    provider = _provider(serialized, metadata)
+    return _request(model, provider, metadata, params, lambda: count_prompt(prompt, model))
+
+
+def _request(
+    model: str,
+    provider: str | None,
+    metadata: Mapping[str, Any],
+    params: Mapping[str, Any],
+    count_input: Callable[[], InputCount],
+) -> Request:
+    tier = params.get("service_tier")
+    return Request(
+        model=model,
+        provider=provider,
+        service_tier=tier if isinstance(tier, str) else None,
+        count_input=count_input,
+        max_output_tokens=_output_limit(metadata, params),
+    )
+
+
+def _model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    named = (
+        metadata.get("ls_model_name"),
+        *(params.get(name) for name in ("model", "model_name", "model_id")),
+    )
+    return next((name for name in named if isinstance(name, str) and name), UNKNOWN_MODEL)
+
+
+def _provider(serialized: Named, metadata: Mapping[str, Any]) -> str | None:
+    """Name who serves the model; `None` if nothing says it, so that its price is its maker's.
+
+    OpenAI's client talks to anybody's server, and of a class that names no provider LangChain makes
+    one up from the class's name.
+    """
+    provider = metadata.get("ls_provider")
+    if not isinstance(provider, str) or provider == "openai":
+        return None
+    class_name = str((serialized or {}).get("name", ""))
+    is_made_up = provider in class_name.lower() and not _is_listed(provider)
+    return None if is_made_up else provider
+
+
+@cache
+def _is_listed(provider: str) -> bool:
+    owner = canonical(provider)
+    if owner in GATEWAYS:
+        return True
+    entries = installed().entries.values()
+    return any(accepts(owner, entry.get("litellm_provider")) for entry in entries)
+
+
+def _output_limit(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:
+    """Multiply the limit of one answer by the number of answers."""
+    given = (metadata.get("ls_max_tokens"), *(params.get(name) for name in _OUTPUT_LIMITS))
+    limit = next((value for value in given if type(value) is int and value > 0), None)
+    answers = params.get("n")
+    return None if limit is None else limit * (answers if type(answers) is int and answers > 1 else 1)

@@ -1,0 +1,93 @@
+"""From a run that LangChain starts to a call that is admitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from langchain_core.messages import BaseMessage
+
+from steptrack_callbacks import hosts
+from steptrack_callbacks.call import Call
+from steptrack_callbacks.errors import StepTrackError
+from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.steps import Step
+
+from . import ancestry, runs
+from .refusals import host_error
+from .requests import chat_request, completion_request
+
+
+class Start(NamedTuple):
+    """What LangChain says of a run that it starts.
+
+    Attributes:
+        run_id: The run.
+        content: A prompt, or messages.
+        metadata: The run's.
+        params: The invocation's parameters; all runs of one request have the same object.
+        batch_size: How many they are.
+        serialized: What LangChain says of the model itself.
+    """
+
+    run_id: UUID
+    content: str | Sequence[BaseMessage]
+    metadata: Mapping[str, Any] | None
+    params: Mapping[str, Any] | None
+    batch_size: int
+    serialized: Mapping[str, Any] | None
+
+    def pin(self, within: Step | None, *, sent: bool = False) -> runs.Run:
+        """Pin the run's call to the steps that are active here."""
+        describe: Any = completion_request if isinstance(self.content, str) else chat_request
+        request = describe(self.serialized, self.content, self.metadata or {}, self.params or {})
+        call = new_call(request, sent=sent, within=within)
+        return runs.Run(None if self._is_left_to_litellm(call) else call, self._batch)
+
+    def _is_left_to_litellm(self, call: Call) -> bool:
+        """Tell whether only LiteLLM knows what is meant: its Router has names of its own for models."""
+        provider = (self.metadata or {}).get("ls_provider")
+        return provider == "litellm" and hosts.is_attached("litellm") and not call.request.is_priced
+
+    @property
+    def _batch(self) -> object:
+        return self.params if self.batch_size > 1 else None
+
+    def given_up(self, error: BaseException) -> BaseException:
+        """Leave nothing behind of a run that LangChain will report no more of; returns what to raise."""
+        if self._batch is not None:
+            for run in runs.batch_of(self._batch):
+                run.withdraw()  # one request for all of them, which is not sent
+        ancestry.leave(self.run_id, error)
+        return host_error(error) if isinstance(error, StepTrackError) else error
+
+
+def is_new(run_id: UUID) -> bool:
+    """Tell whether a run was not started before, or was one that is over, under the same id."""
+    run = runs.find(run_id)
+    return run is None or run.call is None
+
+
+def begin(start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool]) -> None:
+    """Admit a run's call, waiting only in a thread without an event loop, or leave that to who can wait."""
+    try:
+        run = start.pin(within)
+        if run.call is not None and not deferred(run):
+            run.call.admit()
+            run.begun()
+    except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
+        raise start.given_up(error) from None
+    runs.add(start.run_id, run)
+
+
+async def begin_async(start: Start, within: Step | None) -> None:
+    """Admit a run's call, waiting on the event loop."""
+    try:
+        run = start.pin(within)
+        if run.call is not None:
+            await run.call.admit_async()
+            run.begun()
+    except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
+        raise start.given_up(error) from None
+    runs.add(start.run_id, run)

@@ -1,0 +1,55 @@
+"""Every test here runs with LangChain attached, and leaves no call open and no room reserved."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from langchain_openai.chat_models import _client_utils
+
+from provider import Provider
+from steptrack_callbacks import admission, call
+from steptrack_callbacks.langchain import attach, runs
+
+WARNINGS_OF_HOSTS = (
+    # astream_events v1 and v3, and stream_events, say that they may change.
+    "ignore::langchain_core._api.LangChainBetaWarning",
+    "ignore::langchain_core._api.LangChainDeprecationWarning",
+    # It makes the coroutines of all handlers, and awaits none once one has refused.
+    "ignore:coroutine 'ahandle_event' was never awaited:RuntimeWarning",
+    # Clients outlive the event loops that they were made on.
+    "ignore:unclosed:ResourceWarning",
+)
+
+
+# What is imported stays; collections look at what the tests make.
+gc.collect()
+gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "langchain_edge" in str(item.path):
+            for warning in WARNINGS_OF_HOSTS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(autouse=True)
+def _attached() -> Iterator[None]:
+    detach = attach()
+    yield
+    detach()
+    gc.collect()
+    assert not call._open, "a call was left open"
+    assert not admission._claims, "room was left reserved"
+    assert not [run for run in runs._runs.values() if run.call is not None], "a run was left open"
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with Provider() as provider:
+        yield provider
+    # LangChain keeps clients by address, and ports come back while event loops do not.
+    _client_utils._cached_async_httpx_client.cache_clear()
+    _client_utils._cached_sync_httpx_client.cache_clear()
