@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
@@ -62,9 +63,20 @@ class Report:
         """Return a flat dict per step, in the order of the tree; made for `pandas.DataFrame`."""
         return [line.record.to_dict() | {"depth": line.depth} for line in self.lines()]
 
-    def _own_refusals(self, record: CompletedStep) -> int:
-        inside = (child.denied_calls for child in self.records if child.parent_id == record.id)
-        return record.denied_calls - sum(inside)
+    def _remarks(self) -> Iterator[str]:
+        """Yield what the table cannot show, once for all steps that share it."""
+        refused_inside: Counter[str | None] = Counter()
+        for record in self.records:
+            refused_inside[record.parent_id] += record.denied_calls
+        notes = Counter(
+            note
+            for line in self.lines()
+            for note in _notes(line.record, line.record.denied_calls - refused_inside[line.record.id])
+        )
+        for note, times in notes.items():
+            yield note if times == 1 else f"{note}, in {times} steps each"
+        if self.dropped_records:
+            yield f"{self.dropped_records} older records were let go and are missing here"
 
     def __str__(self) -> str:
         rows = [_row(line) for line in self.lines()]
@@ -73,12 +85,7 @@ class Report:
         if not rows:
             return "no steps have run yet"
         text = _table([*rows, _row_of_usage("total", self.total)])
-        notes = [
-            note for line in self.lines() for note in _notes(line.record, self._own_refusals(line.record))
-        ]
-        if self.dropped_records:
-            notes.append(f"{self.dropped_records} older records were let go and are missing here")
-        return "\n".join([text, *notes])
+        return "\n".join([text, *self._remarks()])
 
 
 def report(run_id: str | None = None) -> Report:
