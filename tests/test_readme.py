@@ -17,8 +17,11 @@ README = Path(__file__).parents[1] / "README.md"
 _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
-def blocks() -> list[tuple[str, str]]:
-    return _BLOCK.findall(README.read_text(encoding="utf-8"))
+PAGES = sorted((README.parent / "docs").glob("*.md"))
+
+
+def blocks(page: Path = README) -> list[tuple[str, str]]:
+    return _BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
 def test_every_python_block_of_the_readme_runs_and_prints_what_it_says(monkeypatch):
@@ -40,6 +43,14 @@ def test_every_python_block_of_the_readme_runs_and_prints_what_it_says(monkeypat
     finally:
         steptrack.uninstall()
     assert shown == 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_python_block_of_the_docs_runs(page):
+    names: dict[str, object] = {}
+    for language, text in blocks(page):
+        if language == "python":
+            exec(compile(text, str(page), "exec"), names)
 
 
 def test_the_readme_is_short():

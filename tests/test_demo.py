@@ -1,0 +1,61 @@
+"""The main job runs offline, as a stranger runs it, and says so if anything goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import steptrack_callbacks as steptrack
+from steptrack_callbacks import cli, demo
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+SAYS = {
+    "agent_loop": "last word: So far, so good.",
+    "fan_out": "4 answered, 16 refused",
+    "quickstart": "spent $0.000027 of $0.50 in 2 calls",
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+@pytest.mark.parametrize("where", ["--proxy", "--in-process"])
+def test_the_demo_runs_offline_and_prints_the_tree(where):
+    done = run("-m", "steptrack_callbacks", "demo", where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path, (status, calls) in demo.EXPECTED.items():
+        [row] = [line for line in done.stdout.splitlines() if line.split()[:1] == [path.split("/")[-1]]]
+        assert row.split()[1:3] == [status, str(calls)]
+    assert ("a LiteLLM proxy at http://127.0.0.1:" in done.stdout) == (where == "--proxy")
+
+
+def test_the_demo_ends_in_non_zero_if_a_step_ends_otherwise_than_it_must(monkeypatch, capsys):
+    monkeypatch.setitem(demo.EXPECTED, "writer/plan", ("failed", 7))
+    try:
+        assert cli.main(["demo", "--in-process"]) == 1
+    finally:
+        steptrack.uninstall()
+    assert "writer/plan: ('completed', 2) instead of ('failed', 7)" in capsys.readouterr().out
+
+
+def test_a_proxy_that_does_not_start_is_an_error_with_its_own_words(monkeypatch):
+    monkeypatch.setattr(demo, "_CONFIG", "model_list: [not a model]")
+    with pytest.raises(RuntimeError, match="the LiteLLM proxy did not start"):
+        demo.run(proxy=True)
+
+
+def test_every_example_says_here_what_it_prints():
+    assert {path.stem for path in EXAMPLES} == set(SAYS)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_runs_offline(path):
+    done = run(str(path))
+    assert done.returncode == 0, done.stderr
+    assert SAYS[path.stem] in done.stdout
