@@ -17,7 +17,7 @@ FLOORS = [
     {"money"},
     {"usage", "definitions"},
     {"errors"},
-    {"records"},
+    {"records", "twins"},
     # policies, each ignorant of the others
     {"loops"},
     {

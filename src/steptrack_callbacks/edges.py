@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from . import contexts, declared, escalation, hosts, importing, policy, pricing
+from . import contexts, declared, hosts, importing, policy, pricing
 from .definitions import Escalation, SideEffectLevel, StepDefinition
+from .escalation import set_default
 
 Attach = Callable[[], Callable[[], None]]
 """Attaches to an imported host, and returns what undoes it."""
@@ -69,7 +70,7 @@ def install(
     if tools is not None:
         policy.set_tool_levels(tools)
     if escalation is not None:
-        _set_escalation(escalation)
+        set_default(escalation)
     if threads:
         contexts.carry_into_threads()
     for host in _EDGES:
@@ -84,11 +85,7 @@ def uninstall() -> None:
         _undo.pop(host)()
         hosts.detach(host)
     contexts.leave_threads_alone()
-    _set_escalation(None)
-
-
-def _set_escalation(ask: Escalation | None) -> None:
-    escalation.set_default(ask)
+    set_default(None)
 
 
 def _attach(host: str) -> None:

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
-from typing import Any
 
 from litellm.exceptions import GuardrailRaisedException
 
 from steptrack_callbacks.errors import StepTrackError
+from steptrack_callbacks.twins import twin_of
+
+_MEMBERS = (
+    ("status_code", 400),  # the Router would cool a deployment down for a 402
+    ("guardrail_name", "steptrack"),
+    ("blocked_content", False),
+    ("message", property(str)),
+)
 
 
 def host_error(error: StepTrackError) -> StepTrackError:
     """Return the same error, as a guardrail's refusal too, which LiteLLM passes through untouched."""
     if isinstance(error, GuardrailRaisedException):
         return error
-    twin = _host_class(type(error))(**error.fields())  # type: ignore[arg-type] # classes are hashable
-    twin.__dict__.update(vars(error))
+    twin: StepTrackError = twin_of(error, GuardrailRaisedException, _MEMBERS)
     return twin
-
-
-@cache
-def _host_class(kind: type[StepTrackError]) -> type[StepTrackError]:
-    """Derive from one of our errors and from LiteLLM's guardrail error.
-
-    The status is 400, since the Router would cool a deployment down for a 402.
-    """
-    members: dict[str, Any] = {
-        "__doc__": kind.__doc__,
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-        "__reduce__": _as_plain_error,
-        "status_code": 400,
-        "guardrail_name": "steptrack",
-        "blocked_content": False,
-        "message": property(str),
-    }
-    return type(kind.__name__, (kind, GuardrailRaisedException), members)
-
-
-def _as_plain_error(error: Any) -> Any:
-    """Pickle as the class that is importable everywhere; it becomes a host's error again where needed."""
-    kind = next(base for base in type(error).__mro__[1:] if issubclass(base, StepTrackError))
-    plain = kind(**error.fields())
-    plain.__dict__.update(vars(error))
-    return plain.__reduce__()
 
 
 class QuietRefusals(logging.Filter):

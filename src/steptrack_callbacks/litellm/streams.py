@@ -17,6 +17,7 @@ from typing import Any
 
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.loops import running_loop
 from steptrack_callbacks.tokens import count_text
 from steptrack_callbacks.usage import Usage
 
@@ -39,7 +40,7 @@ class Meter:
 
     def __init__(self, call: Call, chat: Any) -> None:
         self.call = call
-        self.loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises instead
+        self.loop = running_loop()
         self.output_tokens = 0
         self.closed = False
         self._chat = chat
