@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from steptrack_callbacks.pricing import cost_usd, reset
@@ -54,7 +56,7 @@ USAGES = {
 def litellm():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        return pytest.importorskip("litellm")
+        return importlib.import_module("litellm")
 
 
 @pytest.fixture(autouse=True)
