@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from fake_host import CALL_TOKENS, CALL_USD, TEN_CALLS_USD, FakeHost, assert_nothing_left, price
+from looking import record_of
 from steptrack_callbacks import (
     BudgetExhausted,
     LostStepWarning,
@@ -13,26 +14,18 @@ from steptrack_callbacks import (
     Usage,
     current_step,
     hooks,
-    peek_completed_steps,
     persona,
     record_usage,
     step,
 )
 from steptrack_callbacks.money import to_usd
 from steptrack_callbacks.pinning import new_call, unattributed_usage
-from steptrack_callbacks.records import CompletedStep
 from steptrack_callbacks.testing import recorder
 
 
 @pytest.fixture
 def host() -> FakeHost:
     return FakeHost()
-
-
-def record_of(name: str) -> CompletedStep:
-    """Find the record of the only step of a name."""
-    (record,) = [record for record in peek_completed_steps() if record.name == name]
-    return record
 
 
 def test_a_call_goes_from_new_through_in_flight_to_settled(host):

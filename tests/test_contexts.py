@@ -12,32 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from looking import in_thread, path
 from spending import spend
 from steptrack_callbacks import (
     activation,
     bind,
     contexts,
-    current_step,
     install,
     step,
     steps,
     uninstall,
 )
 from steptrack_callbacks.contexts import Stack
-
-
-def path():
-    active = current_step()
-    return active.path if active else None
-
-
-def in_thread(function):
-    """Run a function in a plain thread and return what it returned."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function()))
-    thread.start()
-    thread.join()
-    return results[0]
 
 
 @pytest.fixture

@@ -6,21 +6,15 @@ from decimal import Decimal
 import pytest
 
 from fake_host import CALL_TOKENS, CALL_USD, FakeHost, assert_nothing_left
-from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, peek_completed_steps, step
+from looking import record_of
+from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, step
 from steptrack_callbacks.call import State
-from steptrack_callbacks.records import CompletedStep
 from steptrack_callbacks.testing import recorder
 
 
 @pytest.fixture
 def host() -> FakeHost:
     return FakeHost()
-
-
-def record_of(name: str) -> CompletedStep:
-    """Find the record of the only step of a name."""
-    (record,) = [record for record in peek_completed_steps() if record.name == name]
-    return record
 
 
 def test_a_call_still_open_at_the_end_is_charged_its_estimate_and_marked(host):

@@ -2,27 +2,13 @@
 
 import asyncio
 import sys
-import threading
 import warnings
 
 import pytest
 
+from looking import in_thread, path
 from spending import ask, spend
-from steptrack_callbacks import BudgetExhausted, LostStepWarning, current_step, hosts, pinning, report, step
-
-
-def path():
-    active = current_step()
-    return active.path if active else None
-
-
-def in_thread(function):
-    """Run a function in a plain thread and return what it returned."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function()))
-    thread.start()
-    thread.join()
-    return results[0]
+from steptrack_callbacks import BudgetExhausted, LostStepWarning, hosts, pinning, report, step
 
 
 def test_a_call_without_a_step_is_unattributed_so_that_the_total_is_what_was_seen():
