@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo test lint format bench clean help
+.PHONY: demo proxy test lint format bench clean help
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -12,15 +12,25 @@ help:  ## show this
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[prices,proxy,rich]' --group lint --group test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[otel,prices,proxy,redis,rich]' --group lint --group test
+	@touch $@
+
+# The HTML report is tested in a real browser. Without one those tests are skipped, but not in CI.
+$(VENV)/.browser: $(VENV)/.installed
+	@for name in chromium chromium-browser google-chrome; do command -v $$name && exit; done || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update && \
+	    apt-get -qq install --yes --no-install-recommends chromium >/dev/null; } || \
+	  echo 'no Chromium here: install it to test the HTML report'
 	@touch $@
 
 demo: $(VENV)/.installed  ## the main job: three budgeted steps through a real LiteLLM proxy, offline
 	$(BIN)/steptrack demo --proxy
 
-test: $(VENV)/.installed  ## all tests, with branch coverage
-	$(BIN)/python -m coverage run -m pytest
-	$(BIN)/python -m coverage report --skip-covered --show-missing
+proxy: $(VENV)/.installed  ## a LiteLLM proxy with mock models and budgets, to try things on
+	$(BIN)/python -m steptrack_callbacks.litellm_proxy.example examples/proxy
+
+test: $(VENV)/.browser  ## all tests, with branch coverage
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term-missing:skip-covered
 
 lint: $(VENV)/.installed  ## ruff and mypy strict
 	$(BIN)/ruff check .

@@ -7,12 +7,42 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from redis_servers import RedisServer
 from steptrack_callbacks import LostStepWarning, current_step, testing
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """Make servers that end with the test."""
+    servers = []
+
+    def serve(*options):
+        folder = tmp_path / f"server-{len(servers)}"
+        folder.mkdir()
+        servers.append(RedisServer(folder, *options))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def own_redis(serving):
+    """A server that the test may stop and start."""
+    return serving().start()
 
 
 @pytest.fixture(autouse=True)

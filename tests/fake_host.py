@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from steptrack_callbacks import BudgetExhausted, Step, Usage, admission, bind
-from steptrack_callbacks import call as calls
+from steptrack_callbacks import BudgetExhausted, Step, Usage, admission, bind, charging
 from steptrack_callbacks.account import Account
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.line import LINE
@@ -184,7 +183,7 @@ def assert_nothing_left(*steps: Step) -> None:
     """No reservation, no open call, nobody in line: neither on these steps nor anywhere."""
     for step in steps:
         assert reserved(step.account) == {}, step.path
-    assert not calls._open
+    assert not charging.open_calls
     assert not admission._claims
     assert not LINE
 

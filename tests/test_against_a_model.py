@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fake_host import assert_nothing_left, price
-from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage, admission
-from steptrack_callbacks import call as calls
+from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage, admission, charging
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.line import LINE, Waiter, settle_line
 from steptrack_callbacks.money import to_units, to_usd
@@ -71,7 +70,7 @@ class Chain(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         reset()
-        calls._open.clear()  # an example that failed leaves them
+        charging.open_calls.clear()  # an example that failed leaves them
         admission._claims.clear()
         self.asked: list[Asked] = []
         self.steps: list[Step] = []

@@ -29,7 +29,7 @@ def test_the_rooms_that_people_start_from_have_examples():
         "scope",
         "hooks",
         "testing",
-        "views",
+        "views.reports",
         "contexts",
         "usage",
         "definitions",

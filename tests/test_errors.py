@@ -107,6 +107,7 @@ def test_all_errors_are_runtime_errors_of_one_family():
         ("max_usd", {"limit_value": 0.0000123}, "exceeded max_usd: $0.0612 spent of $0.0000123"),
         ("max_tokens", {"limit_value": 100}, "exceeded max_tokens: 120 tokens spent of 100"),
         ("max_calls", {"limit_value": 2}, "exceeded max_calls: 3 calls spent of 2"),
+        ("max_calls", {"limit_value": 2_000_000}, "exceeded max_calls: 3 calls spent of 2000000"),
         ("max_seconds", {"limit_value": 1.5}, "exceeded max_seconds: 3 s spent of 1.5"),
     ],
 )
@@ -122,6 +123,13 @@ def test_the_message_gives_the_unit_that_broke(limit, amounts, message):
         **amounts,
     )
     assert str(error) == f"step 'plan' {message}"
+
+
+@pytest.mark.parametrize(("limit", "said"), [("max_calls", "1 call spent"), ("max_tokens", "1 token spent")])
+def test_one_is_said_in_the_singular(limit, said):
+    breach = Breach(path="plan", step_id=None, limit=limit, limit_value=1, consumed=1)
+    error = BudgetExhausted(step="plan", limit=limit, limit_value=1, consumed_tokens=1, breaches=(breach,))
+    assert f"{said} of 1" in str(error)
 
 
 def test_each_phase_says_what_happened():
@@ -196,7 +204,7 @@ def test_an_exhaustion_knows_whose_it_is():
     assert (error.step, error.path, error.function) == ("plan", "editor/plan", "make_plan")
     assert (error.persona, error.step_id, error.error_boundary) == ("editor", record.id, "escalate")
     assert [breach.to_dict() for breach in error.breaches] == [
-        {"path": "editor/plan", "limit": "max_calls", "limit_value": 1, "consumed": 1}
+        {"path": "editor/plan", "budget": None, "limit": "max_calls", "limit_value": 1, "consumed": 1}
     ]
 
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from fake_host import until
 from spending import ask, ask_async, open_call, spend
 from steptrack_callbacks import (
     BudgetEscalated,
@@ -328,3 +329,35 @@ def test_a_refusal_that_a_grant_has_overtaken_asks_for_room_again_and_not_for_mo
         assert isinstance(escalation.question_about(plan.account, fresh), escalation.Question)
         plan.account.question = None
     assert len(asked.errors) == 1
+
+
+def test_who_waits_for_an_answer_that_never_comes_asks_again():
+    asking, waiting = threading.Event(), threading.Event()
+    outcomes = []
+
+    def answer(error):
+        if not asking.is_set():
+            asking.set()
+            waiting.wait(20)
+            raise ConnectionError("nobody there")
+        return Grant(max_calls=1)
+
+    def first():
+        with pytest.raises(ConnectionError):
+            ask()
+
+    def second():
+        asking.wait(20)
+        outcomes.append(ask())
+
+    with limited(answer) as plan:
+        ask()
+        threads = [threading.Thread(target=bind(job)) for job in (first, second)]
+        for thread in threads:
+            thread.start()
+        asking.wait(20)
+        until(lambda: plan.account.question is not None and plan.account.question.waiting)
+        waiting.set()
+        for thread in threads:
+            thread.join()
+    assert outcomes == ["the answer"]

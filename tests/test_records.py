@@ -2,15 +2,21 @@
 
 import asyncio
 import json
+import re
 import warnings
+from decimal import Decimal
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spending import ask, open_call, request, spend
 from steptrack_callbacks import (
     BudgetEscalated,
     BudgetExhausted,
     CompletedStep,
+    Grant,
     Stage,
     StepDenied,
     Usage,
@@ -22,6 +28,8 @@ from steptrack_callbacks import (
 )
 from steptrack_callbacks.hooks import StepStarted, on
 from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.records import Kind, Status
+from steptrack_callbacks.usage import count_names
 
 
 class GraphBubbleUp(Exception):
@@ -267,3 +275,95 @@ def test_an_error_is_never_hidden_by_the_warning_about_stages():
     with pytest.raises(ZeroDivisionError), persona("editor", stages=[Stage("plan")]):
         raise ZeroDivisionError
     assert steps.open_steps() == []
+
+
+NAMES = st.text(min_size=1, max_size=8)
+NUMBERS = st.integers(0, 10**12)
+DOLLARS = st.integers(0, 10**14).map(lambda units: Decimal(units).scaleb(-8))
+SECONDS = st.floats(0, 1e10)
+USAGES = st.builds(Usage, cost_usd=DOLLARS, **dict.fromkeys(count_names(), NUMBERS))
+LIMITS = st.fixed_dictionaries(
+    {}, optional={"max_usd": DOLLARS, "max_tokens": NUMBERS, "max_calls": NUMBERS, "max_seconds": SECONDS}
+)
+GRANTS = st.builds(Grant, max_calls=st.integers(1, 9), max_usd=DOLLARS | st.none(), by=NAMES | st.none())
+AMOUNTS = st.fixed_dictionaries({"max_usd": SECONDS, "max_calls": NUMBERS})
+BUDGETS = st.fixed_dictionaries(
+    {"limits": AMOUNTS, "spent": AMOUNTS, "window": NAMES | st.none(), "resets_at": NAMES | st.none()}
+)
+RECORDS = st.builds(
+    CompletedStep,
+    **dict.fromkeys(("id", "run_id", "path", "name"), NAMES),
+    **dict.fromkeys(("parent_id", "function", "persona", "model", "error"), NAMES | st.none()),
+    **dict.fromkeys(("usage", "own_usage", "here_usage", "resumed_usage"), USAGES),
+    **dict.fromkeys(("started_at", "ended_at", "duration_s"), SECONDS),
+    **dict.fromkeys(
+        ("denied_calls", "in_flight_calls", "strict_breaches", "tool_calls", "revision"), NUMBERS
+    ),
+    kind=st.sampled_from(get_args(Kind)),
+    status=st.sampled_from(get_args(Status)),
+    models=st.dictionaries(NAMES, USAGES, max_size=2),
+    limits=LIMITS,
+    grants=st.lists(GRANTS, max_size=2).map(tuple),
+    budgets=st.dictionaries(NAMES, BUDGETS, max_size=2),
+)
+
+
+@given(RECORDS)
+def test_a_record_comes_back_from_its_dict_as_it_was(record):
+    assert CompletedStep.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+@given(RECORDS, st.data())
+def test_a_dict_that_was_damaged_makes_no_record_and_says_what_is_wrong(record, data):
+    damaged = record.to_dict()
+    name = data.draw(st.sampled_from(sorted(set(damaged) - {"total_tokens"})))
+    if data.draw(st.booleans()):
+        del damaged[name]
+    else:
+        damaged[name] = data.draw(st.sampled_from([[3], -1, float("nan"), {"x": "y"}]))
+    with pytest.raises(ValueError, match="this is no record of a step: ."):
+        CompletedStep.from_dict(damaged)
+
+
+INSIDE = {
+    "a limit nobody knows": ("limits", {"max_fun": 1}, "there is no limit 'max_fun'"),
+    "a limit as text": ("limits", {"max_calls": "3"}, "max_calls must be a number, not '3'"),
+    "a budget without its spend": (
+        "budgets",
+        {"team": {"limits": {"max_calls": 3}, "spent": {}, "window": None, "resets_at": None}},
+        "'max_calls' is missing",
+    ),
+    "a budget with a spend as text": (
+        "budgets",
+        {
+            "team": {
+                "limits": {"max_calls": 3},
+                "spent": {"max_calls": "x"},
+                "window": None,
+                "resets_at": None,
+            }
+        },
+        "max_calls must be a number, not 'x'",
+    ),
+    "a grant of nothing": ("grants", [{}], "a Grant must add to at least one limit"),
+    "a grant by a number": ("grants", [{"max_calls": 1, "by": 3}], "by must be text, not 3"),
+    "a model without its counts": ("models", {"m": {"calls": 1}}, "'input_tokens' is missing"),
+    "a status nobody knows": ("status", "fine", "status must be one of new, open, completed"),
+    "a time beyond all calendars": ("ended_at", 1e14, "ended_at must be a number of seconds up to 1e"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "why"), INSIDE.values(), ids=INSIDE)
+def test_what_is_wrong_inside_a_dict_is_said(name, value, why):
+    with step("plan"):
+        spend()
+    (record,) = peek_completed_steps()
+    with pytest.raises(ValueError, match=f"this is no record of a step: .*{re.escape(why)}"):
+        CompletedStep.from_dict(record.to_dict() | {name: value})
+
+
+@given(USAGES, USAGES)
+def test_a_part_of_a_usage_can_be_taken_off_and_no_more_than_there_is(one, other):
+    assert one + other - other == one
+    with pytest.raises(ValueError, match="must not be negative"):
+        one - (one + Usage(calls=1))

@@ -1,27 +1,33 @@
 """The tree of steps, and what each spent of what it had."""
 
+import contextvars
+from io import StringIO
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spending import ask, open_call, spend
 from steptrack_callbacks import (
+    Budget,
     BudgetExhausted,
     Grant,
     Usage,
     drain_completed_steps,
+    peek_completed_steps,
     report,
     step,
     testing,
     views,
 )
+from steptrack_callbacks.views import text
 
 
 @pytest.fixture(params=["plain", "rich"])
 def style(request, monkeypatch):
     """Both ways of writing a table: with `rich`, and without it."""
     if request.param == "plain":
-        monkeypatch.setattr(views, "_table", views._plain_table)
+        monkeypatch.setattr(text, "_table", text._plain_table)
     else:
         pytest.importorskip("rich")
     return request.param
@@ -43,7 +49,7 @@ def test_a_report_shows_the_tree_with_what_was_spent_of_what(style):
     text = "\n".join(" ".join(line) for line in lines)
     assert "answer completed 2 1,010 25 $15.0100 15% of $100.0000, 25% of 8 calls" in text
     assert "plan completed 1 1,000 20 $0.0100 26% of 4,000 tokens" in text
-    assert "write continued 1 10 5 $15.0000 100% of 1 calls" in text
+    assert "write continued 1 10 5 $15.0000 100% of 1 call" in text
     assert "total 2 1,010 25 $15.0100" in text
     assert "answer/write: calls 1 refused" in text
 
@@ -156,7 +162,7 @@ def test_a_grant_is_mentioned(style):
     ):
         ask()
         ask()
-    assert "plan: granted {'max_calls': 2, 'by': 'ops'}" in str(report())
+    assert "plan: granted 2 calls by ops" in str(report())
 
 
 def test_a_report_is_a_flat_list_of_dicts_too():
@@ -176,3 +182,181 @@ def test_a_limit_of_nothing_divides_by_nothing(style):
     with step("plan", max_usd=0, max_calls=0), pytest.raises(BudgetExhausted):
         ask()
     assert "- of $0.0000, - of 0 calls" in " ".join(str(report()).split())
+
+
+def test_what_was_settled_late_is_said(style):
+    with step("left"):
+        call = open_call()
+    call.settle(Usage(input_tokens=10, output_tokens=3))
+    assert "left: calls 1 settled late" in str(report())
+
+
+def test_what_is_uncertain_of_unattributed_calls_is_said(style):
+    open_call(10, 5).abandon(2)
+    assert "(unattributed): calls 1 estimated" in str(report())
+
+
+def test_control_characters_in_names_cannot_steer_a_terminal(style):
+    with step("plan\x1b[2Jbell\x07"):
+        spend()
+    assert "plan\\x1b[2Jbell\\x07" in str(report())
+    assert "\x1b" not in str(report())
+
+
+def test_a_report_is_its_text_where_it_is_looked_at():
+    run()
+    assert repr(report()) == str(report())
+
+
+def test_rich_prints_a_report_as_wide_as_the_terminal():
+    console = pytest.importorskip("rich.console").Console(width=60, record=True, file=StringIO())
+    console.print(report())
+    run()
+    console.print(report())
+    lines = console.export_text().splitlines()
+    assert lines[0] == "no steps have run yet"
+    assert max(map(len, lines)) <= 60
+    assert any("write" in line for line in lines)
+
+
+def test_own_columns_of_the_dicts_sum_up_to_the_total():
+    pandas = pytest.importorskip("pandas")
+    run()
+    frame = pandas.DataFrame(report().to_dicts())
+    total = report().total
+    assert frame["own_calls"].sum() == total.calls
+    assert frame["own_cost_usd"].sum() == pytest.approx(float(total.cost_usd))
+    assert frame.set_index("name").loc["write", "share_of_max_calls"] == 1
+    assert pandas.isna(frame.set_index("name").loc["write", "max_usd"])
+
+
+def test_a_cost_that_nobody_knows_is_none_in_the_dicts_and_never_zero():
+    with step("outer"):
+        with step("unknown"):
+            ask(price=lambda _: None, model="mystery")
+        with step("guessed"):
+            open_call(10, 5).abandon(2)
+        spend()
+    rows = {row["name"]: (row["cost_usd"], row["cost_is"]) for row in report().to_dicts()}
+    assert rows == {
+        "outer": (27.0, "lower bound"),
+        "unknown": (None, "unknown"),
+        "guessed": (12.0, "estimated"),
+    }
+    models = {row["model"]: (row["cost_usd"], row["cost_is"]) for row in report().to_dicts("models")}
+    assert models == {"test-model": (27.0, "estimated"), "mystery": (None, "unknown")}
+    assert [row["cost_usd"] for row in report().to_dicts("calls")] == [None, 12.0, 15.0]
+
+
+def test_dicts_of_something_else_are_an_error_that_names_what_there_is():
+    with pytest.raises(ValueError, match="no dicts of 'tools'; use 'steps', 'calls' or 'models'"):
+        report().to_dicts("tools")
+
+
+def test_models_and_what_is_no_longer_broken_down_are_the_total():
+    with step("outer"):
+        with step("inner"):
+            spend(model="one")
+        spend(model="two")
+    spend(1, 0, model="two")
+    whole = report()
+    assert {model: used.calls for model, used in whole.models.items()} == {"one": 1, "two": 2}
+    assert whole.unbroken == Usage()
+    without = views.Report(records=whole.records[-1:], unattributed=whole.unattributed)
+    assert (without.total.calls, without.unbroken.calls) == (3, 2)
+
+
+class TestRunsThatAreBegunAgain:
+    def test_what_a_run_had_spent_before_is_counted_once_and_shown(self, style):
+        for _ in range(2):
+            with step("nightly", max_usd=60, run_id="r"), step("plan"):
+                spend()
+        shown = " ".join(str(report()).split())
+        assert "nightly completed 2 20 10 $30.0000 50% of $60.0000" in shown
+        assert "nightly: of which $15.0000 in 1 call before this start" in shown
+        assert "total 2 20 10 $30.0000" in shown
+        assert report().total == sum(report().models.values(), Usage())
+        assert report().unbroken == Usage()
+        assert "no record here" not in shown
+
+    def test_what_others_spend_meanwhile_is_shown_as_theirs(self):
+        with step("nightly", run_id="r"):
+            spend()
+            contextvars.Context().run(begin_and_spend, "nightly")
+            spend()
+            assert "nightly: of which $15.0000 in 1 call by other starts since" in str(report())
+            assert report().total.calls == 3
+
+    @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=25))
+    def test_starts_that_overlap_in_any_way_add_up_to_the_run(self, moves):
+        testing.reset()
+        starts = {}
+        for number, ends in moves:
+            if number not in starts:
+                here = contextvars.copy_context()
+                starts[number] = here, here.run(begin, "nightly")
+            here, running = starts[number]
+            here.run(spend)
+            if ends:
+                here.run(running.__exit__, None, None, None)
+                del starts[number]
+        assert report().total.calls == len(moves)
+        assert sum(report().models.values(), Usage()) == report().total
+        assert list(report().remarks(extras=False)) == []
+
+    def test_what_was_spent_in_a_start_that_left_no_record_is_said(self):
+        with step("nightly", run_id="r"):
+            spend()
+        drain_completed_steps()
+        with step("nightly", run_id="r"):
+            spend()
+        assert report().total.calls == 1
+        remark = "nightly (run r): $15.0000 in 1 call more, by starts of it that have no record here"
+        assert remark in str(report())
+
+    def test_the_dicts_have_it_in_columns_of_its_own(self):
+        for _ in range(2):
+            with step("nightly", run_id="r"):
+                spend()
+        rows = report().to_dicts()
+        assert [row["llm_calls"] for row in rows] == [1, 2]
+        assert [row["resumed_calls"] for row in rows] == [0, 1]
+        assert [row["resumed_cost_usd"] for row in rows] == [0, 15]
+        assert [row["here_usage"]["calls"] for row in rows] == [1, 1]
+
+
+def begin(name):
+    return step(name, run_id="r").__enter__()
+
+
+def begin_and_spend(name):
+    with step(name, run_id="r"):
+        spend()
+
+
+class TestSharedBudgets:
+    def run(self):
+        team = Budget("team-a", max_usd=60, max_calls=4, window="1d")
+        with step("earlier", budgets=[team]):
+            spend()
+        with step("plan", max_calls=2, budgets=[team]):
+            spend()
+
+    def test_they_are_beside_the_limits_of_the_step_that_they_hang_on(self, style):
+        self.run()
+        shown = " ".join(str(report()).split())
+        assert "earlier completed 1 10 5 $15.0000 25% of $60.0000 (budget team-a, 1d)" in shown
+        assert "50% of 2 calls, 50% of $60.0000 (budget team-a, 1d), 50% of 4 calls (budget team-a" in shown
+
+    def test_they_are_in_the_dicts(self):
+        self.run()
+        row = report().to_dicts()[1]
+        budget = row["budgets"]["team-a"]
+        assert (budget["limits"], budget["spent"]) == (
+            {"max_usd": 60.0, "max_calls": 4},
+            {"max_usd": 30.0, "max_calls": 2},
+        )
+        assert budget["shares"] == {"max_usd": 0.5, "max_calls": 0.5}
+        assert (row["share_of_max_usd"], row["share_of_max_calls"]) == (None, 0.5)
+        [record] = [record for record in peek_completed_steps() if record.name == "plan"]
+        assert "shares" not in record.budgets["team-a"]

@@ -19,12 +19,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .budgets import Budget
     from .contexts import bind
     from .definitions import Grant, PersonaDefinition, Stage, StepDefinition
     from .edges import install, uninstall
     from .errors import (
         BudgetEscalated,
         BudgetExhausted,
+        LedgerError,
         LostStepWarning,
         StepDenied,
         StepTrackError,
@@ -49,10 +51,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "BudgetEscalated",
     "BudgetExhausted",
     "CompletedStep",
     "Grant",
+    "LedgerError",
     "LostStepWarning",
     "PersonaDefinition",
     "Stage",
@@ -81,12 +85,14 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "budgets": ("Budget",),
     "contexts": ("bind",),
     "definitions": ("Grant", "PersonaDefinition", "Stage", "StepDefinition"),
     "edges": ("install", "uninstall"),
     "errors": (
         "BudgetEscalated",
         "BudgetExhausted",
+        "LedgerError",
         "LostStepWarning",
         "StepDenied",
         "StepTrackError",

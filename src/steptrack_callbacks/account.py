@@ -12,6 +12,9 @@ from .definitions import ErrorBoundary, Grant, LimitName, StepDefinition
 from .errors import Breach, BudgetExhausted, Phase
 from .money import to_usd
 from .room import Need, Room
+from .usage import Usage
+
+_NOTHING = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class Account(Room):
     Attributes:
         label: Whose account it is.
         own: The part of what is settled that was charged to this very account.
+        resumed: The part of what is settled that it began with: somebody had spent it before.
         models: That part by model.
         model: The model last used.
         response: The last answer, for the error that a step raises at its close.
@@ -76,6 +80,7 @@ class Account(Room):
         "question",
         "raised",
         "response",
+        "resumed",
         "unpriced",
         "wait_s",
         "waiting",
@@ -86,6 +91,7 @@ class Account(Room):
         super().__init__(definition)
         self.label = label
         self.own = Tally()
+        self.resumed = _NOTHING
         self.models: dict[str, Tally] = {}
         self.model = definition.model
         self.response: Any = None
@@ -105,9 +111,15 @@ class Account(Room):
         self.warned = False
         self.on_late_charge: Callable[[], None] | None = None
 
+    def here_of(self, settled: Usage) -> Usage:
+        """Return the part of what is settled that was charged from here: not before, and not by others."""
+        return settled if self.resumed is _NOTHING else settled - self.resumed
+
     def charge_own(self, amounts: Sums, model: str, instead_of: Sums = ()) -> None:
         """Add to what was charged to this very account, and not to one inside it."""
-        for tally in (self.own, self.models.setdefault(model, Tally())):
+        if (by_model := self.models.get(model)) is None:
+            by_model = self.models[model] = Tally()
+        for tally in (self.own, by_model):
             tally.take_back(instead_of)
             tally.add(amounts)
 
@@ -116,6 +128,14 @@ class Account(Room):
         with BOOKS:
             self.raise_limits(grant)
             self.grants = (*self.grants, grant)
+
+    def blame(self, error: BudgetExhausted) -> None:
+        """Note that an exhaustion of this account was raised to a caller."""
+        self.raised = error
+
+    def exhaustion_fields(self) -> dict[str, Any]:
+        """Return what an error says of the account beside whose it is."""
+        return {}
 
     def consumed(self, limit: LimitName, *, running: bool = False) -> Decimal | float:
         """Return what is settled against a limit, in its unit; `running` adds what streams have produced."""
@@ -140,6 +160,7 @@ class Account(Room):
                 limit_value=limits[name],
                 consumed=self.consumed(name, running=running),
                 projected=self._projected(name, projected),
+                budget=self.exhaustion_fields().get("budget"),
             )
             for name in names
         )
@@ -155,7 +176,9 @@ class Account(Room):
     def exhaustion(self, phase: Phase, breaches: tuple[Breach, ...], *, hint: str = "") -> BudgetExhausted:
         """Build the error that this account owns."""
         # A step without limits of its own may have ended too: it then names one around it.
-        own = next((breach for breach in breaches if breach.step_id == self.label.step_id), breaches[-1])
+        beside = self.exhaustion_fields()
+        mine = (self.label.step_id, beside.get("budget"))
+        own = next((breach for breach in breaches if (breach.step_id, breach.budget) == mine), breaches[-1])
         projected = own.projected if own.limit == "max_usd" else None
         running = phase == "stream"
         return BudgetExhausted(
@@ -174,4 +197,5 @@ class Account(Room):
             error_boundary=self.label.error_boundary,
             grants=self.grants,
             hint=hint,
+            **beside,
         )

@@ -9,25 +9,34 @@ import warnings
 import weakref
 from typing import Any
 
-from . import hooks, hosts
+from . import hanging, hooks, hosts, keeping, sharing
 from .account import Account, Label
+from .around import Around
 from .books import BOOKS
 from .boundary import Ending, decide, status_of
+from .budgets import Budget
 from .call import open_calls_of
 from .contexts import Stack
+from .declared import completed
 from .definitions import PersonaDefinition, StepDefinition
-from .errors import BudgetExhausted, StepDenied
+from .errors import BudgetExhausted, StepDenied, StepTrackError
+from .hanging import Hung, new_budgets, run_account
 from .ledgers.memory import MemoryLedger
 from .line import settle_line
 from .policy import ToolPolicy
 from .records import CompletedStep, Kind, Status
+from .shared import SharedAccount
 from .usage import Usage
-from .waiting import Decision
+from .waiting import Decision, drive
 
 ledger = MemoryLedger()
 stack: Stack[Activation] = Stack("steptrack_steps")
 _running: weakref.WeakValueDictionary[str, Activation] = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
+_NO_ACCOUNTS = Around(())
+_NEVER = float("inf")
+LONGEST_ERROR = 2_000
+"""Characters of an error's text that a record keeps."""
 _process = os.urandom(6).hex()
 
 
@@ -41,7 +50,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class Activation:
-    """The life of a step, without its face; see `Step`."""
+    """The life of a step, without its face; see `Step`.
+
+    Attributes:
+        holds_runs: Whether steps right inside it may name runs, as if it were not there: it is around a
+            whole program that knows nothing of it.
+    """
+
+    holds_runs = False
 
     def __init__(
         self,
@@ -59,9 +75,14 @@ class Activation:
         self.left_elsewhere = False
         self._run_id = run_id
         self._account: Account | None = None
-        self._accounts: tuple[Account, ...] = ()
+        self._accounts = _NO_ACCOUNTS
+        self._accounts_until = _NEVER
+        self._keeper: keeping.Keeper | None = None
+        self._hung: tuple[Hung, ...] = ()
+        self._hung_around: tuple[Hung, ...] = ()
         self._status: Status = "new"
         self._error: str | None = None
+        self._kept_error: str | None = None
         self._times = (0.0, 0.0)
         self._duration_s: float | None = None
         self._revision = 0
@@ -110,14 +131,16 @@ class Activation:
     @property
     def exhausted(self) -> bool:
         """Whether a settled amount has reached its limit, or a refusal of this step has left its body."""
-        return self.exhaustion is not None or bool(self._account and self._account.full_limits())
+        if self.exhaustion is not None or self._account is None:
+            return self.exhaustion is not None
+        return any(account.full_limits() for account in (self._account, *self.budgets))
 
     def begin(self) -> None:
         """Take its place among the steps around it; the stack is the caller's business.
 
         Raises:
             RuntimeError: It has begun before, or the given parent has ended.
-            ValueError: A `run_id` was given to a step that is not the outermost.
+            ValueError: A `run_id` was given to a step that is not the outermost, or is around it already.
             StepDenied: A hook said no.
         """
         if self._account is not None:
@@ -131,9 +154,7 @@ class Activation:
             )
         self.parent = self.parent or (None if self.kind == "hook" else innermost())
         if self.parent is not None and self._run_id is not None:
-            raise ValueError(
-                f"run_id belongs to the outermost step, and {self.name!r} is inside {self.parent.path!r}"
-            )
+            self._check_run(self.parent)
         self._open_account()
         if hooks.wanted(hooks.StepStarted):
             try:
@@ -143,6 +164,16 @@ class Activation:
                 self._finish(Ending(status, refusal, None))
                 raise
 
+    def _check_run(self, parent: Activation) -> None:
+        if not parent.holds_runs:
+            raise ValueError(
+                f"run_id belongs to the outermost step, and {self.name!r} is inside {parent.path!r}"
+            )
+        if parent.run_id == self._run_id:
+            raise ValueError(
+                f"run_id {self._run_id!r} of {self.name!r} is that of {parent.path!r} too: give it to one"
+            )
+
     @property
     def account(self) -> Account:
         """What is charged; there is one from the beginning of the step."""
@@ -150,11 +181,24 @@ class Activation:
         return self._account
 
     @property
-    def accounts(self) -> tuple[Account, ...]:
-        """What a call in this step is charged to, innermost first."""
+    def accounts(self) -> Around:
+        """What a call in this step is charged to now, innermost first."""
+        if self._accounts_until is not _NEVER and hanging.clock() >= self._accounts_until:
+            self._gather_accounts()  # the window of a budget is over
         return self._accounts
 
+    def _gather_accounts(self) -> None:
+        budgets = [hung.account() for hung in self._hung]
+        self._accounts = Around((self.account, *budgets, *(self.parent.accounts if self.parent else ())))
+        self._accounts_until = min((hung.ends_at for hung in self._hung_around), default=_NEVER)
+
+    @property
+    def budgets(self) -> list[SharedAccount]:
+        """The accounts of the budgets that hang on this very step."""
+        return [hung.account() for hung in self._hung]
+
     def _open_account(self) -> None:
+        self.definition = completed(self.definition)
         parent = self.parent
         own = (self,) if self.kind == "persona" else ()
         self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
@@ -163,20 +207,47 @@ class Activation:
             name=self.name,
             path=f"{parent.path}/{self.name}" if parent else self.name,
             step_id=step_id,
-            run_id=parent.run_id if parent else self._run_id or step_id,
+            run_id=self._run_id or (parent.run_id if parent else step_id),
             function=self.definition.function,
             persona=self._personas[-1].name if self._personas else None,
             error_boundary=self.definition.error_boundary,
         )
-        self._account = Account(label, self.definition)
-        self._accounts = (self._account, *(parent.accounts if parent else ()))
+        new = new_budgets(self.definition.budgets, parent._hung_around if parent else ())  # noqa: SLF001
+        self._keeper = self._keeper_for(parent, new)
+        self._account = self._account_for(label)
         self.policy = parent.policy if parent else self.policy
         self._apply_stages(self._account)
+        self._hang(new)
         if self._account.limited:
             hosts.warn_if_unwatched(label.path)
         self._times = (time.time(), time.monotonic())
         self._status = "open"
         _running[step_id] = self
+
+    def _keeper_for(self, parent: Activation | None, new: list[Budget]) -> keeping.Keeper | None:
+        """Return the ledger that all steps of a run keep to, once one of them needs it."""
+        if parent is not None and parent._keeper is not None:  # noqa: SLF001
+            return parent._keeper  # noqa: SLF001
+        needed = new or self._run_id is not None or (parent is None and keeping.is_chosen())
+        return keeping.keeper() if needed else None
+
+    def _account_for(self, label: Label) -> Account:
+        if self._run_id is None:
+            return Account(label, self.definition)
+        assert self._keeper is not None  # who names a run needs it
+        account = run_account(label, self.definition, self._keeper)
+        drive(sharing.look([account]))
+        account.resumed = account.settled.usage()
+        return account
+
+    def _hang(self, new: list[Budget]) -> None:
+        around = self.parent._hung_around if self.parent else ()  # noqa: SLF001
+        if new:
+            assert self._keeper is not None  # who has budgets needs it
+            keeper, host = self._keeper, self.account
+            self._hung = tuple(Hung(budget, host, self.definition, keeper) for budget in new)
+        self._hung_around = (*self._hung, *around)
+        self._gather_accounts()
 
     def _apply_stages(self, account: Account) -> None:
         """Narrow the policy by the stages of this name of all personas around it."""
@@ -203,7 +274,9 @@ class Activation:
             call.sweep()
         settle_line()
         try:
-            ending = yield from decide(account, error, finished=self._finished, result=self._result)
+            ending = yield from decide(
+                account, error, finished=self._finished, result=self._result, budgets=self.budgets
+            )
         except BaseException as failure:  # an escalation has failed, or waiting for it was cancelled
             self._finish(Ending(status_of(account, failure), failure, None))
             raise
@@ -214,7 +287,10 @@ class Activation:
         self.exhaustion = ending.exhaustion
         self._status = ending.status
         cause = ending.leaving if ending.status == "error" else ending.exhaustion or ending.leaving
-        self._error = f"{type(cause).__name__}: {cause}" if cause is not None else None
+        if cause is not None:
+            self._error = _told(cause)
+            # Somebody else's error may quote the prompt that it is about, which is not for a ledger.
+            self._kept_error = self._error if isinstance(cause, StepTrackError) else type(cause).__name__
         self._duration_s = time.monotonic() - self._times[1]
         self.account.close()
         self.account.on_late_charge = self._revise
@@ -223,6 +299,7 @@ class Activation:
             return  # most hooks make no calls, and leave nothing to tell
         record = self.record()
         ledger.put(record)
+        self._archive(record)
         if hooks.wanted(hooks.StepEnded):
             hooks.emit(hooks.StepEnded(**self.account.label.event_fields(), record=record))
         if ending.leaving is None:
@@ -231,7 +308,15 @@ class Activation:
     def _revise(self) -> None:
         """Put the whole record back after a late settlement."""
         self._revision += 1
-        ledger.put(self.record())
+        record = self.record()
+        ledger.put(record)
+        self._archive(record)
+
+    def _archive(self, record: CompletedStep) -> None:
+        if self._keeper is not None:
+            if self._keeper.is_durable:
+                self._keeper.put_record(record.to_dict() | {"error": self._kept_error})
+            self._keeper.flush()
 
     def _warn_of_unmet_stages(self) -> None:
         if self.kind != "persona" or not isinstance(self.definition, PersonaDefinition):
@@ -247,7 +332,7 @@ class Activation:
 
     def record(self) -> CompletedStep:
         """Return the record as it stands; for a running step, as if it had ended now."""
-        account, started = self.account, self._times
+        account, started, usage = self.account, self._times, self.usage
         duration = time.monotonic() - started[1] if self._duration_s is None else self._duration_s
         return CompletedStep(
             id=self.id,
@@ -262,7 +347,7 @@ class Activation:
             models={model: tally.usage() for model, tally in list(account.models.items())},
             limits=account.limits(),
             own_usage=self.own_usage,
-            usage=self.usage,
+            usage=usage,
             denied_calls=account.denied,
             in_flight_calls=account.in_flight_calls,
             strict_breaches=account.breached,
@@ -270,6 +355,9 @@ class Activation:
             status=self._status,
             error=self._error,
             grants=account.grants,
+            budgets={each.budget.name: each.to_dict() for each in self.budgets if each.budget},
+            resumed_usage=account.resumed,
+            here_usage=account.here_of(usage),
             started_at=started[0],
             ended_at=started[0] + duration,
             duration_s=duration,
@@ -291,6 +379,14 @@ class Activation:
         self._finished, self._result = True, result
 
 
+def _told(error: BaseException) -> str:
+    """Put an error in words, even one that has none, or far too many."""
+    try:
+        return f"{type(error).__name__}: {error}"[:LONGEST_ERROR]
+    except Exception:  # noqa: BLE001 - its own text has failed; the error itself is on its way to the caller
+        return type(error).__name__
+
+
 def innermost() -> Activation | None:
     """Return the innermost activation that is running in this context, or `None`."""
     for activation in reversed(stack.entries()):
@@ -305,8 +401,14 @@ def running() -> list[Activation]:
     return [activation for activation in found if activation is not None and activation.status == "open"]
 
 
+def find(step_id: str) -> Activation | None:
+    """Return the activation of that id, if it is running in this process."""
+    return _running.get(step_id)
+
+
 def reset() -> None:
     """Forget all records and running steps, for tests."""
     stack.replace(())
     _running.clear()
     ledger.clear()
+    keeping.reset()

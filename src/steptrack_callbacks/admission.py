@@ -8,10 +8,12 @@ account; it is refused as soon as nothing in flight could make room for it.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Hashable, Sequence
 
 from . import pricing
 from .account import Account
+from .around import Around
 from .books import BOOKS
 from .definitions import LimitName
 from .errors import Breach, Phase
@@ -19,8 +21,13 @@ from .line import LINE, Outcome, Refusal, Waiter
 from .loops import current_owner
 from .request import Request
 from .room import Held, Need
+from .shared import SharedAccount
+from .sharing import Asking
 
 Wrapping = frozenset[Account]
+
+LOOK_EVERY_S = 0.05
+"""How often a call that waits for a shared account looks whether others have given room back."""
 
 NO_WAIT_HINT = (
     "a call on a running event loop cannot wait here: use the async function, or call from a thread"
@@ -34,6 +41,7 @@ class Claim:
         max_output_tokens: The `max_tokens` to set on the request so that a strict limit holds;
             `None` to leave it alone.
         most_output: The most output that a strict account holds it to; `None` if there is none.
+        shared: Those of the accounts that a ledger has the last word about.
     """
 
     __slots__ = (
@@ -43,6 +51,7 @@ class Claim:
         "_in_usd",
         "_need",
         "_running",
+        "_since",
         "_strict",
         "accounts",
         "innermost",
@@ -51,27 +60,28 @@ class Claim:
         "owner",
         "patient",
         "request",
+        "shared",
         "wrapping",
     )
 
-    def __init__(
-        self, accounts: Sequence[Account], innermost: Account, request: Request, wrapping: Wrapping
-    ) -> None:
-        self.accounts = accounts
-        self.innermost = innermost
+    def __init__(self, around: Around, request: Request, wrapping: Wrapping) -> None:
+        self.accounts: Sequence[Account] = around.limited
+        self.innermost = around[0]
+        self.shared = tuple(account for account in around.shared if account in around.limited)
         self.request = request
         self.wrapping = wrapping
         self.owner: Hashable = None
         self.patient = False
         self.max_output_tokens: int | None = None
-        self._strict = [account for account in accounts if account.enforce == "strict"]
-        self._in_usd = any(account.cost_limit is not None for account in accounts)
+        self._strict = around.strict
+        self._in_usd = around.limits_usd
         self._ceiling: int | None = None
         self.most_output: int | None = None
         self._hint = ""
         self._need: Need | None = None
         self._held: list[tuple[Account, Held]] = []
         self._running = (0, 0)
+        self._since: float | None = None
 
     def ask(self, *, patient: bool) -> Outcome | Waiter:
         """Reserve room everywhere, join the line, or be refused; `patient` says that the host can wait."""
@@ -81,7 +91,38 @@ class Claim:
         self._look_up()
         with BOOKS:
             outcome = self._decide_undisturbed()
-            return LINE.join(self, outcome) if isinstance(outcome, frozenset) else outcome
+            return self._stand_in_line(outcome) if isinstance(outcome, frozenset) else outcome
+
+    def _stand_in_line(self, blocked_on: frozenset[Account]) -> Waiter:
+        if self._since is None:
+            self._since = time.monotonic()
+        waiter = LINE.join(self, blocked_on)
+        if not blocked_on.isdisjoint(self.shared):
+            waiter.look_every_s = LOOK_EVERY_S
+        return waiter
+
+    def waited_s(self) -> float:
+        """Return how long it has been asking already, over earlier places in line."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    def askings(self) -> tuple[Asking, ...]:
+        """Put what is held on shared accounts in the ledger's words."""
+        need = self._need
+        assert need is not None  # whoever holds room has asked for it
+        return tuple(
+            Asking(account, held, account.ask(need, held, wrapping=account in self.wrapping))
+            for account, held in self._held
+            if isinstance(account, SharedAccount)
+        )
+
+    def refuse_busy(self) -> Refusal:
+        """Refuse because a ledger keeps saying no to what would fit by all that is known here."""
+        return self._refusal(self.shared[-1], "busy", self.shared, "the ledger has the last word")
+
+    def refuse_closed(self) -> Refusal:
+        """Refuse because an account has been closed elsewhere."""
+        ended: list[Account] = [account for account in self.shared if account.closed] or [self.innermost]
+        return self._refusal(ended[-1], "closed", [ended[-1]])
 
     def _look_up(self) -> None:
         """Do what is slow before the lock is taken."""
@@ -94,7 +135,7 @@ class Claim:
         """Decide, and again if garbage collection has closed a call meanwhile: there may be room now."""
         while True:
             before = LINE.releases
-            outcome = self.decide(behind=any(account.waiting for account in self.accounts))
+            outcome = self.decide(behind=bool(LINE) and any(account.waiting for account in self.accounts))
             if outcome == "admitted" or LINE.releases == before:
                 return outcome
 
@@ -115,12 +156,13 @@ class Claim:
     def release(self) -> None:
         """Give back what is held; those who wait may then fit."""
         with BOOKS:
-            if not self._held:
+            if not self._held or self._need is None:
                 return
             cost, tokens = self._running
             for account, held in self._held:
-                account.release(held, self.request.model)
-                account.run_on(-cost, -tokens)
+                account.release(held, self._need.model)  # a host may have learned the request's since
+                if tokens or cost:
+                    account.run_on(-cost, -tokens)
             self._held, self._running = [], (0, 0)
             _forget(self)
             LINE.releases += 1
@@ -178,12 +220,8 @@ class Claim:
 
         Of a model with nothing to go by, one call at a time is let through where others can wait.
         """
-        if (
-            self.patient
-            and account.wait_s > 0
-            and account.is_cold(need)
-            and self._others_are_cold(account, need)
-        ):
+        cold = (need.unseen or need.unbounded) and account.is_cold(need)
+        if cold and self.patient and account.wait_s > 0 and self._others_are_cold(account, need):
             return False
         return not account.lacking_now(need, wrapping=account in self.wrapping)
 

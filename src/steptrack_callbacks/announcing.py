@@ -30,6 +30,7 @@ def announce_thresholds(account: Account, shares: Sequence[float]) -> None:
                     consumed=consumed,
                     threshold=threshold,
                     share=share,
+                    budget=account.exhaustion_fields().get("budget"),
                 )
             )
 

@@ -25,10 +25,11 @@ if hasattr(os, "register_at_fork"):
 _NAMES = count_names()
 _COST = len(_NAMES)
 _INPUT, _OUTPUT = _NAMES.index("input_tokens"), _NAMES.index("output_tokens")
+_DETAILS = max(_INPUT, _OUTPUT) + 1
 _CALLS, _FAILED = _NAMES.index("calls"), _NAMES.index("failed_calls")
 _ESTIMATED, _UNPRICED = _NAMES.index("estimated_calls"), _NAMES.index("unpriced_calls")
 _UNGATED = _NAMES.index("ungated_calls")
-_tokens_of = attrgetter(*_NAMES[:_CALLS])  # the counts of tokens come first
+_tokens_of = attrgetter(*_NAMES[:_CALLS])  # the counts of tokens come first, totals before their parts
 
 Sums = Sequence[tuple[int, int]]
 """Amounts to add up: pairs of a sum's index and what to add to it."""
@@ -53,7 +54,10 @@ class Charge(NamedTuple):
 
     def sums(self) -> Sums:
         """Return it in the form in which tallies take it."""
-        pairs = [(index, value) for index, value in enumerate(_tokens_of(self.usage)) if value]
+        tokens = _tokens_of(self.usage)
+        pairs = [(index, tokens[index]) for index in (_INPUT, _OUTPUT) if tokens[index]]
+        if any(tokens[_DETAILS:]):
+            pairs += [(index, value) for index, value in enumerate(tokens[_DETAILS:], _DETAILS) if value]
         if self.calls:
             pairs.append((_CALLS, self.calls))
         if self.failed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .account import Account
 from .errors import BudgetEscalated, BudgetExhausted
 from .escalation import question_about
 from .records import Status
+from .shared import SharedAccount
 from .waiting import Decision
 
 _STATUS: dict[str, Status] = {"continue": "continued", "escalate": "escalated", "fail": "failed"}
@@ -27,7 +29,14 @@ class Ending(NamedTuple):
     exhaustion: BudgetExhausted | None
 
 
-def decide(account: Account, error: BaseException | None, *, finished: bool, result: Any) -> Decision[Ending]:
+def decide(
+    account: Account,
+    error: BaseException | None,
+    *,
+    finished: bool,
+    result: Any,
+    budgets: Sequence[SharedAccount] = (),
+) -> Decision[Ending]:
     """Decide what leaves a step, and what its record says.
 
     Args:
@@ -35,9 +44,10 @@ def decide(account: Account, error: BaseException | None, *, finished: bool, res
         error: What is leaving its body.
         finished: Whether a decorated function has returned.
         result: What it returned.
+        budgets: The accounts of the budgets that hang on the step.
     """
     if error is None:
-        own = yield from _overspent(account)
+        own = yield from _overspent(account, [budget for budget in budgets if budget.charged_here])
         if own is None:
             return Ending("exhausted" if account.raised else "completed", None, None)
         own.response = account.response
@@ -51,13 +61,14 @@ def decide(account: Account, error: BaseException | None, *, finished: bool, res
     return _act(account, own, error if error is own else None)
 
 
-def _overspent(account: Account) -> Decision[BudgetExhausted | None]:
+def _overspent(account: Account, budgets: Sequence[Account]) -> Decision[BudgetExhausted | None]:
     """Return the exhaustion of a body that ended over its limit and was not told so, or `None`."""
-    while account.raised is None and account.enforce != "observe" and (names := account.passed_limits()):
-        error = account.exhaustion("settled", account.breaches(names))
-        question = question_about(account, error)
-        if question is None or not (yield question):
-            return error
+    for each in (account, *budgets):
+        while account.raised is None and each.enforce != "observe" and (names := each.passed_limits()):
+            error = each.exhaustion("settled", each.breaches(names))
+            question = question_about(each, error)
+            if question is None or not (yield question):
+                return error
     return None
 
 

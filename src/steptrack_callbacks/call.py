@@ -14,21 +14,19 @@ replaces by its difference.
 
 from __future__ import annotations
 
-import itertools
 import logging
-import warnings
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Literal
 
 from . import history, hooks
 from .account import Account
-from .admission import Claim, Wrapping
-from .announcing import announce_thresholds, warn_if_observed
+from .admission import Wrapping
 from .books import BOOKS, NOTHING, Charge
-from .errors import BudgetExhausted, StepTrackError, UnknownCostWarning, UnpricedModel
+from .borrowing import Borrowing
+from .charging import Charged, open_calls
+from .errors import BudgetExhausted, StepTrackError
 from .escalation import question_about
-from .line import Refusal, Waiter, settle_line
+from .line import Outcome, Waiter, settle_line
 from .loops import running_loop
 from .money import to_units
 from .request import Request
@@ -37,13 +35,8 @@ from .waiting import Decision, drive, drive_async
 
 logger = logging.getLogger("steptrack_callbacks")
 
-State = Literal["new", "in flight", "swept", "settled", "failed", "abandoned", "denied", "withdrawn"]
 
-_numbers = itertools.count(1)
-_open: dict[Call, None] = {}
-
-
-class Call:
+class Call(Charged):
     """One request to a model, and its charge.
 
     Attributes:
@@ -53,43 +46,23 @@ class Call:
         state: Where it stands.
         admitted: Whether it went through admission, and was not merely noted after it was sent.
         attempts: Requests that a host was seen to send for it, its own retries among them.
+        answered_by: The model that answered, if that was told.
     """
 
-    __slots__ = (
-        "_charge",
-        "_claim",
-        "_produced",
-        "accounts",
-        "admitted",
-        "attempts",
-        "number",
-        "request",
-        "state",
-    )
+    __slots__ = ("_produced", "admitted", "attempts")
 
     def __init__(
         self, accounts: Sequence[Account], request: Request, *, wrapping: Wrapping = frozenset()
     ) -> None:
-        self.number = next(_numbers)
-        self.accounts = accounts
-        self.request = request
-        self.state: State = "new"
+        super().__init__(accounts, request, wrapping)
         self.admitted = False
         self.attempts = 0
-        self._charge = NOTHING
         self._produced = 0
-        limited = [account for account in accounts if account.limited and account.enforce != "observe"]
-        self._claim = Claim(limited, accounts[0], request, wrapping) if limited else None
 
     @property
     def max_output_tokens(self) -> int | None:
         """The `max_tokens` to set on the request so that a strict limit holds; `None` to leave it."""
         return None if self._claim is None else self._claim.max_output_tokens
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its usage is still to come, an estimate charged meanwhile or not."""
-        return self.state in ("in flight", "swept")
 
     # Before it is sent
 
@@ -116,45 +89,56 @@ class Call:
         """
         await drive_async(self._admission(patient=True))
 
-    def note(self) -> None:
-        """Begin without admission, for a call that was sent already."""
-        with BOOKS:
-            self.state = "in flight"
-            for account in self.accounts:
-                account.open_calls += 1
-            _open[self] = None
-
     def _admission(self, *, patient: bool) -> Decision[None]:
-        if any(account.cost_limit is not None for account in self.accounts):
+        if self.accounts.watches_usd:
             self._require_price()
-        while (refusal := (yield from self._claim_room(patient=patient))) is not None:
-            error = refusal.error()
-            if not (yield from self._more_is_granted(refusal.account, error)):
+        while (outcome := self._ask(patient=patient)) != "admitted":
+            if isinstance(outcome, Borrowing):
+                outcome = yield from self._borrow(outcome)
+            elif isinstance(outcome, Waiter):
+                outcome = self._begin((yield outcome))
+            if outcome == "admitted":
+                break
+            error = outcome.error()
+            if not (yield from self._more_is_granted(outcome.account, error)):
                 self._deny(error)
                 raise error
         self.admitted = True
         if hooks.wanted(hooks.CallAdmitted):
             try:
-                self._emit(hooks.CallAdmitted, model=self.request.model)
+                self._emit(hooks.CallAdmitted, call_id=self.number, model=self.request.model)
             except StepTrackError:
                 self.withdraw()
                 raise
 
-    def _claim_room(self, *, patient: bool) -> Decision[Refusal | None]:
-        """Ask once, wait if need be, and begin if there is room; else say why there is none."""
+    def _ask(self, *, patient: bool) -> Outcome | Waiter | Borrowing:
+        """Ask for room once, and begin if there is some."""
         if self._claim is None:
-            self.note()
-            return None
+            return self._begin("admitted")
+        if self._lending is not None and self._claim.shared:
+            return Borrowing(self._claim, self._lending, patient=patient)
         outcome = self._claim.ask(patient=patient)
-        if isinstance(outcome, Waiter):
-            outcome = yield outcome
+        return outcome if isinstance(outcome, Waiter) else self._begin(outcome)
+
+    def _borrow(self, borrowing: Borrowing) -> Decision[Outcome]:
+        """Begin once the ledger has agreed as well."""
+        try:
+            outcome = self._begin((yield from borrowing.decide()))
+        except StepTrackError as error:
+            self._deny(error)
+            raise
+        if outcome != "admitted":
+            yield from borrowing.give_back()
+        return outcome
+
+    def _begin(self, outcome: Outcome) -> Outcome:
+        """Begin if there was room, and is still."""
         with BOOKS:
-            if outcome == "admitted":
+            if outcome == "admitted" and self._claim is not None:
                 outcome = self._claim.confirm()
-            if isinstance(outcome, Refusal):
-                return outcome
-            self.note()
-        return None
+            if outcome == "admitted":
+                self.note()
+        return outcome
 
     def _more_is_granted(self, account: Account, error: BudgetExhausted) -> Decision[bool]:
         question = question_about(account, error)
@@ -162,42 +146,22 @@ class Call:
         if granted:
             settle_line()  # there may be room for others as well
         elif error.phase not in ("busy", "closed"):
-            account.raised = error
+            account.blame(error)
         return bool(granted)
 
     def _require_price(self) -> None:
         """Refuse a model of unknown price where dollars are limited: fail closed."""
-        error = None if self.request.is_priced else self._blindness()
+        error = None if self.request.is_priced else self.accounts.blindness(self.request.model)
         if error is not None:
             self._deny(error)
             raise error
-
-    def _blindness(self) -> UnpricedModel | None:
-        """Say which dollar limit cannot see this call, as an error or a warning as its step wants it."""
-        blind = [
-            account
-            for account in self.accounts
-            if account.cost_limit is not None and account.unpriced != "free"
-        ]
-        refusing = [account for account in blind if account.unpriced is None and account.enforce != "observe"]
-        if refusing:
-            label = refusing[-1].label
-            return UnpricedModel(model=self.request.model, step=label.name, path=label.path)
-        if blind:
-            warnings.warn(
-                f"the price of model {self.request.model!r} is unknown, so max_usd of step"
-                f" {blind[-1].label.path!r} cannot see this call",
-                UnknownCostWarning,
-                stacklevel=2,
-            )
-        return None
 
     def _deny(self, error: StepTrackError) -> None:
         with BOOKS:
             self.state = "denied"
             for account in self.accounts:
                 account.denied += 1
-        self._revise_ended()
+        self.accounts.revise_ended()
         if hooks.wanted(hooks.CallDenied):
             self._emit(hooks.CallDenied, model=self.request.model, error=error)
 
@@ -254,6 +218,7 @@ class Call:
         """
         if not self.is_open:
             return
+        self.answered_by = model
         if not estimated:
             self._learn(usage, truncated=truncated)
         cost = self.request.cost_of(usage, model) if cost_usd is None else to_units(cost_usd, "cost_usd")
@@ -277,7 +242,7 @@ class Call:
         """Charge what a provider reported beside its error; by default nothing but the call itself."""
         used = usage or Usage()
         cost = self.request.cost_of(used) if used.total_tokens else 0
-        self._close(self._counted(used, cost, failed=1), "failed")
+        self._close(self._counted(used, cost, failed=1, estimated=used.estimated_calls), "failed")
 
     def abandon(self, output_tokens: int | None = None) -> None:
         """Charge an estimate: the answer was lost or broken off.
@@ -312,6 +277,7 @@ class Call:
             self._book(charge, "swept")
             for account in self.accounts:
                 account.in_flight_calls += 1
+        self._tell_ledger(charge, NOTHING)
         settle_line()
         try:
             self._tell(charge)
@@ -332,65 +298,6 @@ class Call:
         retries = max(0, self.attempts - 1)
         return Charge(usage, cost, calls=1 + retries, failed=failed + retries, estimated=estimated)
 
-    def _close(self, charge: Charge, state: State, response: object = None) -> None:
-        with BOOKS:
-            if not self.is_open:
-                return
-            swept = self.state == "swept"
-            if swept:
-                for account in self.accounts:
-                    account.in_flight_calls -= 1
-            else:
-                self._release()
-            self._book(charge, state)
-            if response is not None:
-                for account in self.accounts:
-                    account.response = response if account.limited else None
-        settle_line()
-        if swept or state != "withdrawn":
-            self._tell(charge)
-
-    def _release(self) -> None:
-        _open.pop(self, None)
-        for account in self.accounts:
-            account.open_calls -= 1
-        if self._claim is not None:
-            self._claim.release()
-
-    def _book(self, charge: Charge, state: State) -> None:
-        """Replace what was charged so far, on every account."""
-        innermost, model = self.accounts[0], self.request.model
-        amounts, instead_of = charge.sums(), () if self._charge is NOTHING else self._charge.sums()
-        for account in self.accounts:
-            account.charge(amounts, instead_of)
-        if amounts or instead_of:
-            innermost.charge_own(amounts, model, instead_of)
-            innermost.model = model
-        self._charge = charge
-        self.state = state
-
-    def _tell(self, charge: Charge) -> None:
-        """Let those know who want to: late records, hooks, thresholds."""
-        self._revise_ended()
-        for account in self.accounts:
-            warn_if_observed(account)
-        if hooks.wanted(hooks.CallSettled):
-            self._emit(
-                hooks.CallSettled, call_id=self.number, model=self.request.model, usage=charge.as_usage()
-            )
-        if shares := hooks.thresholds():
-            for account in self.accounts:
-                announce_thresholds(account, sorted(shares))
-
-    def _revise_ended(self) -> None:
-        """Put back the records of steps that have ended already."""
-        for account in self.accounts:
-            if account.closed and account.on_late_charge is not None:
-                account.on_late_charge()
-
-    def _emit(self, event: Any, **fields: Any) -> None:
-        hooks.emit(event(**self.accounts[0].label.event_fields(), **fields))
-
     # Afterwards
 
     def check_overrun(self) -> None:
@@ -407,29 +314,17 @@ class Call:
         Raises:
             UnpricedModel: It has none, and the step does not say what to do about it.
         """
-        if self._charge.cost is None and (error := self._blindness()):
+        if self._charge.cost is None and (error := self.accounts.blindness(self.request.model)):
             raise error
 
     def _overrun(self) -> Decision[None]:
-        while True:
-            with BOOKS:
-                over = [
-                    account
-                    for account in self.accounts
-                    if account.enforce != "observe" and account.passed_limits()
-                ]
-                if not over:
-                    return
-                breaches = [
-                    b for account in reversed(over) for b in account.breaches(account.passed_limits())
-                ]
-                error = over[-1].exhaustion("settled", tuple(breaches))
-            if not (yield from self._more_is_granted(over[-1], error)):
-                raise error
+        while (overrun := self.accounts.overrun()) is not None:
+            if not (yield from self._more_is_granted(*overrun)):
+                raise overrun[1]
 
 
 def open_calls_of(account: Account) -> list[Call]:
     """Find the calls of an account that are neither settled nor swept."""
     if not account.open_calls:
         return []
-    return [call for call in list(_open) if account in call.accounts]
+    return [call for call in list(open_calls) if isinstance(call, Call) and account in call.accounts]

@@ -8,11 +8,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from functools import wraps
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+class Follower(Protocol):
+    """Keeps something else in the current context in step with a stack."""
+
+    def entered(self, entry: Any) -> None:
+        """Note that an entry is now the innermost."""
+
+    def left(self, entry: Any) -> None:
+        """Note that an entry is gone, be it the innermost or not."""
 
 
 class Stack(Generic[T]):
@@ -20,10 +30,14 @@ class Stack(Generic[T]):
 
     Leaving takes the entry, wherever it stands, out of the tuple of the context that is current
     then. No token is ever reset, since a generator or a task may well be closed in another context.
+
+    Attributes:
+        follower: Told of each change, in the context that it is made in; `None` for nobody.
     """
 
     def __init__(self, name: str) -> None:
         self._entries: ContextVar[tuple[T, ...]] = ContextVar(name, default=())
+        self.follower: Follower | None = None
 
     def entries(self) -> tuple[T, ...]:
         """Return the entries, outermost first."""
@@ -32,12 +46,17 @@ class Stack(Generic[T]):
     def push(self, *entries: T) -> None:
         """Add entries to the current context."""
         self._entries.set((*self._entries.get(), *entries))
+        if self.follower is not None:
+            for entry in entries:
+                self.follower.entered(entry)
 
     def remove(self, entry: T) -> bool:
         """Take an entry out of the current context, and say whether it was there."""
         entries, index = self._entries.get(), self._index(entry)
         if index is not None:
             self._entries.set(entries[:index] + entries[index + 1 :])
+            if self.follower is not None:
+                self.follower.left(entry)
         return index is not None
 
     def cut(self, entry: T) -> tuple[T, ...]:
@@ -46,6 +65,9 @@ class Stack(Generic[T]):
         if index is None:
             return ()
         self._entries.set(entries[:index])
+        if self.follower is not None:
+            for gone in reversed(entries[index:]):
+                self.follower.left(gone)
         return entries[index + 1 :]
 
     def _index(self, entry: T) -> int | None:

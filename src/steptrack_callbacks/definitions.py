@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, get_args
 
+from .budgets import Budget, checked_budgets
 from .money import count_of, decimal_of
+from .options import Enforce, check_choice, check_limits, check_name, from_mapping
 
 ErrorBoundary = Literal["continue", "escalate", "fail"]
-Enforce = Literal["estimate", "strict", "observe"]
 Unpriced = Literal["warn", "free"]
 LimitName = Literal["max_usd", "max_tokens", "max_calls", "max_seconds"]
 SideEffectLevel = Literal["none", "read_only", "workspace_write", "process_exec", "network"]
 
 Escalation = Callable[[Any], "Grant | Awaitable[Grant | None] | None"]
 """Asked with the `BudgetExhausted`; answers with a `Grant`, or with `None` for no."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ class Grant:
     by: str | None = None
 
     def __post_init__(self) -> None:
-        _check_limits(self)
+        check_limits(self)
         if not any(getattr(self, name) for name in get_args(LimitName)):
             raise ValueError("a Grant must add to at least one limit; answer None to grant nothing")
 
@@ -77,14 +76,14 @@ class Stage:
     max_iterations: int | None = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name, "stage")
+        check_name(self.name, "stage")
         tools = self.allowed_tools
         if tools is not None:
             if not _is_list_of_names(tools):
                 raise ValueError(f"stage {self.name!r}: allowed_tools must be a list of names, not {tools!r}")
             object.__setattr__(self, "allowed_tools", tuple(tools))
         if self.side_effect_level is not None:
-            _check_choice(self.side_effect_level, SideEffectLevel, f"stage {self.name!r}: side_effect_level")
+            check_choice(self.side_effect_level, SideEffectLevel, f"stage {self.name!r}: side_effect_level")
         if self.max_iterations is not None:
             count_of(self.max_iterations, f"stage {self.name!r}: max_iterations")
 
@@ -95,7 +94,7 @@ class Stage:
         Raises:
             ValueError: A field is unknown, missing or malformed; the message names it and the fix.
         """
-        return _from_mapping(cls, data, "stage")
+        return from_mapping(cls, data, "stage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +125,16 @@ class StepDefinition:
     wrap_up_usd: Decimal | float | None = None
     unpriced: Unpriced | None = None
     escalation: Escalation | None = None
+    budgets: tuple[Budget, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_name(self.name, "step")
+        check_name(self.name, "step")
         where = f"step {self.name!r}: "
-        _check_limits(self, where)
-        _check_choice(self.error_boundary, ErrorBoundary, f"{where}error_boundary")
-        _check_choice(self.enforce, Enforce, f"{where}enforce")
+        check_limits(self, where)
+        check_choice(self.error_boundary, ErrorBoundary, f"{where}error_boundary")
+        check_choice(self.enforce, Enforce, f"{where}enforce")
         if self.unpriced is not None:
-            _check_choice(self.unpriced, Unpriced, f"{where}unpriced")
+            check_choice(self.unpriced, Unpriced, f"{where}unpriced")
         for name in ("clamp", "cut_streams"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{where}{name} must be True or False, not {getattr(self, name)!r}")  # noqa: TRY004
@@ -147,6 +147,7 @@ class StepDefinition:
                 f"{where}escalation must be a function of the exception, not {self.escalation!r}"
             )
         self._check_wrap_up(where)
+        object.__setattr__(self, "budgets", checked_budgets(self.budgets, where))
 
     def _check_wrap_up(self, where: str) -> None:
         if self.wrap_up_usd is None:
@@ -179,7 +180,7 @@ class StepDefinition:
             >>> StepDefinition.from_dict({"name": "plan", "budget": {"max_usd": 0.05}}).max_usd
             Decimal('0.05')
         """
-        return _from_mapping(cls, _flatten_budget(data, "step"), "step")
+        return from_mapping(cls, _flatten_budget(data, "step"), "step")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,36 +216,7 @@ class PersonaDefinition(StepDefinition):
         if not isinstance(stages, list | tuple):
             raise ValueError(f"persona: stages must be a list of tables, not {stages!r}")  # noqa: TRY004
         data["stages"] = tuple(Stage.from_dict(stage) for stage in stages)
-        return _from_mapping(cls, data, "persona")
-
-
-def _check_name(name: object, kind: str) -> None:
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"a {kind} needs a name that is a non-empty string, not {name!r}")
-    if "/" in name:
-        raise ValueError(f"{kind} name {name!r} must not contain '/', which joins names into a path")
-
-
-def _check_choice(value: object, choices: Any, what: str) -> None:
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-
-
-def _check_limits(holder: Any, where: str = "") -> None:
-    """Check the four limits of a frozen value, and store money as the exact `Decimal`."""
-    if holder.max_usd is not None:
-        if isinstance(holder.max_usd, str):
-            raise ValueError(f"{where}max_usd must be a number, such as 0.05, not {holder.max_usd!r}")
-        object.__setattr__(holder, "max_usd", decimal_of(holder.max_usd, f"{where}max_usd"))
-    if holder.max_tokens is not None and count_of(holder.max_tokens, f"{where}max_tokens") == 0:
-        raise ValueError(f"{where}max_tokens must be at least 1, not 0; leave it out for no limit")
-    if holder.max_calls is not None:
-        count_of(holder.max_calls, f"{where}max_calls")
-    if holder.max_seconds is not None:
-        if isinstance(holder.max_seconds, str) or decimal_of(holder.max_seconds, f"{where}max_seconds") == 0:
-            raise ValueError(f"{where}max_seconds must be more than 0 seconds, not {holder.max_seconds!r}")
-        object.__setattr__(holder, "max_seconds", float(holder.max_seconds))
+        return from_mapping(cls, data, "persona")
 
 
 def _is_list_of_names(value: Any) -> bool:
@@ -267,18 +239,6 @@ def _flatten_budget(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
             raise ValueError(f"{kind}: {name} is given twice, in budget and beside it; keep one")
         flat[name] = value
     return flat
-
-
-def _from_mapping(cls: type[T], data: Mapping[str, Any], kind: str) -> T:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"a {kind} must be a table of fields, not {data!r}")  # noqa: TRY004
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    for name in data:
-        if name not in known:
-            raise ValueError(f"{kind} has no field {name!r}; use {', '.join(known)}")
-    if "name" not in data:
-        raise ValueError(f"a {kind} needs a name: add 'name' to {dict(data)!r}")
-    return cls(**data)
 
 
 def _plain(value: Any) -> Any:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from . import contexts, declared, hosts, importing, policy, pricing
+from . import contexts, declared, hosts, importing, keeping, policy, pricing, remote
+from .config import Config, LedgerOptions, load
 from .definitions import Escalation, SideEffectLevel, StepDefinition
 from .escalation import set_default
+from .keeping import LEASE_S, OnStoreError
+from .ledgers.contract import Store
 
 Attach = Callable[[], Callable[[], None]]
 """Attaches to an imported host, and returns what undoes it."""
 
 _undo: dict[str, Callable[[], None]] = {}
+_naming: Callable[[], None] | None = None
 
 
 def _attach_litellm() -> Callable[[], None]:
@@ -38,6 +45,12 @@ def install(
     tools: Mapping[str, SideEffectLevel] | None = None,
     escalation: Escalation | None = None,
     steps: Mapping[str, Mapping[str, Any] | StepDefinition] | None = None,
+    nodes: Mapping[str, Mapping[str, Any] | StepDefinition] | None = None,
+    config: str | Path | None = None,
+    ledger: str | Store | None = None,
+    on_store_error: OnStoreError = "refuse",
+    lease_s: float = LEASE_S,
+    proxy_url: str | None = None,
 ) -> None:
     """See every call that this process makes through a host it has imported, or will import.
 
@@ -52,9 +65,25 @@ def install(
         escalation: Whom a step with `error_boundary="escalate"` asks if it names nobody itself.
         steps: Limits of steps that LangChain's run names, tags or metadata name: `{"plan":
             {"max_usd": 0.05}}`. Such steps can only fail.
+        nodes: Limits of nodes of LangGraph graphs, by a node's name wherever it is, or by its path
+            through subgraphs: `{"outer/research": {"max_usd": 0.05}}`. Such steps can only fail.
+        config: A `steptrack.toml`: limits of steps and personas by name, budgets, prices, tools and the
+            ledger. What code and the other arguments say goes before it. `None` takes the
+            environment's `STEPTRACK_CONFIG`, if it is set.
+        ledger: Where budgets, runs with a `run_id` and records of steps are kept: `"memory:"` (the
+            default), `"sqlite:///steps.db"` for the processes of one machine, `"redis://host:6379/0"` for
+            those of many. `None` takes the file's, else the environment's `STEPTRACK_LEDGER`.
+        on_store_error: What becomes of a call whose budgets cannot be asked: `refuse` raises
+            `LedgerError` before it is sent, `allow` judges it by what is known here.
+        lease_s: Seconds after which room that a dead process had reserved comes back. A call may take
+            longer, but its room is then no longer kept.
+        proxy_url: A LiteLLM proxy that keeps budgets too, such as `"http://localhost:4000"`: requests to
+            it say in which step they are made, and what it refuses is a `BudgetExhausted` here.
 
     Raises:
-        ValueError: A price, level or function is malformed; nothing is attached then.
+        ValueError: A price, level, function, step, node or ledger is malformed; nothing is attached then.
+            Of a file it is a `ConfigError`, which lists all that is wrong in it.
+        LedgerError: The ledger is not ours, or was written by a newer version.
 
     Example:
         >>> import steptrack_callbacks as steptrack
@@ -63,29 +92,74 @@ def install(
     """
     if escalation is not None and not callable(escalation):
         raise ValueError(f"escalation must be a function of the exception, not {escalation!r}")
+    if (path := config or os.environ.get("STEPTRACK_CONFIG")) is not None:
+        _take_from(load(path), ledger=ledger is None)
+    if ledger is not None:
+        keeping.keep_in(ledger, on_store_error=on_store_error, lease_s=lease_s)
     if prices is not None:
         pricing.set_prices(prices)
     if steps is not None:
         declared.declare(steps)
+    if nodes is not None:
+        declared.declare_nodes(nodes)
     if tools is not None:
         policy.set_tool_levels(tools)
     if escalation is not None:
         set_default(escalation)
     if threads:
         contexts.carry_into_threads()
+    if proxy_url is not None:
+        remote.point_at(proxy_url)
+        if _naming is None:
+            importing.when_imported("httpx", _attach_httpx)
     for host in _EDGES:
         if host not in _undo:
             importing.when_imported(host, partial(_attach, host))
 
 
+def _take_from(said: Config, *, ledger: bool) -> None:
+    """Do what a file says."""
+    if ledger and said.ledger.url is not None:
+        keeping.keep_in(
+            _url_of(said.ledger),
+            on_store_error=said.ledger.on_store_error or "refuse",
+            lease_s=said.ledger.lease_s or LEASE_S,
+        )
+    if said.prices:
+        pricing.set_prices(said.prices)
+    policy.set_tool_levels(said.tools)
+    declared.take_from_file(said.steps, said.personas)
+    for problem in said.warnings:
+        warnings.warn(str(problem), UserWarning, stacklevel=3)
+
+
+def _url_of(ledger: LedgerOptions) -> str:
+    url = ledger.url or ""
+    if ledger.timeout_s is None:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}timeout_s={ledger.timeout_s}"
+
+
 def uninstall() -> None:
     """Take everything off again that `install` has attached; hosts are left as they were."""
+    global _naming
     importing.forget()
+    remote.point_at(None)
+    if _naming is not None:
+        _naming()
+        _naming = None
     for host in list(_undo):
         _undo.pop(host)()
         hosts.detach(host)
     contexts.leave_threads_alone()
     set_default(None)
+
+
+def _attach_httpx() -> None:
+    global _naming
+    from .litellm_proxy.client import attach  # noqa: PLC0415 - only once httpx is imported
+
+    _naming = attach()
 
 
 def _attach(host: str) -> None:

@@ -7,6 +7,7 @@ StepTrackError(RuntimeError)
   UnpricedModel            a dollar limit is set and nobody knows the model's price
   ToolDenied               the stage in force does not allow this tool
   StepDenied               a hook said no
+  LedgerError              the store of shared budgets cannot be reached, or is not ours
 UserWarning
   UnknownCostWarning       a dollar limit cannot see this call
   LostStepWarning          a call found no step though steps are open elsewhere
@@ -18,11 +19,13 @@ The base is `RuntimeError`, because graph hosts retry most other exceptions by d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 from .definitions import ErrorBoundary, Grant, LimitName
 from .money import format_usd, to_units
+from .showing import html_of
 
 Phase = Literal["denied", "busy", "stream", "settled", "closed"]
 
@@ -64,6 +67,7 @@ class Breach:
         consumed: What was settled, in the same unit; in phase `stream` with what runs.
         projected: What would have been settled had the refused call been let through, at the
             least; `None` where there is no such call.
+        budget: The name of the shared budget that set the limit, or `None` for the step itself.
     """
 
     path: str
@@ -72,11 +76,13 @@ class Breach:
     limit_value: Decimal | float
     consumed: Decimal | float
     projected: Decimal | float | None = None
+    budget: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; money becomes a float."""
         return {
             "path": self.path,
+            "budget": self.budget,
             "limit": self.limit,
             "limit_value": _number(self.limit_value),
             "consumed": _number(self.consumed),
@@ -106,6 +112,9 @@ class BudgetExhausted(StepTrackError):
         grants: What an escalation had granted before.
         escalated: Whether the boundary has handed it on.
         hint: What to do about it, or an empty string.
+        budget: The name of the shared budget that hangs on that step and has no room, or `None` if it
+            is the step's own limit. What is consumed is then the budget's.
+        resets_at: When that budget begins anew, in UTC; `None` if it never does.
         response: The last answer of a call that was paid for, or the partial text of a cut stream.
         result: The return value of a decorated function that finished over its limit.
     """
@@ -130,6 +139,8 @@ class BudgetExhausted(StepTrackError):
         "error_boundary",
         "grants",
         "hint",
+        "budget",
+        "resets_at",
     )
 
     def __init__(
@@ -150,6 +161,8 @@ class BudgetExhausted(StepTrackError):
         error_boundary: ErrorBoundary = "fail",
         grants: tuple[Grant, ...] = (),
         hint: str = "",
+        budget: str | None = None,
+        resets_at: datetime | None = None,
     ) -> None:
         self.step = step
         self.step_id = step_id
@@ -166,36 +179,46 @@ class BudgetExhausted(StepTrackError):
         self.error_boundary: ErrorBoundary = error_boundary
         self.grants = grants
         self.hint = hint
+        self.budget = budget
+        self.resets_at = resets_at
         self.response: Any = None
         self.result: Any = None
         super().__init__(self._message())
 
     def _message(self) -> str:
         spent, allowed = self._amounts()
+        limit = self.limit if self.budget is None else f"{self.limit} of budget {self.budget!r}"
         text = {
-            "denied": f"has no room under {self.limit}: {spent} spent of {allowed}{self._projection()}",
-            "busy": f"has no room under {self.limit} beside calls in flight: {spent} spent of {allowed}",
-            "stream": f"exceeded {self.limit} in a running stream, which was cut: {spent} spent of {allowed}",
-            "settled": f"exceeded {self.limit}: {spent} spent of {allowed}",
+            "denied": f"has no room under {limit}: {spent} spent of {allowed}{self._projection()}",
+            "busy": f"has no room under {limit} beside calls in flight: {spent} spent of {allowed}",
+            "stream": f"exceeded {limit} in a running stream, which was cut: {spent} spent of {allowed}",
+            "settled": f"exceeded {limit}: {spent} spent of {allowed}",
             "closed": f"has ended, and admits no more calls: {spent} spent of {allowed}",
         }[self.phase]
-        return f"step {self.path!r} {text}" + (f"; {self.hint}" if self.hint else "")
+        anew = f"; it begins anew at {self.resets_at.isoformat()}" if self.resets_at else ""
+        return f"step {self.path!r} {text}{anew}" + (f"; {self.hint}" if self.hint else "")
 
     def _amounts(self) -> tuple[str, str]:
-        own = next((b for b in self.breaches if b.limit == self.limit and b.step_id == self.step_id), None)
+        own = next((breach for breach in self.breaches if self._owns(breach)), None)
         if self.limit == "max_usd":
             return _usd(self.consumed_cost_usd), _usd(Decimal(str(self.limit_value)))
-        if self.limit == "max_tokens":
-            return f"{self.consumed_tokens} tokens", f"{self.limit_value}"
-        unit = " calls" if self.limit == "max_calls" else " s"
-        consumed = own.consumed if own else 0
-        return f"{consumed:g}{unit}", f"{self.limit_value:g}"
+        consumed = self.consumed_tokens if self.limit == "max_tokens" else own.consumed if own else 0
+        one, many = _UNITS[self.limit]
+        form = "g" if self.limit == "max_seconds" else ".15g"
+        return f"{consumed:{form}} {one if consumed == 1 else many}", f"{self.limit_value:{form}}"
+
+    def _owns(self, breach: Breach) -> bool:
+        mine = (self.limit, self.step_id, self.budget)
+        return (breach.limit, breach.step_id, breach.budget) == mine
 
     def _projection(self) -> str:
         if self.limit != "max_usd" or self.projected_cost_usd is None:
             return ""
         needed = self.projected_cost_usd - self.consumed_cost_usd
         return f", and the next call needs at least {_usd(needed)}" if needed > 0 else ""
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, in the shape that logs and other processes can rely on."""
@@ -215,6 +238,8 @@ class BudgetExhausted(StepTrackError):
             "consumed_cost_usd": float(self.consumed_cost_usd),
             "breaches": [breach.to_dict() for breach in self.breaches],
             "error_boundary": self.error_boundary,
+            "budget": self.budget,
+            "resets_at": self.resets_at.isoformat() if self.resets_at else None,
             "message": str(self),
         }
 
@@ -282,12 +307,31 @@ class StepDenied(StepTrackError):
         super().__init__(why)
 
 
+class LedgerError(StepTrackError):
+    """The store that keeps shared budgets failed; `__cause__` is the driver's own error.
+
+    Attributes:
+        ledger: The store's URL, without a password.
+        why: What failed, and what to do about it.
+    """
+
+    _fields = ("ledger", "why")
+
+    def __init__(self, *, ledger: str, why: str) -> None:
+        self.ledger = ledger
+        self.why = why
+        super().__init__(f"ledger {ledger}: {why}")
+
+
 class UnknownCostWarning(UserWarning):
     """A dollar limit cannot see this call: its price is unknown."""
 
 
 class LostStepWarning(UserWarning):
     """A call found no step in its context though steps are open elsewhere, or no edge is attached."""
+
+
+_UNITS = {"max_tokens": ("token", "tokens"), "max_calls": ("call", "calls"), "max_seconds": ("s", "s")}
 
 
 def _usd(amount: Decimal) -> str:

@@ -21,10 +21,14 @@ _default: Escalation | None = None
 class Question:
     """What is being asked about one account; the first who is refused asks, the others wait.
 
-    Both ways of waiting return whether more room was granted.
+    Both ways of waiting return whether to ask for room again: more was granted, or whoever asked went
+    without an answer, so that the next one has to ask.
+
+    Attributes:
+        waiting: How many wait for the answer of another.
     """
 
-    __slots__ = ("_account", "_ask", "_asker", "_done", "_error", "_granted")
+    __slots__ = ("_account", "_answered", "_ask", "_asker", "_done", "_error", "_granted", "waiting")
 
     def __init__(self, account: Account, error: BudgetExhausted, ask: Escalation) -> None:
         self._account = account
@@ -33,6 +37,8 @@ class Question:
         self._asker: Hashable = None
         self._done = threading.Event()
         self._granted = False
+        self._answered = False
+        self.waiting = 0
 
     def block(self) -> bool:
         """Ask, or wait for the answer, in a plain function."""
@@ -42,7 +48,7 @@ class Question:
             if running_loop() is not None or self._asker == current_owner():
                 return False
             self._done.wait()
-            return self._granted
+            return self._granted or not self._answered
         try:
             answer = ask(self._error)
             if inspect.isawaitable(answer):
@@ -64,7 +70,7 @@ class Question:
                 return False
             while not self._done.is_set():
                 await asyncio.to_thread(self._done.wait, 1)
-            return self._granted
+            return self._granted or not self._answered
         try:
             answer = ask(self._error)
             return self._answer(await answer if inspect.isawaitable(answer) else answer)
@@ -76,12 +82,15 @@ class Question:
             ask, self._ask = self._ask, None
             if ask is not None:
                 self._asker = current_owner()
+            else:
+                self.waiting += 1
         return ask
 
     def _answer(self, grant: Any) -> bool:
         if grant is not None and not isinstance(grant, Grant):
             raise TypeError(f"an escalation must answer with a Grant or None, not {grant!r}")
         account, limit = self._account, self._error.limit
+        self._answered = True
         self._granted = grant is not None and bool(getattr(grant, limit))
         if grant is not None:
             account.grant(grant)
@@ -125,6 +134,11 @@ def set_default(ask: Escalation | None) -> None:
     """Ask this function where a step with `escalate` has none of its own."""
     global _default
     _default = ask
+
+
+def has_default(ask: Escalation | None = None) -> bool:
+    """Tell whether a function is set for steps that have none of their own; given one, whether it is that."""
+    return _default is not None if ask is None else _default is ask
 
 
 def _discard(answer: Any) -> None:

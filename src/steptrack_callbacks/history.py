@@ -11,14 +11,41 @@ START_OUTPUT_TOKENS = 500
 
 
 @dataclass(slots=True)
-class _Answers:
-    outputs: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_ANSWERS))
-    surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_ANSWERS))
-    largest_output: int = 0
-    largest_surplus: int = 0
+class Answers:
+    """The last answers of one model.
+
+    Attributes:
+        output: The largest of the outputs in tokens; `None` if none was seen.
+        surplus: By how many tokens inputs were undercounted at most; `None` if never compared.
+    """
+
+    output: int | None = None
+    surplus: int | None = None
+    _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_ANSWERS))
+    _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_ANSWERS))
+
+    def add_output(self, tokens: int) -> None:
+        """Remember an output."""
+        self.output = _largest(self._outputs, tokens, self.output)
+
+    def add_surplus(self, tokens: int) -> None:
+        """Remember by how many tokens an input was undercounted."""
+        self.surplus = _largest(self._surpluses, tokens, self.surplus)
 
 
-_seen: dict[str, _Answers] = {}
+def _largest(last: deque[int], newest: int, largest: int | None) -> int:
+    """Add a number to the last ones, and return the largest of them."""
+    last.append(newest)
+    return newest if largest is None or newest >= largest else max(last)
+
+
+_NONE = Answers()
+_seen: dict[str, Answers] = {}
+
+
+def of(model: str) -> Answers:
+    """Return what is known of a model's answers."""
+    return _seen.get(model, _NONE)
 
 
 def learn(model: str, *, output_tokens: int | None, counted_input: int | None, input_tokens: int) -> None:
@@ -31,25 +58,13 @@ def learn(model: str, *, output_tokens: int | None, counted_input: int | None, i
         counted_input: Input tokens as counted before sending; `None` if they were not.
         input_tokens: Input tokens as reported.
     """
-    answers = _seen.setdefault(model, _Answers())
+    answers = _seen.get(model)
+    if answers is None:
+        answers = _seen[model] = Answers()
     if output_tokens is not None:
-        answers.outputs.append(output_tokens)
-        answers.largest_output = max(answers.outputs)
+        answers.add_output(output_tokens)
     if counted_input is not None:
-        answers.surpluses.append(max(0, input_tokens - counted_input))
-        answers.largest_surplus = max(answers.surpluses)
-
-
-def largest_output(model: str) -> int | None:
-    """Return the largest of the model's last outputs in tokens, or `None` if none was seen."""
-    answers = _seen.get(model)
-    return answers.largest_output if answers and answers.outputs else None
-
-
-def input_surplus(model: str) -> int | None:
-    """Return by how many tokens inputs were undercounted at most, or `None` if never compared."""
-    answers = _seen.get(model)
-    return answers.largest_surplus if answers and answers.surpluses else None
+        answers.add_surplus(max(0, input_tokens - counted_input))
 
 
 def reset() -> None:

@@ -64,6 +64,7 @@ class StepStarted(Event):
 class CallAdmitted(Event):
     """A call has its room reserved and is about to be sent."""
 
+    call_id: int
     model: str
 
 
@@ -81,11 +82,24 @@ class CallSettled(Event):
 
     A late settlement fires again with the same `call_id`, and `usage` is then the whole charge, not
     the difference.
+
+    Attributes:
+        call_id: Counts the calls of this process.
+        model: The model that was asked.
+        usage: What was charged.
+        instead_of: In a late settlement, the estimate that was charged before; else `None`.
+        operation: `chat`, `text_completion` or `embeddings`.
+        provider: Who serves the model, if the host said it.
+        response_model: The model that answered, if that was told.
     """
 
     call_id: int
     model: str
     usage: Usage
+    instead_of: Usage | None = None
+    operation: str = "chat"
+    provider: str | None = None
+    response_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +112,7 @@ class BudgetThreshold(Event):
         consumed: What is settled against it, in its unit.
         threshold: The fraction that was asked for.
         share: The fraction that was reached; above 1 is past the limit.
+        budget: The name of the shared budget that set the limit, or `None` for the step itself.
     """
 
     limit: LimitName
@@ -105,6 +120,7 @@ class BudgetThreshold(Event):
     consumed: Decimal | float
     threshold: float
     share: float
+    budget: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +148,7 @@ class _Hook:
     persona: str
     step: str
     threshold: float | None
+    is_watch: bool = False
 
     def matches(self, event: Event) -> bool:
         if not isinstance(event, self.event):
@@ -182,16 +199,41 @@ def on(
         >>> off = on(StepEnded, lambda event: print(event.record.status), persona="editor*")
         >>> off()
     """
-    global _hooks
     _check(event, handler)
-    hook = _Hook(event, handler, persona, step, _checked_threshold(event, threshold))
-    _hooks = (*_hooks, hook)
+    return _add(_Hook(event, handler, persona, step, _checked_threshold(event, threshold)))
+
+
+def _add(hook: _Hook) -> Callable[[], None]:
+    global _hooks
+    _hooks = (hook, *_hooks) if hook.is_watch else (*_hooks, hook)
 
     def off() -> None:
         global _hooks
         _hooks = tuple(other for other in _hooks if other is not hook)
 
     return off
+
+
+def watch(
+    event: type[E], handler: Callable[[E], None], *, threshold: float | None = None
+) -> Callable[[], None]:
+    """Tell an edge of each event, in place: it makes no calls, so it needs no step to make them in.
+
+    It hears before all hooks, whatever they raise, and of hooks' own steps as well; `reset` leaves it.
+
+    Args:
+        event: As for `on`.
+        handler: As for `on`.
+        threshold: As for `on`.
+
+    Returns:
+        A function that ends it.
+
+    Raises:
+        ValueError: As for `on`.
+    """
+    _check(event, handler)
+    return _add(_Hook(event, handler, "*", "*", _checked_threshold(event, threshold), is_watch=True))
 
 
 def _check(event: object, handler: object) -> None:
@@ -220,12 +262,12 @@ def _checked_threshold(event: type[Event], threshold: float | None) -> float | N
 
 def wanted(event: type[Event]) -> bool:
     """Tell whether anybody listens, so that events are built only then."""
-    return any(issubclass(event, hook.event) for hook in _hooks)
+    return bool(_hooks) and any(issubclass(event, hook.event) for hook in _hooks)
 
 
 def thresholds() -> set[float]:
     """Return the shares of a limit that somebody wants to hear of."""
-    return {hook.threshold for hook in _hooks if hook.threshold is not None}
+    return {hook.threshold for hook in _hooks if hook.threshold is not None} if _hooks else set()
 
 
 def emit(event: Event) -> None:
@@ -234,10 +276,9 @@ def emit(event: Event) -> None:
     Raises:
         StepTrackError: A handler raised one.
     """
-    if event.path.startswith("hook:"):
-        return  # what a hook does is not told to hooks, or they would never end
+    of_hook = event.path.startswith("hook:")  # what a hook does is not told to hooks, or they would never end
     for hook in _hooks:
-        if hook.matches(event):
+        if hook.matches(event) and (hook.is_watch or not of_hook):
             _call(hook, event)
 
 
@@ -245,7 +286,7 @@ def _call(hook: _Hook, event: Event) -> None:
     global _failures
     name = getattr(hook.handler, "__name__", type(hook.handler).__name__)
     try:
-        if _isolate is None:
+        if _isolate is None or hook.is_watch:
             hook.handler(event)
         else:
             _isolate(name, lambda: hook.handler(event))
@@ -277,6 +318,7 @@ def set_strict(strict: bool) -> bool:  # noqa: FBT001
 
 
 def reset() -> None:
-    """Remove all hooks and forget their failures."""
+    """Remove all hooks, but no edge's watch, and forget their failures."""
     global _hooks, _failures, _strict
-    _hooks, _failures, _strict = (), 0, False
+    _hooks = tuple(hook for hook in _hooks if hook.is_watch)
+    _failures, _strict = 0, False

@@ -6,9 +6,14 @@ only the context. So the first *offers* the call there, and the second, finding 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from .call import Call
+
+
+def _anywhere() -> bool:
+    return True
 
 
 class Offer:
@@ -18,12 +23,14 @@ class Offer:
         call: The call.
         taken: Whether an edge further down has taken it, which then charges it.
         sent: Whether its answer has begun, so that whatever is sent now is another call.
+        is_within: Tells whether what runs now may be sending it, and not what comes after it.
     """
 
-    __slots__ = ("call", "sent", "taken")
+    __slots__ = ("call", "is_within", "sent", "taken")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, is_within: Callable[[], bool]) -> None:
         self.call = call
+        self.is_within = is_within
         self.sent = False
         self.taken = False
 
@@ -37,10 +44,10 @@ class Offer:
 _offers: ContextVar[tuple[Offer, ...]] = ContextVar("steptrack_offers", default=())
 
 
-def offer(call: Call) -> Offer:
+def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Offer:
     """Offer a call to whatever this context goes on to."""
-    made = Offer(call)
-    standing = tuple(before for before in _offers.get() if before.stands)
+    made = Offer(call, is_within)
+    standing = [before for before in _offers.get() if before.stands]
     _offers.set((*standing, made))
     return made
 
@@ -48,7 +55,7 @@ def offer(call: Call) -> Offer:
 def take() -> Call | None:
     """Take the first call that is on offer here, or return `None`; who takes it must charge it."""
     for made in _offers.get():
-        if made.stands:
+        if made.stands and made.is_within():
             made.taken = True
             return made.call
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -46,44 +47,59 @@ class Queued(Protocol):
     def release(self) -> None:
         """Give back what is held, if anything is."""
 
+    def waited_s(self) -> float:
+        """Return how long it has been asking already, over earlier places in line."""
+
 
 class Waiter:
-    """A place in line."""
+    """A place in line.
 
-    __slots__ = ("_future", "_gate", "_loop", "blocked_on", "claim", "outcome")
+    Attributes:
+        claim: Who waits.
+        blocked_on: The accounts without room for it.
+        outcome: What came of it, once it is known.
+        look_every_s: Seconds after which whoever waits is to look elsewhere for room, and wait on;
+            `None` if room can only come free in this process.
+    """
+
+    __slots__ = ("_future", "_gate", "_loop", "_until", "blocked_on", "claim", "look_every_s", "outcome")
 
     def __init__(self, claim: Queued, blocked_on: frozenset[Account]) -> None:
         self.claim = claim
         self.blocked_on = blocked_on
         self.outcome: Outcome | None = None
+        self.look_every_s: float | None = None
+        self._until: float | None = None
         # A bare lock, because an Event may deadlock with a finaliser that wakes the thread it runs in.
         self._gate = threading.Lock()
         self._gate.acquire()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._future: asyncio.Future[None] | None = None
 
-    def block(self) -> Outcome:
-        """Wait in a plain thread."""
+    def block(self) -> Outcome | None:
+        """Wait in a plain thread; `None` says to look elsewhere, and wait on."""
+        seconds, over = self._next_wait()
         try:
-            self._gate.acquire(timeout=min(self._seconds(), threading.TIMEOUT_MAX))
+            woken = self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         except BaseException:
             LINE.drop(self)
             raise
-        return LINE.leave(self)
+        return LINE.leave(self) if over or woken else None
 
-    async def wait(self) -> Outcome:
-        """Wait on the event loop."""
+    async def wait(self) -> Outcome | None:
+        """Wait on the event loop; `None` says to look elsewhere, and wait on."""
         import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
 
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
+        seconds, over = self._next_wait()
         try:
             if self.outcome is None:
-                await asyncio.wait([self._future], timeout=self._seconds())
+                await asyncio.wait([self._future], timeout=seconds)
         except BaseException:  # cancelled, or thrown away with its loop
             LINE.drop(self)
             raise
-        return LINE.leave(self)
+        return LINE.leave(self) if over or self.outcome is not None else None
 
     def wake(self) -> None:
         """Tell whoever waits that there is an outcome; done once."""
@@ -92,10 +108,19 @@ class Waiter:
         if loop is not None and future is not None and not loop.is_closed():
             loop.call_soon_threadsafe(_finish, future)
 
+    def _next_wait(self) -> tuple[float, bool]:
+        """Return how long to wait now, and whether that is the last time."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._seconds()
+        left, longest = max(0.0, self._until - now), self.look_every_s
+        return (left, True) if longest is None else (min(left, longest), left <= longest)
+
     def _seconds(self) -> float:
         patience = [account.wait_s for account in self.blocked_on]
+        waited = self.claim.waited_s()
         lefts = [left for account in self.claim.accounts if (left := account.seconds_left()) is not None]
-        return max(0.0, min([*patience, *lefts], default=0.0))
+        return max(0.0, min([*(most - waited for most in patience), *lefts], default=0.0))
 
 
 def _finish(future: asyncio.Future[None]) -> None:
@@ -174,6 +199,11 @@ class Line:
                 waiter.outcome = outcome
                 woken.append(waiter)
         return woken
+
+    def awaited(self) -> set[Account]:
+        """Return the accounts that somebody waits for."""
+        with BOOKS:
+            return {account for waiter in self._waiters for account in waiter.blocked_on}
 
     def empty(self) -> None:
         """Forget all who wait."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-from . import activation, hooks
+from . import activation, hooks, timeline
 from .account import Account, Label
 from .activation import Activation, innermost, running, stack
+from .around import Around
 from .books import BOOKS
 from .call import Call
 from .definitions import StepDefinition
 from .errors import BudgetExhausted, LostStepWarning
 from .request import Request
 from .steps import Step, wrapping
+from .timeline import TimedCall
 from .usage import Usage
+
+_NOT_WRAPPING: frozenset[Account] = frozenset()
 
 
 def _new_bucket() -> Account:
@@ -28,6 +32,16 @@ _lost_warned = False
 def unattributed_usage() -> Usage:
     """Return what was charged to calls that found no step."""
     return _unattributed.settled.usage()
+
+
+def unattributed_models() -> dict[str, Usage]:
+    """Return the same by model."""
+    return {model: tally.usage() for model, tally in list(_unattributed.models.items())}
+
+
+def unattributed_account() -> Account:
+    """Return the account that calls without a step are charged to."""
+    return _unattributed
 
 
 def new_call(request: Request, *, sent: bool = False, within: Step | None = None) -> Call:
@@ -45,22 +59,24 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
     """
     for step in reversed(stack.entries()):
         if step.status == "open":
-            wrapped_up = frozenset(wrapping.entries()) & frozenset(step.accounts)
-            return Call(_joined(step, within), request, wrapping=wrapped_up)
+            wrapped_up = _NOT_WRAPPING
+            if entries := wrapping.entries():
+                wrapped_up = frozenset(entries) & frozenset(step.accounts)
+            return TimedCall(_joined(step, within), request, wrapping=wrapped_up)
         enforced = step.account.enforce != "observe" and not step.left_elsewhere
         if enforced and not sent and step.exhausted:
             raise _left_behind(step)
     if within is not None:
-        return Call(within.accounts, request)
+        return TimedCall(within.accounts, request)
     _warn_of_lost_step()
-    return Call((_unattributed,), request)
+    return TimedCall((_unattributed,), request)
 
 
-def _joined(active: Activation, within: Step | None) -> tuple[Account, ...]:
+def _joined(active: Activation, within: Step | None) -> Around:
     if within is None:
         return active.accounts
     inner = tuple(account for account in active.accounts if account not in within.accounts)
-    return inner + within.accounts
+    return Around(inner + within.accounts)
 
 
 def refuse_if_exhausted() -> None:
@@ -79,7 +95,7 @@ def refuse_if_exhausted() -> None:
             breach for account in reversed(full) for breach in account.breaches(account.full_limits())
         ]
         error = full[-1].exhaustion("denied", tuple(breaches))
-        full[-1].raised = error
+        full[-1].blame(error)
         for account in accounts:
             account.denied += 1
     raise error
@@ -129,6 +145,7 @@ def reset() -> None:
     """Forget all records, running steps and unattributed calls, for tests."""
     global _unattributed, _lost_warned
     activation.reset()
+    timeline.reset()
     wrapping.replace(())
     _lost_warned = False
     _unattributed = _new_bucket()

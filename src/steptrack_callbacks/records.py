@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self, get_args
 
 from .definitions import Grant, LimitName
+from .money import count_of, decimal_of
+from .showing import html_of
 from .usage import Usage
 
 Status = Literal[
@@ -43,7 +45,8 @@ class CompletedStep:
         models: Own usage by model.
         limits: The limits in force at the end, grants included.
         own_usage: What was charged to this step itself.
-        usage: The same with all steps inside it.
+        usage: The same with all steps inside it, which is what its limits count. Of what is begun again
+            (a run with a `run_id`, a thread of an agent) with all that was spent before or elsewhere.
         denied_calls: Calls refused in it and inside it; nothing was sent for them.
         in_flight_calls: Calls still open when it ended, charged their estimate.
         strict_breaches: Times a `strict` limit was passed, because a provider reported more than its bound.
@@ -51,6 +54,9 @@ class CompletedStep:
         status: How it ended.
         error: The exception that left it or was handled by its boundary, as text; else `None`.
         grants: What escalations granted to it.
+        budgets: The shared budgets that hung on it, by name: `limits`, `spent`, `window` and `resets_at`.
+        resumed_usage: The part of `usage` that had been spent before this activation began.
+        here_usage: The part of `usage` that was charged in this activation: what sums over records add up.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
         duration_s: Seconds by the monotonic clock.
@@ -70,6 +76,7 @@ class CompletedStep:
     limits: Mapping[LimitName, Any] = field(default_factory=dict)
     own_usage: Usage
     usage: Usage
+    here_usage: Usage
     denied_calls: int
     in_flight_calls: int
     strict_breaches: int
@@ -81,11 +88,16 @@ class CompletedStep:
     ended_at: float
     duration_s: float
     revision: int = 0
+    budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    resumed_usage: Usage = field(default_factory=Usage)
 
     @property
     def llm_calls(self) -> int:
         """Requests sent in it and inside it, failed ones included."""
         return self.usage.calls
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; the top-level sums include the steps inside it."""
@@ -108,6 +120,9 @@ class CompletedStep:
             "strict_breaches": self.strict_breaches,
             "tool_calls": self.tool_calls,
             "grants": [grant.to_dict() for grant in self.grants],
+            "budgets": {name: dict(budget) for name, budget in self.budgets.items()},
+            "resumed_usage": self.resumed_usage.to_dict(),
+            "here_usage": self.here_usage.to_dict(),
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "duration_s": self.duration_s,
@@ -115,3 +130,110 @@ class CompletedStep:
         }
         calls = usage.pop("calls")
         return head | usage | {"llm_calls": calls, "status": self.status, "error": self.error} | tail
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild what `to_dict` has written, also after a trip through JSON.
+
+        Money comes back as exactly as a float keeps it: to 15 digits.
+
+        Args:
+            data: The dict; names of newer versions are left out.
+
+        Raises:
+            ValueError: It is no such dict; the message names what is wrong with it.
+
+        Example:
+            >>> from steptrack_callbacks import CompletedStep, drain_completed_steps, record_usage, step
+            >>> with step("plan", max_usd=1):
+            ...     record_usage("my-model", input_tokens=10, output_tokens=5, cost_usd=0.02)
+            >>> (record,) = drain_completed_steps()
+            >>> CompletedStep.from_dict(record.to_dict()) == record
+            True
+        """
+        try:
+            return cls(**_plain_fields(data), **_rebuilt_fields(data))
+        except KeyError as error:
+            raise ValueError(f"this is no record of a step: {error.args[0]!r} is missing") from None
+        except (TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"this is no record of a step: {error}") from None
+
+
+_USAGES = ("own_usage", "resumed_usage", "here_usage")
+_REBUILT = (*_USAGES, "usage", "models", "limits", "grants", "budgets")
+_NAMES = ("id", "run_id", "path", "name")
+_COUNTS = ("denied_calls", "in_flight_calls", "strict_breaches", "tool_calls", "revision")
+_TIMES = ("started_at", "ended_at", "duration_s")
+_LATEST = 1e11  # in the year 5138
+_CHOICES = {"status": get_args(Status), "kind": get_args(Kind)}
+
+
+def _plain_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what is written as it is, checked: somebody else may have had the file."""
+    plain = {each.name: data[each.name] for each in fields(CompletedStep) if each.name not in _REBUILT}
+    for name, value in plain.items():
+        _check(name, value)
+    return plain
+
+
+def _check(name: str, value: Any) -> None:
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise ValueError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
+    elif name in _COUNTS:
+        count_of(value, name)
+    elif name in _TIMES:
+        if _number(value, name) > _LATEST:
+            raise ValueError(f"{name} must be a number of seconds up to {_LATEST:g}, not {value!r}")
+    elif value is not None or name in _NAMES:
+        _text(value, name)
+
+
+def _rebuilt_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: _usage_of(data[name]) for name in _USAGES},
+        "usage": _usage_of({**data, "calls": data["llm_calls"]}),
+        "models": {model: _usage_of(used) for model, used in data["models"].items()},
+        "limits": _limits_of(data["limits"]),
+        "grants": tuple(_grant_of(grant) for grant in data["grants"]),
+        "budgets": {name: _budget_of(budget) for name, budget in data["budgets"].items()},
+    }
+
+
+def _usage_of(data: Mapping[str, Any]) -> Usage:
+    return Usage(**{each.name: data[each.name] for each in fields(Usage)})
+
+
+def _limits_of(data: Mapping[Any, Any]) -> dict[LimitName, Any]:
+    for name, value in data.items():
+        if name not in get_args(LimitName):
+            raise ValueError(f"there is no limit {name!r}")
+        _number(value, name)
+    return {**data, "max_usd": decimal_of(data["max_usd"], "max_usd")} if "max_usd" in data else {**data}
+
+
+def _grant_of(data: Mapping[str, Any]) -> Grant:
+    if "by" in data:
+        _text(data["by"], "by")
+    return Grant(**data)
+
+
+def _budget_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    _limits_of(data["limits"])
+    for name in data["limits"]:
+        _number(data["spent"][name], name)
+    for name in ("window", "resets_at"):
+        if data[name] is not None:
+            _text(data[name], name)
+    return {name: data[name] for name in ("limits", "spent", "window", "resets_at")}
+
+
+def _number(value: Any, name: str) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+    return float(decimal_of(value, name))
+
+
+def _text(value: Any, name: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, not {value!r}")  # noqa: TRY004

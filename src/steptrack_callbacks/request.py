@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-from . import history, pricing
+from . import history
+from .pricing import Prices, prices_of
 from .room import Need, Room
 from .tokens import InputCount
 from .usage import Usage
 
-_ONE_TOKEN_EACH = Usage(input_tokens=1, output_tokens=1)
+Operation = Literal["chat", "text_completion", "embeddings"]
+_NOTHING = (0, 0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,6 +22,7 @@ class Request:
 
     Attributes:
         model: The model's name, as it was asked for.
+        operation: What is asked of the model, in the words of telemetry.
         provider: Who serves it, if the host knows.
         service_tier: The tier that was asked for, such as `flex`.
         count_input: Counts the input; called at most once, and only if a limit or an estimate needs it.
@@ -29,6 +33,7 @@ class Request:
     """
 
     model: str
+    operation: Operation = "chat"
     provider: str | None = None
     service_tier: str | None = None
     count_input: Callable[[], InputCount]
@@ -36,7 +41,9 @@ class Request:
     can_clamp: bool = False
     price: Callable[[Usage], int | None] | None = None
     _counted: InputCount | None = field(default=None, init=False)
-    _costs: dict[tuple[object, ...], int] = field(default_factory=dict, init=False)
+    _costs: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
+    _needed: tuple[tuple[object, ...], Need] | None = field(default=None, init=False)
+    _listed: tuple[tuple[str, str | None, str | None], Prices] | None = field(default=None, init=False)
 
     @property
     def counted(self) -> InputCount:
@@ -53,32 +60,49 @@ class Request:
     @property
     def is_priced(self) -> bool:
         """Whether anybody knows what it costs."""
-        return self.cost_of(_ONE_TOKEN_EACH) is not None
+        if self.price is not None:
+            return self.cost(1, 1) is not None
+        self._prices()
+        return self._listed is not None
 
     def cost(self, input_tokens: int, output_tokens: int) -> int | None:
         """Price a number of tokens, in money units; `None` if the model's price is unknown."""
-        return self.cost_of(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+        if self.price is not None:
+            return self.price(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+        return self._prices().plain(input_tokens, output_tokens)
+
+    def _prices(self) -> Prices:
+        """Look the prices up once: a call is settled at those that it was admitted by."""
+        asked = (self.model, self.provider, self.service_tier)
+        if self._listed is None or self._listed[0] != asked:
+            found = prices_of(self.model, provider=self.provider, service_tier=self.service_tier)
+            # While nobody knows them they are looked up again: somebody may by the time of the answer.
+            self._listed = None if found.plain(1, 1) is None else (asked, found)
+            return found
+        return self._listed[1]
 
     def cost_of(self, usage: Usage, model: str | None = None) -> int | None:
         """Price a usage, of the model that answered if it has a price, else of the one asked for."""
         if self.price is not None:
             return self.price(usage)
         if model is not None and model != self.model:
-            cost = pricing.cost_units(model, usage, provider=self.provider, service_tier=self.service_tier)
-            if cost is not None:
+            other = prices_of(model, provider=self.provider, service_tier=self.service_tier)
+            if (cost := other.cost(usage)) is not None:
                 return cost
-        return pricing.cost_units(self.model, usage, provider=self.provider, service_tier=self.service_tier)
+        return self._prices().cost(usage)
 
     def expected_output(self) -> int:
         """Output that is likely: the largest of the model's last ones, capped by the request."""
-        learned = history.largest_output(self.model)
+        return self._expected_output(history.of(self.model).output)
+
+    def _expected_output(self, learned: int | None) -> int:
         if self.max_output_tokens is None:
             return history.START_OUTPUT_TOKENS if learned is None else learned
         return self.max_output_tokens if learned is None else min(learned, self.max_output_tokens)
 
     def estimate(self, output_tokens: int | None = None) -> Usage:
         """Estimate the usage of a call that nobody reports; never more input than was bounded."""
-        likely = self.counted.tokens + (history.input_surplus(self.model) or 0)
+        likely = self.counted.tokens + (history.of(self.model).surplus or 0)
         return Usage(
             input_tokens=min(likely, max(self.counted.tokens, self.counted.upper_bound)),
             output_tokens=self.expected_output() if output_tokens is None else output_tokens,
@@ -90,7 +114,7 @@ class Request:
 
     def _most_input(self) -> int:
         counted = self.counted
-        return max(counted.upper_bound, counted.tokens + (history.input_surplus(self.model) or 0))
+        return max(counted.upper_bound, counted.tokens + (history.of(self.model).surplus or 0))
 
     def need(self, outputs: tuple[int, int] | None, *, in_usd: bool) -> Need:
         """Say what the call asks of the accounts around it.
@@ -100,20 +124,30 @@ class Request:
                 lowered to; `None` if nobody asks for the worst case.
             in_usd: Whether anybody asks for money.
         """
-        counted, surplus = self.counted, history.input_surplus(self.model)
-        likely = counted.tokens + (surplus or 0)
-        most, expected = self._most_input(), self.expected_output()
-        worst, least = outputs or (0, 0)
-        strict_usd = in_usd and outputs is not None
+        seen = history.of(self.model)
+        asked = (outputs, in_usd, self.max_output_tokens, seen.surplus, seen.output)
+        if self._needed is None or self._needed[0] != asked:  # whoever waits in line is judged many times
+            self._needed = (asked, self._work_out_need(outputs, seen, in_usd=in_usd))
+        return self._needed[1]
+
+    def _work_out_need(self, outputs: tuple[int, int] | None, seen: history.Answers, *, in_usd: bool) -> Need:
+        counted = self.counted.tokens
+        likely, expected = counted + (seen.surplus or 0), self._expected_output(seen.output)
+        worst, least = self._worst(*outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
         return Need(
-            certain=(self._cost(counted.tokens, 0) if in_usd else 0, counted.tokens),
-            expected=(self._cost(likely, expected) if in_usd else 0, likely + expected),
-            worst=(self.most_cost(most, worst) if strict_usd else 0, most + worst),
-            least=(self.most_cost(most, least) if strict_usd else 0, most + least),
-            model=self.model,
-            unseen=surplus is None,
-            unbounded=self.max_output_tokens is None and history.largest_output(self.model) is None,
+            ((self.cost(counted, 0) or 0) if in_usd else 0, counted),
+            ((self.cost(likely, expected) or 0) if in_usd else 0, likely + expected),
+            worst,
+            least,
+            self.model,
+            unseen=seen.surplus is None,
+            unbounded=self.max_output_tokens is None and seen.output is None,
         )
+
+    def _worst(self, worst: int, least: int, *, in_usd: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+        most = self._most_input()
+        worst_cost, least_cost = (self.most_cost(most, output) if in_usd else 0 for output in (worst, least))
+        return (worst_cost, most + worst), (least_cost, most + least)
 
     def output_room(self, account: Room, *, wrapping: bool) -> int | None:
         """Count the output tokens that an account still has room for; `None` if it does not limit them."""
@@ -134,7 +168,7 @@ class Request:
 
     def most_cost(self, input_tokens: int, output_tokens: int) -> int:
         """Price tokens as dearly as a provider may bill them: written to its cache, or thought."""
-        tokens = (input_tokens, output_tokens, "dear")
+        tokens = (input_tokens, output_tokens)
         if (known := self._costs.get(tokens)) is None:
             dear = Usage(
                 input_tokens=input_tokens,
@@ -142,13 +176,6 @@ class Request:
                 cache_write_tokens=input_tokens,
                 reasoning_tokens=output_tokens,
             )
-            plain = self._cost(input_tokens, output_tokens)
+            plain = self.cost(input_tokens, output_tokens) or 0
             known = self._costs[tokens] = max(plain, self.cost_of(dear) or 0)
-        return known
-
-    def _cost(self, input_tokens: int, output_tokens: int) -> int:
-        """Price as `cost`, and remember it: whoever waits in line is judged many times."""
-        tokens = (input_tokens, output_tokens)
-        if (known := self._costs.get(tokens)) is None:
-            known = self._costs[tokens] = self.cost(input_tokens, output_tokens) or 0
         return known

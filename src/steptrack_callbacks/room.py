@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from .books import Sums, Tally
-from .definitions import Enforce, Grant, LimitName, StepDefinition
+from .definitions import Grant, LimitName, StepDefinition
 from .money import to_units, to_usd
+from .options import Enforce
 
 
 class Need(NamedTuple):
@@ -165,27 +166,35 @@ class Room:
             names.append("max_calls")
         return names
 
-    def lacking(self, asked: tuple[int, int], held: Held, *, wrapping: bool) -> list[LimitName]:
+    def lacking(
+        self, asked: tuple[int, int], held: Held | tuple[int, int], *, wrapping: bool
+    ) -> list[LimitName]:
         """Name the limits without room for an amount beside what others hold.
 
         Exactly at a limit is within it, and admits no further call. Calls in flight count toward
         `max_calls` whatever becomes of them.
         """
-        names = self.full_limits(wrapping=wrapping)
-        cost_room = self.cost_room(wrapping=wrapping)
-        cost, tokens = asked
-        if cost_room is not None and self.settled.cost + held.cost + cost > cost_room:
-            names.append("max_usd")
-        if self.max_tokens is not None and self.settled.tokens + held.tokens + tokens > self.max_tokens:
-            names.append("max_tokens")
-        if self.max_calls is not None and self.settled.calls + self.held_calls >= self.max_calls:
+        settled = self.settled
+        names: list[LimitName] = []
+        if self.cost_limit is not None:
+            room = self.cost_limit if wrapping else self.cost_limit - self.kept_back
+            if settled.cost >= room or settled.cost + held[0] + asked[0] > room:
+                names.append("max_usd")
+        if self.max_tokens is not None:
+            used = settled.tokens
+            if used >= self.max_tokens or used + held[1] + asked[1] > self.max_tokens:
+                names.append("max_tokens")
+        if self.max_calls is not None and settled.calls + self.held_calls >= self.max_calls:
             names.append("max_calls")
-        return list(dict.fromkeys(names)) if names else names
+        if self.max_seconds is not None and self._seconds() >= self.max_seconds:
+            names.append("max_seconds")
+        # Nearly always there is none; of several, those that are reached already are named first.
+        return list(dict.fromkeys((*self.full_limits(wrapping=wrapping), *names))) if names else []
 
     def lacking_now(self, need: Need, *, wrapping: bool) -> list[LimitName]:
         """Name the limits without room for a call beside all that is in flight."""
         asked = need.worst if self.enforce == "strict" else self._asked(need, alone=self.held_calls == 0)
-        return self.lacking(asked, self.held, wrapping=wrapping)
+        return self.lacking(asked, (self.held_cost, self.held_tokens), wrapping=wrapping)
 
     def could_have_room(self, need: Need, own: Held, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
@@ -211,7 +220,7 @@ class Room:
         self.held_cost += cost
         self.held_tokens += tokens
         self.held_calls += 1
-        cold = int(self.is_cold(need))
+        cold = int((need.unseen or need.unbounded) and self.is_cold(need))
         if cold:
             self.cold[need.model] = self.cold.get(need.model, 0) + 1
         return Held(cost, tokens, 1, cold)

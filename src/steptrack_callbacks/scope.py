@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, ParamSpec, TypeVar, overload
 
+from .budgets import Budget
 from .definitions import (
-    Enforce,
     ErrorBoundary,
     Escalation,
     PersonaDefinition,
@@ -18,6 +18,7 @@ from .definitions import (
 )
 from .errors import ToolDenied
 from .functions import UNNAMED
+from .options import Enforce
 from .pinning import new_call
 from .policy import ToolPolicy
 from .request import Request
@@ -49,6 +50,7 @@ def step(
     wrap_up_usd: Decimal | float | None = None,
     unpriced: Unpriced | None = None,
     escalation: Escalation | None = None,
+    budgets: Sequence[Budget] = (),
     parent: Step | None = None,
     run_id: str | None = None,
 ) -> Step: ...
@@ -89,14 +91,20 @@ def step(  # noqa: D417 - the overload above names the options
             and warns, `free` sends it.
         escalation: A function of the exception that answers with a `Grant` or `None`; it may be a
             coroutine function where calls are async.
+        budgets: Shared limits that this step's calls are charged to as well; see `Budget`. Their
+            exhaustion is this step's to handle.
         parent: The step to begin in, for threads that have no context of their own.
-        run_id: Name of the run, for the outermost step only; `None` makes one up.
+        run_id: Name of the run, for the outermost step only; `None` makes one up. A step that is
+            begun again under the same name goes on at what the ledger says the run has spent, and
+            whoever runs at the same time shares it.
 
     Returns:
         A step that is good for one `with`; as a decorator it makes a fresh one per call.
 
     Raises:
         ValueError: The name, a limit or another option is malformed; the message says which.
+        LedgerError: Not here but when it begins or a call is made in it: the ledger that its budgets
+            or its `run_id` need cannot be reached.
         BudgetExhausted: Not here but inside the block, when a call has no room; and at its end, if
             what was spent is over a limit and the body was not told so before.
 

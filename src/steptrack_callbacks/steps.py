@@ -18,6 +18,7 @@ from .definitions import LimitName, StepDefinition
 from .functions import decorate
 from .money import to_usd
 from .records import CompletedStep
+from .showing import html_of
 from .waiting import drive, drive_async
 
 P = ParamSpec("P")
@@ -91,7 +92,7 @@ class Step(Activation):
 
         Records that were drained, or that the ledger let go, are missing, and so are those inside them.
         """
-        records = ledger.peek(self.run_id)
+        records = ledger.peek(None if self.holds_runs else self.run_id)
         parents = {step.id: step.parent.id for step in open_steps() if step.parent}
         parents |= {record.id: record.parent_id for record in records if record.parent_id}
 
@@ -101,6 +102,9 @@ class Step(Activation):
             return step_id is not None
 
         return [record for record in records if is_inside(record.id)]
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{name}={value}" for name, value in self.limits.items())

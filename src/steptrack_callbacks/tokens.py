@@ -17,7 +17,7 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -131,6 +131,12 @@ _SPECS = {
 _O200K = re.compile(r"(?:ft:)?(?:chatgpt-|codex-|gpt-(?:4o|4\.[1-9]|[5-9])|o[1-9])")
 _CL100K = re.compile(r"(?:ft:)?(?:gpt-(?:3\.?5|4)|text-embedding-(?:3|ada-002)|(?:davinci|babbage)-002)")
 
+_ASKING = frozenset({"human", "user", "system", "developer"})
+
+# A chat is sent again with each of its turns. What is kept of a text says nothing about it.
+_known_counts: dict[tuple[int, int, str], int] = {}
+_MOST_KNOWN_COUNTS = 20_000
+
 _encodings: dict[str, Any] = {}
 _lock = Lock()
 
@@ -211,14 +217,21 @@ class _Tally:
     def add_message(self, message: object) -> None:
         self.add_frame(MESSAGE_TOKENS)
         self.at_most += OWN_MESSAGE_SLACK_TOKENS if self.own else MESSAGE_TOKENS
-        self.add(message if isinstance(message, str) else _field(message, "content"))
-        if name := _field(message, "name"):
+        if isinstance(message, str):
+            self.add_text(message)
+            return
+        get = _reader(message)
+        self.add(get("content"))
+        if name := get("name"):
             self.add_frame(NAME_TOKENS)
             self.add(name)
-        for call in _items(_field(message, "tool_calls")):
+        kind = get("type") or get("role")
+        if isinstance(kind, str) and kind in _ASKING:
+            return  # such a message calls no tools
+        for call in _items(get("tool_calls")):
             self.add_frame(TOOL_TOKENS)
             self.add_text(_json(_field(call, "function") or [_field(call, "name"), _field(call, "args")]))
-        if call := _field(message, "function_call"):
+        if kind != "ai" and (call := get("function_call")):  # LangChain's messages have none
             self.add_text(_json(call))
 
     def add_tools(self, tools: Iterable[Any]) -> None:
@@ -234,6 +247,9 @@ class _Tally:
 
     def add(self, content: object) -> None:
         """Add text, tokens, an attachment, or lists and parts of such."""
+        if isinstance(content, str):
+            self.add_text(content)
+            return
         waiting = [content]
         while waiting and self.parts < _MOST_PARTS:
             self.parts += 1
@@ -275,7 +291,17 @@ def _media_kind(part: Mapping[Any, Any]) -> str | None:
     return kind or next((_MEDIA_KEYS[key] for key in part if key in _MEDIA_KEYS), None)
 
 
+def _reader(item: object) -> Callable[[str], Any]:
+    """Return what reads a field as `_field` does, and fast where it is a dict's or an object's own."""
+    if type(item) is dict:
+        return item.get
+    own: Any = getattr(item, "__dict__", None) or {}
+    return lambda key: own[key] if key in own else _field(item, key)
+
+
 def _field(item: object, key: str) -> Any:
+    if type(item) is dict:
+        return item.get(key)
     try:
         return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
     except Exception:  # noqa: BLE001  # a property of somebody else's object
@@ -291,14 +317,20 @@ def _mapping(value: Any) -> Any:
         return None
 
 
-def _items(value: object) -> Iterator[Any]:
-    """Yield what a list has, and anything else as the only one."""
+def _items(value: object) -> Iterable[Any]:
+    """Return what a list has, and anything else as the only one."""
+    if value is None:
+        return ()
+    return islice(value, _MOST_PARTS) if type(value) is list else _yielded(value)
+
+
+def _yielded(value: object) -> Iterator[Any]:
     if (
         not isinstance(value, Iterable)
         or isinstance(value, str | bytes | Mapping)
         or _field(value, "model_dump")
     ):
-        yield from () if value is None else (value,)
+        yield value
         return
     try:
         yield from islice(value, _MOST_PARTS)
@@ -326,9 +358,15 @@ def _bytes(text: str) -> int:
 def _count(text: str, encoding: Any) -> int:
     if encoding is None or len(text) > LONGEST_COUNTED:
         return ceil(_bytes(text) / _BYTES_PER_TOKEN)
-    if len(text) <= _CHUNK:
-        return len(encoding.encode_ordinary(text))
-    return sum(len(encoding.encode_ordinary(text[at : at + _CHUNK])) for at in range(0, len(text), _CHUNK))
+    mark = (hash(text), len(text), encoding.name)
+    tokens = _known_counts.get(mark)
+    if tokens is None:
+        if len(_known_counts) >= _MOST_KNOWN_COUNTS:
+            _known_counts.clear()
+        cuts = range(0, len(text), _CHUNK)
+        tokens = sum(len(encoding.encode_ordinary(text[at : at + _CHUNK])) for at in cuts)
+        _known_counts[mark] = tokens
+    return tokens
 
 
 @lru_cache(maxsize=1024)

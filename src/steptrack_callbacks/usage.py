@@ -12,10 +12,16 @@ from .money import count_of, decimal_of, to_units, to_usd
 
 _NO_COST = Decimal(0)
 
+MOST_TOKENS = 10**9
+"""More tokens than any one call has: whoever reports more makes no sense, and counts as saying nothing."""
+LEAST_USD, MOST_USD = 1e-12, 10**6
+"""No call costs less, unless it is free, and none costs more."""
+_MOST_SUM = 10**15
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens and money of one call or the sum over many; add them with `+`.
+    """Tokens and money of one call or the sum over many; add them with `+`, take a part off with `-`.
 
     Totals are inclusive, as LangChain and LiteLLM report them: `input_tokens` contains what was
     read from and written to a cache, `output_tokens` contains reasoning. Raw Anthropic usage is
@@ -43,7 +49,8 @@ class Usage:
             could refuse them.
 
     Raises:
-        ValueError: A count is negative or no whole number, or the cost is negative or not finite.
+        ValueError: A count is negative, no whole number or above 1e15, or the cost is negative, not
+            finite or above 1e15.
 
     Example:
         >>> total = Usage(input_tokens=10, output_tokens=5, calls=1) + Usage(input_tokens=1, calls=1)
@@ -71,14 +78,15 @@ class Usage:
 
     def __post_init__(self) -> None:
         for value in _counts_of(self):
-            if type(value) is not int or value < 0:  # what is nearly always true is asked first, and fast
+            if type(value) is not int or not 0 <= value <= _MOST_SUM:  # what is mostly true is asked fast
                 self._check_counts()
         if self.cost_usd is not _NO_COST:
             object.__setattr__(self, "cost_usd", decimal_of(self.cost_usd, "cost_usd"))
 
     def _check_counts(self) -> None:
         for name in count_names():
-            count_of(getattr(self, name), name)
+            if count_of(value := getattr(self, name), name) > _MOST_SUM:
+                raise ValueError(f"{name} must be at most {_MOST_SUM}, which is enough, not {value!r}")
 
     @property
     def total_tokens(self) -> int:
@@ -91,6 +99,13 @@ class Usage:
         sums: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in count_names()}
         cost = to_units(self.cost_usd, "cost_usd") + to_units(other.cost_usd, "cost_usd")
         return Usage(**sums, cost_usd=to_usd(cost))
+
+    def __sub__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        rest: dict[str, Any] = {name: getattr(self, name) - getattr(other, name) for name in count_names()}
+        cost = to_units(self.cost_usd, "cost_usd") - to_units(other.cost_usd, "cost_usd")
+        return Usage(**rest, cost_usd=to_usd(cost))
 
     def __radd__(self, other: object) -> Usage:
         return self if other == 0 else NotImplemented  # so that sum() works

@@ -281,4 +281,4 @@ def test_an_answer_cut_short_teaches_nothing_about_the_next(provider: Provider) 
 
     with step("plan"):
         chat(provider, max_tokens=20).invoke("hello")
-    assert history.largest_output("gpt-4o") is None
+    assert history.of("gpt-4o").output is None

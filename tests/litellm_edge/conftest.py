@@ -12,7 +12,7 @@ from calling import Events
 
 import steptrack_callbacks as steptrack
 from provider import Provider
-from steptrack_callbacks import admission, call
+from steptrack_callbacks import admission, charging
 from steptrack_callbacks.litellm import entry_points
 
 WARNINGS_OF_LITELLM = (
@@ -44,7 +44,7 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect(0)
     steptrack.uninstall()
     litellm.cache = None
-    assert not call._open, "a call was left open"
+    assert not charging.open_calls, "a call was left open"
     assert not admission._claims, "room was left reserved"
     assert entry_points.enclosing_call() is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -83,7 +84,11 @@ WEIRD: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydantic.main")
-@pytest.mark.parametrize(("name", "given"), WEIRD, ids=[f"{name}-{given}"[:60] for name, given in WEIRD])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    WEIRD,
+    ids=[re.sub(" object at 0x.*", ">", f"{name}-{given}")[:60] for name, given in WEIRD],
+)
 def test_what_makes_no_sense_ends_as_it_does_without_us(
     name: str, given: dict[str, Any], provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,11 +7,12 @@ never on the stack: the calls inside it are found by their run's ancestors.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from steptrack_callbacks.declared import definition_of, is_declared
+from steptrack_callbacks.declared import definition_of, has_nodes, is_declared, node_steps
+from steptrack_callbacks.definitions import StepDefinition
 from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.steps import Step
 from steptrack_callbacks.waiting import drive
@@ -30,13 +31,15 @@ class Outermost:
     Attributes:
         key: Its run's number.
         steps: By their names from the outermost one.
+        outcomes: What the last run that is over in a step has left with, by the same names.
     """
 
-    __slots__ = ("key", "steps")
+    __slots__ = ("key", "outcomes", "steps")
 
     def __init__(self, key: int) -> None:
         self.key = key
         self.steps: dict[tuple[str, ...], Step] = {}
+        self.outcomes: dict[tuple[str, ...], BaseException | None] = {}
 
     def end(self, error: BaseException | None) -> None:
         """End all steps, the inner ones first.
@@ -44,12 +47,17 @@ class Outermost:
         Raises:
             BudgetExhausted: One of them is over its limit, and nothing else is leaving.
         """
-        leaving = error
+        raised: StepTrackError | None = None
+        left: dict[tuple[str, ...], BaseException | None] = {}  # by steps inside, where no run tells
         while self.steps:
-            _, step = self.steps.popitem()
-            leaving = drive(step.end(leaving))
-        if isinstance(leaving, StepTrackError) and leaving is not error:
-            raise host_error(leaving) from error
+            names, step = self.steps.popitem()
+            own = self.outcomes.get(names, left.get(names, error)) or raised
+            leaving = left[names[:-1]] = drive(step.end(own))
+            if isinstance(leaving, StepTrackError) and leaving is not own:
+                raised = leaving
+        self.outcomes.clear()  # they hold the frames that they have passed, and those the runs
+        if raised is not None and error is None:
+            raise host_error(raised)
 
 
 class Place:
@@ -62,12 +70,14 @@ class Place:
         self.names = names
         self.step = step
 
-    def inside(self, name: str) -> Place:
+    def inside(self, definition: StepDefinition) -> Place:
         """Return the place in a step of that name, opened if it is the first time."""
-        names = (*self.names, name)
+        if definition.name in self.names:
+            return self
+        names = (*self.names, definition.name)
         step = self.outermost.steps.get(names)
         if step is None:
-            step = self.outermost.steps[names] = _begun(Step(definition_of(name), parent=self.step))
+            step = self.outermost.steps[names] = _begun(Step(definition, parent=self.step))
         return Place(self.outermost, names, step)
 
 
@@ -80,11 +90,29 @@ def _begun(step: Step) -> Step:
 
 
 class _Watch(weakref.ref[UUID]):
-    """A run's place, for as long as anybody can report on the run."""
+    """A run's place, for as long as anybody can report on the run.
 
-    __slots__ = ("key", "place")
+    Attributes:
+        key: The run's number.
+        around: That of the run around it, or `None`.
+        place: Where it is.
+        when_over: Told how the run has ended.
+    """
+
+    __slots__ = ("around", "key", "place", "when_over")
     key: int
+    around: int | None
     place: Place
+    when_over: Callable[[BaseException | None], None] | None
+
+    def over(self, error: BaseException | None) -> None:
+        """End what was opened for the run."""
+        if self.place.names:
+            self.place.outermost.outcomes[self.place.names] = error
+        if self.when_over is not None:
+            self.when_over(error)
+        if self.place.outermost.key == self.key:
+            self.place.outermost.end(error)
 
 
 _watches: dict[int, _Watch] = {}
@@ -101,12 +129,33 @@ def enter(
         return known.place.step
     around = None if parent_run_id is None else _watches.get(parent_run_id.int)
     place = Place(Outermost(key)) if around is None else around.place
+    if metadata and has_nodes():
+        for definition in node_steps(_nodes(metadata)):
+            place = place.inside(definition)
     for step_name in _names(name, tags, metadata):
-        if step_name not in place.names:
-            place = place.inside(step_name)
+        place = place.inside(definition_of(step_name))
     watch = _watches[key] = _Watch(run_id, _lost)
-    watch.key, watch.place = key, place
+    watch.key, watch.place, watch.when_over = key, place, None
+    watch.around = None if parent_run_id is None else parent_run_id.int
     return place.step
+
+
+def occupy(node: UUID, step: Step, when_over: Callable[[BaseException | None], None]) -> bool:
+    """Put all of a graph's further runs into a step that ends with the graph's run; `False` if none is known.
+
+    Args:
+        node: The run of one of the graph's nodes.
+        step: The step; it has begun.
+        when_over: Called when the graph's run is over, with the error that left it.
+    """
+    inner = _watches.get(node.int)
+    graph = None if inner is None or inner.around is None else _watches.get(inner.around)
+    if inner is None or graph is None:
+        return False
+    graph.when_over = when_over
+    around = graph.place
+    graph.place = inner.place = Place(around.outermost, (*around.names, step.id), step)
+    return True
 
 
 def _names(name: str | None, tags: Sequence[str] | None, metadata: Metadata) -> Iterator[str]:
@@ -117,6 +166,12 @@ def _names(name: str | None, tags: Sequence[str] | None, metadata: Metadata) -> 
     yield from (tag for tag in tags or () if is_declared(tag))
 
 
+def _nodes(metadata: Mapping[str, Any]) -> list[str]:
+    """Name the nodes on the way to a run of a graph's, without the numbers that LangGraph gives them."""
+    parts = str(metadata.get("langgraph_checkpoint_ns") or "").split("|")
+    return [part.partition(":")[0] for part in parts if part and not part.isdigit()]
+
+
 def leave(run_id: UUID, error: BaseException | None = None) -> None:
     """Forget a run; an outermost one ends the steps that were opened in it.
 
@@ -124,8 +179,8 @@ def leave(run_id: UUID, error: BaseException | None = None) -> None:
         BudgetExhausted: One of them is over its limit, and nothing else is leaving.
     """
     watch = _watches.pop(run_id.int, None)
-    if watch is not None and watch.place.outermost.key == watch.key:
-        watch.place.outermost.end(error)
+    if watch is not None:
+        watch.over(error)
 
 
 def is_first_report(run_id: UUID) -> bool:
@@ -141,5 +196,4 @@ def _lost(watch: Any) -> None:
     known = _watches.get(watch.key)
     if known is not None and known is watch:
         del _watches[known.key]
-        if known.place.outermost.key == known.key:
-            known.place.outermost.end(GeneratorExit())
+        known.over(GeneratorExit())

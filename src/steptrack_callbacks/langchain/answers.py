@@ -14,11 +14,13 @@ from langchain_core.outputs import LLMResult
 
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.tokens import count_text
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.usage import LEAST_USD, MOST_TOKENS, MOST_USD, Usage
 
 _SENT = ("input_tokens", "prompt_tokens", "prompt_token_count", "prompt_eval_count")
 _PRODUCED = ("output_tokens", "completion_tokens", "candidates_token_count", "eval_count")
 _TIERS = ("priority", "flex")
+_NO_DETAILS: Mapping[str, Any] = {}
+_REASONS = ("finish_reason", "stop_reason", "done_reason")
 _CUT_SHORT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
 
 
@@ -69,10 +71,9 @@ def has_lost_its_usage(result: LLMResult) -> bool:
 
 def stated_cost(value: Any) -> Decimal | None:
     """Read a cost that LiteLLM states; it says 0.0 for models that it cannot price."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST_USD <= value <= MOST_USD:
         return None
-    cost = Decimal(f"{value:.15g}")
-    return cost if cost.is_finite() and cost > 0 else None
+    return Decimal(f"{value:.15g}")
 
 
 def usage_of(reported: Mapping[str, Any]) -> Usage | None:
@@ -103,7 +104,11 @@ def usage_of(reported: Mapping[str, Any]) -> Usage | None:
 
 def tier_of(reported: Any) -> str | None:
     """Name the service tier by which LangChain has renamed the details of a usage."""
-    details = (*_details(reported, "input_token_details"), *_details(reported, "output_token_details"))
+    given, made = _details(reported, "input_token_details"), _details(reported, "output_token_details")
+    if not given and not made:
+        return None
+    names: tuple[Any, ...] = (*given, *made)
+    details = [name for name in names if isinstance(name, str)]
     return next((tier for name in details for tier in _TIERS if name.startswith(tier)), None)
 
 
@@ -117,8 +122,8 @@ def model_of(result: LLMResult) -> str | None:
 
 def _is_truncated(told: Mapping[str, Any]) -> bool:
     """Tell whether an answer was cut short by its own `max_tokens`."""
-    reasons = (told.get("finish_reason"), told.get("stop_reason"), told.get("done_reason"))
-    return told.get("status") == "incomplete" or not _CUT_SHORT.isdisjoint(map(str, reasons))
+    reasons = [str(reason) for name in _REASONS if (reason := told.get(name)) is not None]
+    return told.get("status") == "incomplete" or not _CUT_SHORT.isdisjoint(reasons)
 
 
 def text_of(result: LLMResult) -> str:
@@ -168,7 +173,10 @@ def _content(content: Any) -> Iterable[str]:
 
 def _first(result: LLMResult) -> Any:
     """Return the first answer: each of several has the usage of all."""
-    return next((answer for answers in result.generations for answer in answers), None)
+    for answers in result.generations:
+        for answer in answers:
+            return answer
+    return None
 
 
 def _reported(answer: Any, result: LLMResult) -> Mapping[str, Any] | None:
@@ -196,16 +204,20 @@ def _told(answer: Any) -> Mapping[str, Any]:
 
 
 def _details(reported: Any, name: str) -> Mapping[str, Any]:
-    return _mapping(_mapping(reported).get(name))
+    found = reported.get(name) if isinstance(reported, dict) else None
+    return found if isinstance(found, dict) else _NO_DETAILS
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else _NO_DETAILS
 
 
 def _tokens(holder: Mapping[str, Any], *names: str) -> int:
-    values = (holder.get(name) for name in names)
-    return next((value for value in values if type(value) is int and value > 0), 0)
+    for name in names:
+        value = holder.get(name)
+        if type(value) is int and 0 < value <= MOST_TOKENS:
+            return value
+    return 0
 
 
 def _text(value: Any) -> str:

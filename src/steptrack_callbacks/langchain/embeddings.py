@@ -82,7 +82,12 @@ class BudgetedEmbeddings(Embeddings):
     def _call(self, texts: list[str]) -> Call:
         named = (getattr(self.bound, name, None) for name in ("model", "model_name", "model_id"))
         model = next((name for name in named if isinstance(name, str) and name), UNKNOWN_MODEL)
-        request = Request(model=model, count_input=lambda: count_prompt(texts, model), max_output_tokens=0)
+        request = Request(
+            model=model,
+            operation="embeddings",
+            count_input=lambda: count_prompt(texts, model),
+            max_output_tokens=0,
+        )
         try:
             return new_call(request)
         except StepTrackError as error:

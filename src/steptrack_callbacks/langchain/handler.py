@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from steptrack_callbacks import remote
 from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.scope import check_tool
 
@@ -34,6 +35,9 @@ class StepTrackHandler(BaseCallbackHandler):
     """
 
     raise_error = True
+    ignore_llm = False  # LangChain asks for each chunk; its own answer is a property, which takes longer
+    ignore_chat_model = False
+    ignore_chain = False
     ignore_retriever = True
     ignore_retry = True
     ignore_custom_event = True
@@ -166,11 +170,18 @@ class StepTrackHandler(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        """Charge what was seen of an answer that has failed or was broken off."""
+        """Charge what was seen of an answer that has failed or was broken off.
+
+        Raises:
+            BudgetExhausted: It was a proxy that has refused the call, or cut the stream.
+        """
         run = runs.find(run_id)
+        refused = remote.refusal_in(error)
         if run is not None and run.call is not None:
-            _charge_failed(run, error)
-        ancestry.leave(run_id, error)
+            _charge_failed(run, refused or error)
+        ancestry.leave(run_id, refused or error)
+        if refused is not None:
+            raise host_error(refused) from error
 
     # Chains and tools
 
@@ -257,7 +268,7 @@ def _is_counted(run: runs.Run, response: LLMResult) -> bool:
 def _charge_failed(run: runs.Run, error: BaseException) -> None:
     if isinstance(error, StepTrackError) and not run.has_text:
         run.withdraw()  # refused further down, before anything was sent
-    elif isinstance(error, Exception):
+    elif isinstance(error, Exception) and not isinstance(error, StepTrackError):
         run.fail()
     else:
         run.abandon()

@@ -113,7 +113,8 @@ def watched(config: RunnableConfig | None, *, waiting: bool = False) -> Runnable
     ours: list[BaseCallbackHandler] = [StepTrackHandler()]
     if waiting:
         ours.insert(0, WaitingHandler())
-    missing = [handler for handler in ours if not any(type(other) is type(handler) for other in present)]
+    active = {type(other) for other in present if not getattr(other, "is_off", False)}
+    missing = [handler for handler in ours if type(handler) not in active]
     if isinstance(callbacks, BaseCallbackManager):
         callbacks = callbacks.copy()
         callbacks.handlers = [*missing, *callbacks.handlers]

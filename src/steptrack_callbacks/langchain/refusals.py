@@ -12,7 +12,8 @@ from steptrack_callbacks.twins import twin_of
 
 BUSY_HINT = (
     "a LangChain callback cannot wait on an event loop: give the model"
-    " rate_limiter=steptrack_callbacks.langchain.admission, or put budgeted(...) around it"
+    " rate_limiter=steptrack_callbacks.langchain.admission, put budgeted(...) around it, or"
+    " StepBudgetMiddleware in its agent"
 )
 
 

@@ -13,6 +13,7 @@ from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict")
 _SCHEMAS = ("tools", "functions")
+_MODEL_NAMES = ("model", "model_name", "model_id")
 
 Named = Mapping[str, Any] | None
 
@@ -47,7 +48,9 @@ def completion_request(
     """Describe a call of a completion model."""
     model = _model(metadata, params)
     provider = _provider(serialized, metadata)
-    return _request(model, provider, metadata, params, lambda: count_prompt(prompt, model))
+    request = _request(model, provider, metadata, params, lambda: count_prompt(prompt, model))
+    request.operation = "text_completion"
+    return request
 
 
 def _request(
@@ -68,11 +71,12 @@ def _request(
 
 
 def _model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-    named = (
-        metadata.get("ls_model_name"),
-        *(params.get(name) for name in ("model", "model_name", "model_id")),
-    )
-    return next((name for name in named if isinstance(name, str) and name), UNKNOWN_MODEL)
+    model = metadata.get("ls_model_name")
+    for name in _MODEL_NAMES:
+        if isinstance(model, str) and model:
+            return model
+        model = params.get(name)
+    return model if isinstance(model, str) and model else UNKNOWN_MODEL
 
 
 def _provider(serialized: Named, metadata: Mapping[str, Any]) -> str | None:
@@ -100,7 +104,8 @@ def _is_listed(provider: str) -> bool:
 
 def _output_limit(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:
     """Multiply the limit of one answer by the number of answers."""
-    given = (metadata.get("ls_max_tokens"), *(params.get(name) for name in _OUTPUT_LIMITS))
-    limit = next((value for value in given if type(value) is int and value > 0), None)
-    answers = params.get("n")
-    return None if limit is None else limit * (answers if type(answers) is int and answers > 1 else 1)
+    for value in (metadata.get("ls_max_tokens"), *map(params.get, _OUTPUT_LIMITS)):
+        if type(value) is int and value > 0:
+            answers = params.get("n")
+            return value * (answers if type(answers) is int and answers > 1 else 1)
+    return None

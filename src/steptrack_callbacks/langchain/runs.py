@@ -11,6 +11,7 @@ from steptrack_callbacks.errors import BudgetExhausted
 from steptrack_callbacks.joining import Offer, offer
 from steptrack_callbacks.tokens import count_text
 
+from .inline import inside_model
 from .refusals import host_error
 
 _STRIDE, _LONGEST_STRIDE = 48, 4_096
@@ -59,7 +60,7 @@ class Run:
         """Note that it was admitted, in the context in which it will be sent."""
         self.is_waiting = False
         if self.call is not None:
-            self.offer = offer(self.call)
+            self.offer = offer(self.call, inside_model())
 
     def see_event(self, text: str) -> None:
         """Look at an event of a stream, unless its chunks are seen as well."""
@@ -134,7 +135,8 @@ class Run:
         """Charge what was seen before the provider, or the model, gave up."""
         if self.call is not None:
             seen = self._count(self.call)
-            self.call.fail(self.call.request.estimate(seen) if seen else None)
+            estimate = self.call.request.estimate(seen).replace(estimated_calls=1)
+            self.call.fail(estimate if seen else None)
         self.end()
 
     def lose(self) -> None:
@@ -146,7 +148,7 @@ class Run:
 
 def _stride(call: Call) -> int:
     """Say how soon to look again: in about an eighth of what is left, or of the time, soon."""
-    limited = [account for account in call.accounts if account.limited and account.enforce != "observe"]
+    limited = call.accounts.limited
     if any(account.max_seconds is not None for account in limited):
         return _STRIDE
     rooms = (call.request.output_room(account, wrapping=False) for account in limited)

@@ -1,12 +1,24 @@
-"""The default ledger: the newest records of this process, in memory."""
+"""The default ledger: the newest records of this process, and accounts that live as long as it does."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from steptrack_callbacks.errors import LedgerError
 from steptrack_callbacks.records import CompletedStep
 
+from . import judging
+from .checking import check_entries, check_reservation
+from .contract import Entry, Reservation, Totals, Verdict
+from .memory_shelf import MemoryShelf
+from .turns import Turn, watch_forks
+
 KEPT_RECORDS = 10_000
+T = TypeVar("T")
 
 
 class MemoryLedger:
@@ -49,3 +61,184 @@ class MemoryLedger:
         with self._lock:
             self._records.clear()
             self.dropped = 0
+
+
+class MemoryStore:
+    """Shared accounts and records of this process alone; the newest are kept.
+
+    Accounts that may not be forgotten yet are all kept. Of closed accounts, records and charges it keeps
+    the newest so many; a charge that is sent again after so many others would be charged again.
+
+    Args:
+        clock: What time it is, in seconds since the epoch.
+        kept: How many closed accounts, records and charges it keeps of each.
+
+    Attributes:
+        url: `"memory:"`.
+
+    Example:
+        >>> from steptrack_callbacks.ledgers.contract import Ask, Entry, Reservation
+        >>> store = MemoryStore()
+        >>> store.reserve(Reservation(id="call-1", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
+        'room'
+        >>> store.settle([Entry(id="call-1", keys=("team-a",), amounts={"calls": 1})])[0].settled
+        {'calls': 1}
+        >>> store.reserve(Reservation(id="call-2", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
+        'full'
+    """
+
+    url = "memory:"
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, kept: int = KEPT_RECORDS) -> None:
+        self._clock = clock
+        self._shelf = MemoryShelf(kept)
+        self._records: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._kept = kept
+        self._turn = Turn()
+        self._later: deque[Entry] = deque()
+        watch_forks(self)
+
+    def reserve(self, reservation: Reservation) -> Verdict:
+        """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
+
+        Raises:
+            ValueError: The reservation is malformed; the message names what and the fix.
+            LedgerError: A sum would be too large to be kept, or it is called from within itself.
+        """
+        check_reservation(reservation)
+        return self._at_the_books(lambda now: judging.reserve(self._shelf, reservation, now))
+
+    def settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
+        """Charge; returns the accounts that were touched, each once.
+
+        Called from a garbage collection inside this ledger it is charged as soon as that is done, and
+        returns nothing.
+
+        Raises:
+            ValueError: An amount or a revision is no whole number, or too large to be kept.
+            LedgerError: A sum would be too large to be kept.
+        """
+        check_entries(entries)
+        if self._turn.mine:
+            self._later.extend(entries)
+            return ()
+        return self._at_the_books(lambda now: judging.settle(self._shelf, entries, now))
+
+    def look(self, keys: Sequence[str]) -> tuple[Totals, ...]:
+        """Return accounts as they are now, in the order of the keys; an unknown one is all zeros."""
+        return self._at_the_books(
+            lambda now: tuple(judging.current(self._shelf, key, now).totals() for key in keys)
+        )
+
+    def members(self, group: str) -> tuple[Totals, ...]:
+        """Return the accounts of a group, the oldest first."""
+        return self._at_the_books(
+            lambda now: tuple(totals for totals in self._all(now) if group and totals.group == group)
+        )
+
+    def close(self, keys: Sequence[str]) -> None:
+        """Let accounts admit no more calls, for good; unknown ones are remembered for 30 days."""
+        self._at_the_books(lambda now: judging.close(self._shelf, keys, now))
+
+    def put_record(self, record: Mapping[str, Any]) -> None:
+        """Keep a record, in place of an earlier revision of the same step."""
+        self._at_the_books(lambda _: self._put_record(dict(record)))
+
+    def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
+        """Return records in the order of ending; `since` is in seconds since the epoch."""
+        found = self._at_the_books(lambda _: list(self._records.values()))
+        found = [
+            dict(record)
+            for record in found
+            if run_id in (None, record["run_id"]) and (since is None or record["ended_at"] >= since)
+        ]
+        return sorted(found, key=lambda record: record["ended_at"])
+
+    def charges(self, *, since: float | None = None) -> list[dict[str, Any]]:
+        """Return the newest charges in the order of their time; `since` is in seconds since the epoch."""
+        kept = self._at_the_books(lambda _: list(self._shelf.charges.values()))
+        found = [entry.to_dict() for entry in kept if since is None or entry.at >= since]
+        return sorted(found, key=lambda charge: charge["at"])
+
+    def info(self) -> dict[str, Any]:
+        """Return kind, place, size, and how much of each thing is kept."""
+        return self._at_the_books(self._info)
+
+    def accounts(self) -> list[Totals]:
+        """Return all accounts, by name."""
+        return self._at_the_books(lambda now: sorted(self._all(now), key=lambda totals: totals.key))
+
+    def prune(self, before: float) -> int:
+        """Forget what has ended or expired before a time; returns how many rows that was."""
+        return self._at_the_books(lambda now: self._prune(min(before, now)))
+
+    def close_connections(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+    def before_fork(self) -> None:
+        """Wait until nobody is at the books, so that the child finds them whole."""
+        if not self._turn.mine:
+            self._turn.take()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Go on; a child has books of its own from here on."""
+        if child:
+            self._turn = Turn()
+        elif self._turn.mine:
+            self._turn.give()
+
+    def _at_the_books(self, work: Callable[[float], T]) -> T:
+        turn = self._turn
+        if turn.mine:
+            raise LedgerError(ledger=self.url, why="it was asked from within itself; ask again")
+        turn.take()
+        try:
+            return work(self._clock())
+        except OverflowError as error:
+            raise LedgerError(ledger=self.url, why=str(error)) from error
+        finally:
+            turn.give()
+            if self._later:
+                self._charge_later()
+
+    def _charge_later(self) -> None:
+        entries = [self._later.popleft() for _ in range(len(self._later))]
+        self._at_the_books(lambda now: judging.settle(self._shelf, entries, now))
+
+    def _put_record(self, record: dict[str, Any]) -> None:
+        earlier = self._records.get(record["id"])
+        if earlier is not None and earlier.get("revision", 0) > record.get("revision", 0):
+            return
+        self._records[record["id"]] = record
+        while len(self._records) > self._kept:
+            self._records.popitem(last=False)
+
+    def _all(self, now: float) -> list[Totals]:
+        accounts = [judging.current(self._shelf, key, now) for key in list(self._shelf.accounts)]
+        accounts = [account for account in accounts if account.seq]
+        return [account.totals() for account in sorted(accounts, key=lambda account: account.opened_at)]
+
+    def _info(self, now: float) -> dict[str, Any]:
+        accounts = self._all(now)
+        return {
+            "kind": "memory",
+            "url": self.url,
+            "schema_version": None,
+            "size_bytes": None,
+            "accounts": len(accounts),
+            "closed_accounts": sum(account.closed for account in accounts),
+            "reservations": sum(account.held_calls for account in accounts),
+            "charges": len(self._shelf.charges),
+            "records": len(self._records),
+        }
+
+    def _prune(self, before: float) -> int:
+        shelf = self._shelf
+        ended = [key for key, record in self._records.items() if record["ended_at"] < before]
+        for key in ended:
+            del self._records[key]
+        charged_before = min(before, self._clock() - judging.CHARGES_KEPT_S)
+        charged = [mark for mark, entry in shelf.charges.items() if entry.at < charged_before]
+        for mark in charged:
+            del shelf.charges[mark]
+        return len(ended) + len(charged) + shelf.forget_expired(before)

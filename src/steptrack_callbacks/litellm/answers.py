@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import Any
 
 from steptrack_callbacks.call import Call
+from steptrack_callbacks.request import Request
 from steptrack_callbacks.tokens import count_text
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.usage import LEAST_USD, MOST_TOKENS, MOST_USD, Usage
 
 
 def settle(call: Call, response: Any) -> None:
@@ -23,30 +24,41 @@ def settle(call: Call, response: Any) -> None:
         call.settle_free()
         return
     usage = usage_of(_field(response, "usage"))
-    text = text_of(response)
-    if usage is None or (usage.output_tokens == 0 and text):
-        counted = call.request.estimate(count_text(text, call.request.model) if text else 0)
-        call.settle(counted, estimated=True, response=response)
-        return
+    used, is_whole = completed(usage, text_of(response), call.request)
     call.settle(
-        usage,
-        estimated=from_cache,  # in part: what was sent and what was cached are told as one sum
-        cost_usd=stated_cost(_field(hidden, "response_cost")),
-        model=_answering_model(response),
+        used,
+        estimated=from_cache or not is_whole,  # in part: what was sent and cached is told as one sum
+        cost_usd=stated_cost(_field(hidden, "response_cost")) if is_whole else None,
+        model=_answering_model(response) if usage else None,
         truncated=is_truncated(response),
         response=response,
     )
 
 
+def completed(usage: Usage | None, text: str, request: Request) -> tuple[Usage, bool]:
+    """Count by ourselves what a report leaves out, or says to be nothing where there was something.
+
+    Returns:
+        The usage, and whether all of it was reported.
+    """
+    used = usage or Usage()
+    counted = {}
+    if not used.input_tokens:
+        counted["input_tokens"] = request.estimate(0).input_tokens
+    if not used.output_tokens and text:
+        counted["output_tokens"] = count_text(text, request.model)
+    counted = {name: tokens for name, tokens in counted.items() if tokens}
+    return (used.replace(**counted) if counted else used), usage is not None and not counted
+
+
 def stated_cost(value: Any) -> Decimal | None:
     """Read a cost that LiteLLM states; it says 0.0 for models that it cannot price, so 0 is no statement.
 
-    Beyond the fifteenth digit a float says nothing but how it was added up.
+    Nor is what no call costs. Beyond the fifteenth digit a float says nothing but how it was added up.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST_USD <= value <= MOST_USD:
         return None
-    cost = Decimal(f"{value:.15g}")
-    return cost if cost.is_finite() and cost > 0 else None
+    return Decimal(f"{value:.15g}")
 
 
 def usage_of(reported: Any) -> Usage | None:
@@ -118,7 +130,7 @@ def _field(holder: Any, name: str) -> Any:
 
 def _tokens(holder: Any, *names: str) -> int:
     values = (_field(holder, name) for name in names)
-    return next((value for value in values if type(value) is int and value > 0), 0)
+    return next((value for value in values if type(value) is int and 0 < value <= MOST_TOKENS), 0)
 
 
 def _items(value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import litellm
 from litellm.exceptions import BadRequestError, UnprocessableEntityError
 
-from steptrack_callbacks import joining
+from steptrack_callbacks import joining, remote
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.pinning import new_call
@@ -116,8 +116,9 @@ def _around_async(
             if not sending.call.admitted:
                 await sending.call.admit_async()
             while True:
-                with sending:
-                    return sending.receive(await function(*args, **sending.options(kwargs)))
+                async with sending.call.telling_ledger():
+                    with sending:
+                        return sending.receive(await function(*args, **sending.options(kwargs)))
 
     return entry
 
@@ -188,6 +189,10 @@ class _Sending:
         if self._asks_for_usage and _is_about_stream_options(error):
             _refuses_stream_options.add(self._server)
             return True
+        refused = remote.refusal_in(error)
+        if refused is not None:
+            self.call.withdraw()
+            raise refused from error
         if not isinstance(error, Exception):
             self.call.abandon()
         elif self.call.attempts:

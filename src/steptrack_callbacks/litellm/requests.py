@@ -8,14 +8,16 @@ from functools import partial
 from typing import Any, Literal
 
 from steptrack_callbacks import pricing
-from steptrack_callbacks.request import Request
+from steptrack_callbacks.request import Operation, Request
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.usage import MOST_TOKENS, Usage
 
 Kind = Literal["chat", "text", "embedding", "responses"]
 
+_OPERATIONS: dict[Kind, Operation] = {"text": "text_completion", "embedding": "embeddings"}
 _PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
 
 
 def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -> Request:
@@ -28,15 +30,23 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         options: The keyword arguments.
     """
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
+    options, extra = _as_sent(options), _fields(options.get("extra_body"))
     return Request(
         model=model,
-        provider=options.get("custom_llm_provider"),
+        operation=_OPERATIONS.get(kind, "chat"),
+        provider=_text_or_none(options.get("custom_llm_provider")),
         service_tier=_text_or_none(options.get("service_tier")),
         count_input=_counter(kind, model, content, options),
         max_output_tokens=_output_limit(kind, options),
-        can_clamp=kind != "embedding",
+        can_clamp=kind != "embedding" and extra.keys().isdisjoint(_OUTPUT_LIMITS),
         price=_own_price(model, options),
     )
+
+
+def _as_sent(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let what stands in `extra_body` go before what stands beside it, as it does at the provider."""
+    extra = _fields(options.get("extra_body"))
+    return {**options, **{name: extra[name] for name in _SENT_UNSEEN & extra.keys()}} if extra else options
 
 
 def _counter(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -> Callable[[], InputCount]:
@@ -59,12 +69,11 @@ def _output_limit(kind: Kind, options: Mapping[str, Any]) -> int | None:
     """Multiply the limit of one answer by the number of answers."""
     if kind == "embedding":
         return 0
-    given = (options.get(name) for name in _OUTPUT_LIMITS)
-    limit = next((value for value in given if isinstance(value, int) and not isinstance(value, bool)), None)
-    if limit is None:
+    limits = [value for name in _OUTPUT_LIMITS if (value := _whole(options.get(name))) is not None]
+    if not limits or min(limits) < 0:  # some servers take -1 for no limit
         return None
-    answers = max(_count(options.get("n")), _count(options.get("best_of")), 1)
-    return max(limit, 0) * answers
+    answers = max(_whole(options.get("n")) or 1, _whole(options.get("best_of")) or 1, 1)
+    return min(max(limits) * answers, MOST_TOKENS)
 
 
 def _own_price(model: str, options: Mapping[str, Any]) -> Callable[[Usage], int | None] | None:
@@ -86,8 +95,11 @@ def _items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+def _whole(value: Any) -> int | None:
+    """Read a whole number, which JSON may write with a fraction of zero."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _text_or_none(value: Any) -> str | None:

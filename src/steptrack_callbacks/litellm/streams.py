@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
+from steptrack_callbacks import remote
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
 from steptrack_callbacks.loops import running_loop
@@ -79,11 +80,8 @@ class Meter:
     def finish(self) -> None:
         """Charge a stream that has come to its end."""
         usage = self._usage or self._collected_usage()
-        if usage is not None and (usage.output_tokens or not self._texts):
-            self.call.settle(usage, truncated=self._truncated, response=self.text)
-            return
-        produced = count_text(self.text, self.call.request.model) if self._texts else 0
-        self.call.settle(self.call.request.estimate(produced), estimated=True, response=self.text)
+        used, is_whole = answers.completed(usage, self.text, self.call.request)
+        self.call.settle(used, estimated=not is_whole, truncated=self._truncated, response=self.text)
 
     def _collected_usage(self) -> Usage | None:
         """Find the usage that LiteLLM took from the provider and did not show."""
@@ -188,7 +186,10 @@ def _charging(meter: Meter) -> Generator[None]:
         except StepTrackError as error:  # of a hook
             raise host_error(error) from None
         raise
-    except Exception:
+    except Exception as error:
+        refused = remote.refusal_in(error)  # the proxy has cut it
+        if refused is not None:
+            raise meter.cut(refused) from error
         meter.fail()
         raise
     except BaseException:

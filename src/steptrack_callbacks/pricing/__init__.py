@@ -29,14 +29,26 @@ from .user import checked
 
 __all__ = (
     "Pricer",
+    "Prices",
     "cost_units",
     "cost_usd",
     "max_output_tokens",
     "price_of",
+    "prices_of",
     "reset",
     "set_prices",
     "source_of",
 )
+
+
+class Prices(Protocol):
+    """The prices of one model, as they were when it was looked up; amounts are units of 1e-24 US dollars."""
+
+    def cost(self, usage: Usage) -> int | None:
+        """Price a usage; `None` if unknown."""
+
+    def plain(self, sent: int, made: int) -> int | None:
+        """Price so many tokens sent and made, of which no more is known; `None` if unknown."""
 
 
 class Pricer(Protocol):
@@ -87,11 +99,12 @@ def cost_units(
     model: str, usage: Usage, *, provider: str | None = None, service_tier: str | None = None
 ) -> int | None:
     """Price the usage of one call in units of 1e-24 US dollars; see `cost_usd`."""
-    for quote in answer(model, provider, service_tier).quotes:
-        units = quote.cost(usage)
-        if units is not None:
-            return units
-    return None
+    return answer(model, provider, service_tier).cost(usage)
+
+
+def prices_of(model: str, *, provider: str | None = None, service_tier: str | None = None) -> Prices:
+    """Look a model's prices up once, to price several usages of one call by the same."""
+    return answer(model, provider, service_tier)
 
 
 def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:

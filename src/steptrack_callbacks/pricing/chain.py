@@ -23,11 +23,13 @@ class Quote:
         source: Who says it, for people.
         cost: Prices the usage of one call, in units; `None` if a rate that it needs is not known.
         is_complete: It knows the rates of input and output, so nobody else needs to be asked.
+        plain: Prices so many tokens sent and made, of which no more is known.
     """
 
     source: str
     cost: Callable[[Usage], int | None]
     is_complete: bool
+    plain: Callable[[int, int], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,22 @@ class Answer:
     size: int
     row: Row | None
     copy: Entry | None
+
+    def cost(self, usage: Usage) -> int | None:
+        """Price the usage of one call, in units, by the first source that can."""
+        for quote in self.quotes:
+            units = quote.cost(usage)
+            if units is not None:
+                return units
+        return None
+
+    def plain(self, sent: int, made: int) -> int | None:
+        """Price so many tokens sent and made, of which no more is known."""
+        for quote in self.quotes:
+            units = quote.plain(sent, made)
+            if units is not None:
+                return units
+        return None
 
     def stands(self) -> bool:
         """Tell whether the user's prices and LiteLLM's table are still what they were."""
@@ -123,18 +141,23 @@ def _ask(key: Key) -> Answer:
             break
     else:
         if other := genai.find(*key):
-            quotes.append(Quote("genai-prices", other.cost, is_complete=True))
+            quotes.append(Quote("genai-prices", other.cost, is_complete=True, plain=_by_usage(other.cost)))
     return Answer(tuple(quotes), own, live, size, watched, dict(watched.entry) if watched else None)
 
 
 def _quote(source: str, row: Row, owner: str, service_tier: str | None) -> Quote:
     if not is_understood(row.entry):
-        return Quote(source, Handover(row.key, owner, service_tier).cost, is_complete=False)
+        price = Handover(row.key, owner, service_tier).cost
+        return Quote(source, price, is_complete=False, plain=_by_usage(price))
     try:
         rates = rates_of(row.entry, service_tier)
     except (TypeError, ValueError):  # a number that is none, in a table that anybody can write to
-        return Quote(source, _unknown, is_complete=False)
-    return Quote(source, rates.cost, rates.is_complete)
+        return Quote(source, _unknown, is_complete=False, plain=_by_usage(_unknown))
+    return Quote(source, rates.cost, rates.is_complete, rates.plain)
+
+
+def _by_usage(price: Callable[[Usage], int | None]) -> Callable[[int, int], int | None]:
+    return lambda sent, made: price(Usage(input_tokens=sent, output_tokens=made))
 
 
 def _unknown(_: Usage) -> None:

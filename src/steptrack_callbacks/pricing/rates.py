@@ -114,6 +114,12 @@ class TokenRates:
             request=raw.get("request", 0),
         )
 
+    def plain(self, sent: int, made: int) -> int | None:
+        """Price tokens of which no more is known; as `cost` does, and faster."""
+        if (self.input is None and sent) or (self.output is None and made):
+            return None
+        return sent * (self.input or 0) + made * (self.output or 0) + self.request
+
     def cost(self, usage: Usage) -> int | None:
         """Price a usage; `None` if it has tokens of a direction that has no rate."""
         sent, made = self.input, self.output
@@ -187,13 +193,21 @@ class Rates:
 
     def cost(self, usage: Usage) -> int | None:
         """Price the usage of one call, in units; `None` if a rate that it needs is not known."""
+        return self._at(usage.input_tokens).cost(usage)
+
+    def plain(self, sent: int, made: int) -> int | None:
+        """Price tokens of which no more is known than how many were sent and how many made."""
+        return self._at(sent).plain(sent, made)
+
+    def _at(self, sent: int) -> TokenRates:
+        """Return the rates that hold now, for a prompt of that length."""
         if self.off_peak is not None and self.schedule is not None and self.schedule.is_open():
-            return self.off_peak.cost(usage)
+            return self.off_peak._at(sent)  # noqa: SLF001
         rates = self.base
         for limit, higher in self.steps:
-            if usage.input_tokens > limit:
+            if sent > limit:
                 rates = higher
-        return rates.cost(usage)
+        return rates
 
 
 def rates_of(entry: Mapping[str, Any], service_tier: str | None) -> Rates:

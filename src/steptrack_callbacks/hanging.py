@@ -1,0 +1,90 @@
+"""What of a step a ledger keeps: the account of its run, and the budgets that hang on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from .account import Account, Label
+from .budgets import Budget
+from .definitions import StepDefinition
+from .keeping import Keeper
+from .shared import SharedAccount
+
+clock = time.time
+
+
+class Hung:
+    """One budget as it hangs on a step: an account, and another one when its window is over.
+
+    Attributes:
+        budget: The budget.
+    """
+
+    __slots__ = ("_account", "_definition", "_host", "_keeper", "budget")
+
+    def __init__(self, budget: Budget, host: Account, definition: StepDefinition, keeper: Keeper) -> None:
+        self.budget = budget
+        self._host = host
+        self._keeper = keeper
+        self._definition = replace(
+            definition,
+            max_usd=budget.max_usd,
+            max_tokens=budget.max_tokens,
+            max_calls=budget.max_calls,
+            max_seconds=None,
+            wrap_up_usd=None,
+            enforce=budget.enforce,
+            budgets=(),
+        )
+        self._account = self._open()
+
+    def account(self) -> SharedAccount:
+        """Return the account of the window that is running; a clock that is set back opens no old one."""
+        if self.is_over(clock()):
+            self._account = self._open()
+        return self._account
+
+    @property
+    def ends_at(self) -> float:
+        """When its window is over, in seconds since the epoch; infinity without one."""
+        window = self._account.window
+        return float("inf") if window is None else window.ends_at.timestamp()
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether its window is over."""
+        return now >= self.ends_at
+
+    def _open(self) -> SharedAccount:
+        window = self.budget.window_at(clock())
+        start = 0 if window is None else int(window.starts_at.timestamp())
+        return SharedAccount(
+            self._host.label,
+            self._definition,
+            f"budget:{self.budget.window or ''}:{start}:{self.budget.name}",
+            self._keeper,
+            budget=self.budget,
+            window=window,
+            host=self._host,
+        )
+
+
+def run_account(label: Label, definition: StepDefinition, keeper: Keeper) -> SharedAccount:
+    """Return the account of a run that has a name, which goes on at what the run has spent already."""
+    return SharedAccount(label, definition, f"run:{label.name}:{label.run_id}", keeper)
+
+
+def new_budgets(budgets: Iterable[Budget], around: Sequence[Hung]) -> list[Budget]:
+    """Leave out what hangs on a step around already.
+
+    Raises:
+        ValueError: A budget of the same name hangs there with other limits.
+    """
+    known = {hung.budget.name: hung.budget for hung in around}
+    for budget in budgets:
+        if known.get(budget.name, budget) != budget:
+            raise ValueError(
+                f"budget {budget.name!r} hangs on a step around with other limits: one name is one budget"
+            )
+    return [budget for budget in budgets if budget.name not in known]

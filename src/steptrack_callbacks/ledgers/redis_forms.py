@@ -1,0 +1,265 @@
+"""What goes to the scripts of a Redis ledger, and how their answers are read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .contract import NO_ROOM, Ask, Asked, Entry, Reservation, Totals
+from .judging import REMEMBERED_CLOSED_S
+from .known import Seen
+
+CHARGES_KEPT_S = 2 * 86_400
+"""How long Redis remembers a charge, so that it counts once if it is sent again."""
+
+RECORDS_KEPT_S = 30 * 86_400
+"""How long Redis keeps the record of a step."""
+
+_dump = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Trip(NamedTuple):
+    """One round trip: a script by its name with keys and arguments, or a plain command."""
+
+    script: str | None
+    keys: tuple[str, ...]
+    args: tuple[Any, ...]
+
+
+class Names:
+    """The keys of a deployment: all in one hash tag, so that they are on one node of a cluster."""
+
+    def __init__(self, prefix: str) -> None:
+        self.tag = f"{{{prefix}}}:"
+        self.meta = self.tag + "ledger"
+        self.records = self.tag + "records"
+        self.members = self.tag + "members:"
+        self.open = self.tag + "open:"
+        self._fresh = secrets.token_hex(8)
+        self._epochs = itertools.count()
+
+    def account(self, key: str) -> tuple[str, str]:
+        """Return where an account is kept, and the reservations on it."""
+        return f"{self.tag}account:{key}", f"{self.tag}holds:{key}"
+
+    def group(self, group: str) -> tuple[str, str]:
+        """Return where the members of a group are listed, and those of them that are open."""
+        return self.members + group, self.open + group
+
+    def charge(self, entry: Entry) -> str:
+        """Return where a charge is remembered."""
+        return f"{self.tag}charge:{entry.revision}:{entry.id}"
+
+    def record(self, step: str) -> str:
+        """Return where the record of a step is kept."""
+        return f"{self.tag}record:{step}"
+
+    def run(self, run_id: str | None) -> str:
+        """Return where the records of a run are listed."""
+        return self.records if run_id is None else f"{self.tag}run:{run_id}"
+
+    def fresh_epoch(self) -> str:
+        """Return what the server's epoch is called, should a new one begin."""
+        return f"{self._fresh}-{next(self._epochs)}"
+
+
+class Writing:
+    """Collects the keys of a trip, and says at which place each is."""
+
+    def __init__(self, names: Names, *, epoch: str | None) -> None:
+        self._names = names
+        self.keys = [names.meta]
+        self._of = [""]
+        self._slots: dict[str, int] = {}
+        self.asked: dict[str, Any] = {"fresh": names.fresh_epoch()}
+        if epoch is not None:
+            self.asked["epoch"] = epoch
+
+    def account(self, key: str) -> int:
+        """Return the place of an account."""
+        if key not in self._slots:
+            self._slots[key] = self._add(*self._names.account(key), of=key)
+        return self._slots[key]
+
+    def group(self, group: str) -> int:
+        """Return the place of a group."""
+        place = "\0" + group
+        if place not in self._slots:
+            self._slots[place] = self._add(*self._names.group(group))
+        return self._slots[place]
+
+    def charge(self, entry: Entry) -> int:
+        """Return the place of a charge."""
+        place = f"\0{entry.revision}\0{entry.id}"
+        if place not in self._slots:
+            self._slots[place] = self._add(self._names.charge(entry))
+        return self._slots[place]
+
+    def trip(self, script: str, *args: Any) -> Trip:
+        """Return the trip, once all is collected."""
+        self.asked["keys"] = self._of
+        return Trip(script, tuple(self.keys), (_dump(self.asked), *args))
+
+    def _add(self, *keys: str, of: str = "") -> int:
+        self.keys += keys
+        self._of += [of] * len(keys)
+        return len(self.keys) - len(keys) + 1
+
+
+def reserve_trip(writing: Writing, reservation: Reservation, seqs: list[int]) -> Trip:
+    """Ask for room on all accounts."""
+    asks = [_ask(writing, ask) for ask in reservation.asks]
+    writing.asked |= {"id": reservation.id, "lease_s": reservation.lease_s, "asks": asks, "seen": seqs}
+    return writing.trip("reserve")
+
+
+def settle_trip(writing: Writing, entries: Sequence[Entry], keys: Iterable[str], seqs: list[int]) -> Trip:
+    """Charge, and give back what the calls had reserved on some more accounts."""
+    slots = [writing.account(key) for key in keys]
+    sent = [_entry(writing, entry) for entry in entries]
+    writing.asked |= {"slots": slots, "entries": sent, "seen": seqs, "kept_s": CHARGES_KEPT_S}
+    return writing.trip("settle")
+
+
+def look_trip(writing: Writing, keys: Iterable[str], seqs: list[int]) -> Trip:
+    """Ask how accounts stand."""
+    writing.asked |= {"slots": [writing.account(key) for key in keys], "seen": seqs}
+    return writing.trip("look")
+
+
+def close_trip(writing: Writing, names: Names, keys: Iterable[str], seqs: list[int]) -> Trip:
+    """Close accounts."""
+    writing.asked |= {
+        "slots": [writing.account(key) for key in keys],
+        "seen": seqs,
+        "open": names.open,
+        "remembered_s": REMEMBERED_CLOSED_S,
+    }
+    return writing.trip("close")
+
+
+def restore_trip(
+    writing: Writing,
+    names: Names,
+    seen: Iterable[Seen],
+    holds: Mapping[str, Iterable[tuple[str, Ask, float]]],
+    *,
+    evicted: bool,
+) -> Trip:
+    """Tell the server what it has lost."""
+    writing.asked |= {
+        "known": [_known(writing, each, holds.get(each.totals.key, ())) for each in seen],
+        "evicted": evicted,
+        "members": names.members,
+        "open": names.open,
+    }
+    return writing.trip("restore")
+
+
+def record_trip(writing: Writing, names: Names, record: Mapping[str, Any]) -> Trip:
+    """Keep a record."""
+    step = str(record["id"])
+    writing.keys += [names.record(step), names.records, names.run(str(record["run_id"]))]
+    writing.asked |= {
+        "id": step,
+        "revision": record.get("revision", 0),
+        "ended_at": record["ended_at"],
+        "kept_s": RECORDS_KEPT_S,
+    }
+    return writing.trip("record", _dump(dict(record)))
+
+
+def scan_trip(names: Names, cursor: str, pattern: str, *, measured: bool) -> Trip:
+    """List some keys."""
+    asked = {"cursor": cursor, "pattern": pattern, "measured": measured}
+    return Trip("scan", (names.meta,), (_dump(asked),))
+
+
+def read_account(key: str, flat: Sequence[str]) -> tuple[Totals, float | None]:
+    """Read an account as a script shows it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return _account(key, dict(zip(flat[::2], flat[1::2], strict=True)))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"account {key!r}: {error!r}") from error
+
+
+def _account(key: str, of: Mapping[str, str]) -> tuple[Totals, float | None]:
+    held_calls = int(of["calls"])
+    totals = Totals(
+        key=key,
+        seq=int(of["seq"]),
+        settled={name[2:]: int(value) for name, value in of.items() if name.startswith("s:")},
+        held=Asked(int(of["cost"]), int(of["tokens"])) if held_calls else NO_ROOM,
+        held_calls=held_calls,
+        lapsed_calls=int(of["lapsed"]),
+        closed="closed" in of,
+        group=of.get("group", ""),
+        opened_at=float(of.get("opened", 0)),
+    )
+    return totals, float(of["expires"]) if "expires" in of else None
+
+
+def _ask(writing: Writing, ask: Ask) -> dict[str, Any]:
+    sent: dict[str, Any] = {
+        "slot": writing.account(ask.key),
+        "alone": _asked(ask.alone),
+        "beside": _asked(ask.beside),
+        "held": _asked(ask.held),
+    }
+    limits = {"max_cost": ask.max_cost, "max_tokens": ask.max_tokens, "max_calls": ask.max_calls}
+    sent |= {name: str(limit) for name, limit in limits.items() if limit is not None}
+    if ask.expires_at is not None:
+        sent["expires"] = _time(ask.expires_at)
+    if ask.group:
+        sent |= {"group": ask.group, "group_slot": writing.group(ask.group)}
+        if ask.most_open is not None:
+            sent["most_open"] = ask.most_open
+    return sent
+
+
+def _entry(writing: Writing, entry: Entry) -> dict[str, Any]:
+    keys = [{"slot": writing.account(key)} | _expiry(entry, key) for key in dict.fromkeys(entry.keys)]
+    sent: dict[str, Any] = {"id": entry.id, "keys": keys}
+    if entry.amounts:
+        amounts = {name: str(amount) for name, amount in entry.amounts.items()}
+        sent |= {"mark": writing.charge(entry), "amounts": amounts, "kept": _dump(entry.to_dict())}
+    return sent
+
+
+def _expiry(entry: Entry, key: str) -> dict[str, Any]:
+    expires_at = entry.expires_at.get(key)
+    return {} if expires_at is None else {"expires": _time(expires_at)}
+
+
+def _known(writing: Writing, seen: Seen, holds: Iterable[tuple[str, Ask, float]]) -> dict[str, Any]:
+    totals = seen.totals
+    known: dict[str, Any] = {
+        "slot": writing.account(totals.key),
+        "seq": totals.seq,
+        "settled": {name: str(amount) for name, amount in totals.settled.items()},
+        "lapsed": totals.lapsed_calls,
+        "opened": _time(totals.opened_at),
+        "holds": [{"id": call, "lease_s": lease_s} | _asked(ask.held) for call, ask, lease_s in holds],
+    }
+    if totals.closed:
+        known["closed"] = True
+    if totals.group:
+        known["group"] = totals.group
+    if seen.expires_at is not None:
+        known["expires"] = _time(seen.expires_at)
+    return known
+
+
+def _asked(asked: Asked) -> dict[str, str]:
+    return {"cost": str(asked.cost), "tokens": str(asked.tokens)}
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.6f}"

@@ -1,0 +1,262 @@
+"""A ledger in one SQLite file, for all processes of a machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from steptrack_callbacks.errors import LedgerError
+
+from . import judging
+from .checking import check_entries, check_reservation
+from .contract import TIMEOUT_S, Entry, Reservation, Totals, Verdict
+from .sqlite_file import SqliteFile
+from .sqlite_schema import UPGRADES
+from .sqlite_shelf import LookedAt, SqliteShelf
+
+T = TypeVar("T")
+logger = logging.getLogger("steptrack_callbacks")
+
+
+class SqliteStore:
+    """Shared accounts and records in a SQLite file, which is made when it is first used.
+
+    It is in WAL mode with `synchronous=NORMAL`: what was settled survives the death of every process, at any
+    moment; a power cut may take the last moments. It needs a local disk, as SQLite does.
+
+    Args:
+        path: The file.
+        timeout_s: Most seconds that a trip waits for others who write.
+        read_only: Refuse to write, and never make a file.
+        clock: What time it is, in seconds since the epoch.
+
+    Attributes:
+        url: Where it is: `sqlite:///` and the path.
+        timeout_s: As given.
+
+    Example:
+        >>> import tempfile
+        >>> from steptrack_callbacks.ledgers.contract import Ask, Entry, Reservation
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> store = SqliteStore(folder.name + "/steps.db")
+        >>> store.reserve(Reservation(id="call-1", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
+        'room'
+        >>> store.settle([Entry(id="call-1", keys=("team-a",), amounts={"calls": 1})])[0].settled
+        {'calls': 1}
+        >>> store.close_connections()
+        >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._file = SqliteFile(Path(path).absolute(), timeout_s=timeout_s, read_only=read_only)
+        self.url = self._file.url
+        self._clock = clock
+        self._later: deque[Entry] = deque()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def reserve(self, reservation: Reservation) -> Verdict:
+        """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
+
+        Raises:
+            ValueError: The reservation is malformed; the message names what and the fix.
+            LedgerError: The file cannot be used, or not in time; nothing was reserved.
+        """
+        check_reservation(reservation)
+        return self._write(lambda shelf: judging.reserve(shelf, reservation, self._clock()))
+
+    def settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
+        """Charge, durably; returns the accounts that were touched, each once.
+
+        Called from a garbage collection inside this ledger it is charged as soon as that is done, and
+        returns nothing.
+
+        Raises:
+            ValueError: An amount or a revision is no whole number, or too large to be kept.
+            LedgerError: The file cannot be used, or not in time; nothing was charged.
+        """
+        check_entries(entries)
+        if self._file.turn.mine:
+            self._later.extend(entries)
+            return ()
+        return self._write(lambda shelf: judging.settle(shelf, entries, self._clock()))
+
+    def look(self, keys: Sequence[str]) -> tuple[Totals, ...]:
+        """Return accounts as they are now, in the order of the keys; an unknown one is all zeros.
+
+        Raises:
+            LedgerError: The file cannot be used, or not in time.
+        """
+        found = {account.key: account for account in self._shown(_IN_KEYS, json.dumps(list(keys)))}
+        return tuple(found.get(key, judging.Account(key)).totals() for key in keys)
+
+    async def reserve_async(self, reservation: Reservation) -> Verdict:
+        """Do as `reserve`, and wait for others in a thread."""
+        check_reservation(reservation)
+        return await self._write_async(lambda shelf: judging.reserve(shelf, reservation, self._clock()))
+
+    async def settle_async(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
+        """Do as `settle`, and wait for others in a thread."""
+        check_entries(entries)
+        return await self._write_async(lambda shelf: judging.settle(shelf, entries, self._clock()))
+
+    async def look_async(self, keys: Sequence[str]) -> tuple[Totals, ...]:
+        """Do as `look`, and wait for others in a thread."""
+        return await asyncio.to_thread(self.look, keys)
+
+    def members(self, group: str) -> tuple[Totals, ...]:
+        """Return the accounts of a group, the oldest first."""
+        found = self._shown("account_group = ? AND account_group <> ''", group)
+        return tuple(account.totals() for account in found)
+
+    def close(self, keys: Sequence[str]) -> None:
+        """Let accounts admit no more calls, for good; unknown ones are remembered for 30 days."""
+        self._write(lambda shelf: judging.close(shelf, keys, self._clock()))
+
+    def put_record(self, record: Mapping[str, Any]) -> None:
+        """Keep a record, in place of an earlier revision of the same step."""
+        head = (record["id"], record["run_id"], record.get("revision", 0), record["ended_at"])
+        values = (*head, json.dumps(record))
+        self._write(lambda shelf: shelf.db.execute(_PUT_RECORD, values))
+
+    def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
+        """Return records in the order of ending; `since` is in seconds since the epoch."""
+        values = {"run_id": run_id, "since": since}
+        rows = self._read(lambda shelf: shelf.db.execute(_RECORDS, values).fetchall())
+        return [json.loads(row[0]) for row in rows]
+
+    def charges(self, *, since: float | None = None) -> list[dict[str, Any]]:
+        """Return the charges that are kept, in the order of `at`; `since` is in seconds since the epoch."""
+        rows = self._read(lambda shelf: shelf.db.execute(_CHARGES, {"since": since}).fetchall())
+        return [
+            {
+                "id": call,
+                "revision": revision,
+                "at": at,
+                "keys": json.loads(keys),
+                "amounts": json.loads(amounts),
+                "detail": json.loads(detail),
+            }
+            for call, revision, at, keys, amounts, detail in rows
+        ]
+
+    def info(self) -> dict[str, Any]:
+        """Return kind, place, schema version, size, and how much of each thing is kept."""
+        counts = self._read(lambda shelf: shelf.db.execute(_COUNTS, (self._clock(),)).fetchone())
+        names = ("accounts", "closed_accounts", "reservations", "charges", "records")
+        return {
+            "kind": "sqlite",
+            "url": self.url,
+            "schema_version": len(UPGRADES),
+            "size_bytes": self._file.size(),
+            **dict(zip(names, counts, strict=True)),
+        }
+
+    def accounts(self) -> list[Totals]:
+        """Return all accounts, by name."""
+        found = self._shown("1")
+        return sorted((account.totals() for account in found), key=lambda totals: totals.key)
+
+    def prune(self, before: float) -> int:
+        """Forget what has ended or expired before a time; returns how many rows that was.
+
+        Charges are kept for a day at least, so that one that is sent again is still known. The file does
+        not shrink by it; what comes free is used again.
+        """
+        now = self._clock()
+        ended = min(before, now)
+        times = {"ended": ended, "charged": min(ended, now - judging.CHARGES_KEPT_S)}
+        return self._write(
+            lambda shelf: sum(shelf.db.execute(statement, times).rowcount for statement in _PRUNE)
+        )
+
+    def close_connections(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        self._file.close()
+
+    def _write(self, work: Callable[[SqliteShelf], T]) -> T:
+        if not self._file.begin(self.timeout_s):
+            raise self._file.locked()
+        return self._finish(work)
+
+    async def _write_async(self, work: Callable[[SqliteShelf], T]) -> T:
+        if self._file.begin(0):
+            return self._finish(work)
+        return await asyncio.to_thread(self._write, work)
+
+    def _finish(self, work: Callable[[SqliteShelf], T]) -> T:
+        try:
+            return self._file.finish(work)
+        finally:
+            self._charge_later()
+
+    def _read(self, work: Callable[[SqliteShelf], T]) -> T:
+        try:
+            result = self._file.read(lambda shelf: (work(shelf),), self.timeout_s)
+        finally:
+            self._charge_later()
+        if result is None:
+            raise self._file.locked()
+        return result[0]
+
+    def _charge_later(self) -> None:
+        """Charge what came from a garbage collection meanwhile; what cannot be charged now stays."""
+        while self._later:
+            entry = self._later.popleft()
+            try:
+                self.settle([entry])
+            except LedgerError:
+                self._later.appendleft(entry)
+                logger.exception("a charge of an abandoned call waits for the next use of the ledger")
+                return
+
+    def _shown(self, where: str, *values: object) -> list[judging.Account]:
+        """Return accounts without what is over; books that may be written are put in order by it."""
+        found = self._read(lambda shelf: shelf.accounts(where, *values))
+        now = self._clock()
+        found = [each for each in found if each.expires_at is None or each.expires_at > now]
+        due = {each.key for each in found if each.lapse_at <= now}
+        if not due:
+            return found
+
+        def in_order(shelf: SqliteShelf) -> dict[str, judging.Account]:
+            return {key: judging.current(shelf, key, now) for key in due}
+
+        looking = self._file.read_only
+        fresh = self._read(lambda shelf: in_order(LookedAt(shelf.db))) if looking else self._write(in_order)
+        return [fresh.get(each.key, each) for each in found]
+
+
+_IN_KEYS = "key IN (SELECT value FROM json_each(?))"
+_PUT_RECORD = """INSERT INTO records (id, run_id, revision, ended_at, record) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET run_id = excluded.run_id, revision = excluded.revision,
+    ended_at = excluded.ended_at, record = excluded.record WHERE excluded.revision >= revision"""
+_RECORDS = """SELECT record FROM records WHERE (:run_id IS NULL OR run_id = :run_id)
+    AND (:since IS NULL OR ended_at >= :since) ORDER BY ended_at, id"""
+_CHARGES = """SELECT call, revision, at, keys, amounts, detail FROM charges
+    WHERE :since IS NULL OR at >= :since ORDER BY at, call, revision"""
+_COUNTS = """SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM accounts WHERE closed),
+    (SELECT count(*) FROM holds WHERE until > ?), (SELECT count(*) FROM charges),
+    (SELECT count(*) FROM records)"""
+_PRUNE = (
+    "DELETE FROM records WHERE ended_at < :ended",
+    "DELETE FROM charges WHERE at < :charged",
+    "DELETE FROM accounts WHERE expires_at <= :ended",
+    "DELETE FROM holds WHERE key NOT IN (SELECT key FROM accounts)",
+)

@@ -1,0 +1,123 @@
+"""Accounts in the tables of a SQLite file."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+
+from .contract import Asked, Entry
+from .judging import Account
+
+_ACCOUNT = (
+    "key, seq, settled, held_cost, held_tokens, held_calls, lapsed_calls, lapse_at, closed, account_group,"
+    " opened_at, expires_at"
+)
+_READ = f"SELECT {_ACCOUNT} FROM accounts WHERE key = ?"  # noqa: S608 - no value of a caller's
+_SAVE = f"REPLACE INTO accounts ({_ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_dump = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class SqliteShelf:
+    """A `Shelf` over one connection, inside a transaction of its store."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def account(self, key: str) -> Account | None:
+        """See `Shelf`."""
+        row = self.db.execute(_READ, (key,)).fetchone()
+        return None if row is None else account_of(row)
+
+    def accounts(self, where: str = "1", *values: object) -> list[Account]:
+        """Return accounts, the oldest first."""
+        query = f"SELECT {_ACCOUNT} FROM accounts WHERE {where} ORDER BY opened_at, key"  # noqa: S608
+        return [account_of(row) for row in self.db.execute(query, values)]
+
+    def save(self, account: Account) -> None:
+        """See `Shelf`."""
+        self.db.execute(
+            _SAVE,
+            (
+                account.key,
+                account.seq,
+                _dump(account.settled),
+                account.held_cost,
+                account.held_tokens,
+                account.held_calls,
+                account.lapsed_calls,
+                None if account.lapse_at == math.inf else account.lapse_at,
+                account.closed,
+                account.group,
+                account.opened_at,
+                account.expires_at,
+            ),
+        )
+
+    def forget(self, key: str) -> None:
+        """See `Shelf`."""
+        self.db.execute("DELETE FROM accounts WHERE key = ?", (key,))
+        self.db.execute("DELETE FROM holds WHERE key = ?", (key,))
+
+    def open_in(self, group: str, now: float) -> int:
+        """See `Shelf`."""
+        query = """SELECT count(*) FROM accounts WHERE account_group = ? AND account_group <> ''
+            AND NOT closed AND (expires_at IS NULL OR expires_at > ?)"""
+        return int(self.db.execute(query, (group, now)).fetchone()[0])
+
+    def holds(self, call: str) -> dict[str, Asked]:
+        """See `Shelf`."""
+        rows = self.db.execute("SELECT key, cost, tokens FROM holds WHERE call = ?", (call,))
+        return {key: Asked(cost, tokens) for key, cost, tokens in rows}
+
+    def put_hold(self, call: str, key: str, asked: Asked, until: float) -> None:
+        """See `Shelf`."""
+        self.db.execute("REPLACE INTO holds VALUES (?, ?, ?, ?, ?)", (call, key, *asked, until))
+
+    def drop_holds(self, call: str) -> None:
+        """See `Shelf`."""
+        self.db.execute("DELETE FROM holds WHERE call = ?", (call,))
+
+    def take_lapsed(self, key: str, now: float) -> tuple[list[Asked], float]:
+        """See `Shelf`."""
+        lapsed = self.db.execute("SELECT cost, tokens FROM holds WHERE key = ? AND until <= ?", (key, now))
+        taken = [Asked(*row) for row in lapsed]
+        self.db.execute("DELETE FROM holds WHERE key = ? AND until <= ?", (key, now))
+        (first,) = self.db.execute("SELECT min(until) FROM holds WHERE key = ?", (key,)).fetchone()
+        return taken, math.inf if first is None else first
+
+    def is_charged(self, call: str, revision: int) -> bool:
+        """See `Shelf`."""
+        found = self.db.execute("SELECT 1 FROM charges WHERE call = ? AND revision = ?", (call, revision))
+        return found.fetchone() is not None
+
+    def put_charge(self, entry: Entry) -> None:
+        """See `Shelf`."""
+        kept = (_dump(entry.keys), _dump(dict(entry.amounts)), _dump(dict(entry.detail)))
+        self.db.execute(
+            "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", (entry.id, entry.revision, entry.at, *kept)
+        )
+
+
+class LookedAt(SqliteShelf):
+    """A shelf for those who only look: what is over is left out, and left where it is."""
+
+    def save(self, account: Account) -> None:
+        """Write nothing."""
+
+    def forget(self, key: str) -> None:
+        """Write nothing."""
+
+    def take_lapsed(self, key: str, now: float) -> tuple[list[Asked], float]:
+        """Tell what has lapsed."""
+        lapsed = self.db.execute("SELECT cost, tokens FROM holds WHERE key = ? AND until <= ?", (key, now))
+        return [Asked(*row) for row in lapsed], math.inf
+
+
+def account_of(row: tuple[object, ...]) -> Account:
+    """Return the account that a row keeps."""
+    account = Account(*row)  # type: ignore[arg-type]
+    account.settled = json.loads(str(row[2]))
+    account.lapse_at = math.inf if row[7] is None else account.lapse_at
+    account.closed = bool(row[8])
+    return account

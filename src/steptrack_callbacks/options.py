@@ -1,0 +1,57 @@
+"""What the declarations of this package have in common: their checks, which name the value and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Literal, TypeVar, get_args
+
+from .money import count_of, decimal_of
+
+Enforce = Literal["estimate", "strict", "observe"]
+
+T = TypeVar("T")
+
+
+def check_name(name: object, kind: str) -> None:
+    """Raise `ValueError` unless it is a name that can stand in a path."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"a {kind} needs a name that is a non-empty string, not {name!r}")
+    if "/" in name:
+        raise ValueError(f"{kind} name {name!r} must not contain '/', which joins names into a path")
+
+
+def check_choice(value: object, choices: Any, what: str) -> None:
+    """Raise `ValueError` unless a value is one of a `Literal`'s."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+
+
+def check_limits(holder: Any, where: str = "") -> None:
+    """Check the limits of a frozen value, and store money as the exact `Decimal`."""
+    if holder.max_usd is not None:
+        if isinstance(holder.max_usd, str):
+            raise ValueError(f"{where}max_usd must be a number, such as 0.05, not {holder.max_usd!r}")
+        object.__setattr__(holder, "max_usd", decimal_of(holder.max_usd, f"{where}max_usd"))
+    if holder.max_tokens is not None and count_of(holder.max_tokens, f"{where}max_tokens") == 0:
+        raise ValueError(f"{where}max_tokens must be at least 1, not 0; leave it out for no limit")
+    if holder.max_calls is not None:
+        count_of(holder.max_calls, f"{where}max_calls")
+    if getattr(holder, "max_seconds", None) is not None:
+        if isinstance(holder.max_seconds, str) or decimal_of(holder.max_seconds, f"{where}max_seconds") == 0:
+            raise ValueError(f"{where}max_seconds must be more than 0 seconds, not {holder.max_seconds!r}")
+        object.__setattr__(holder, "max_seconds", float(holder.max_seconds))
+
+
+def from_mapping(cls: type[T], data: Mapping[str, Any], kind: str) -> T:
+    """Build a declaration from plain data; raises `ValueError` for what it does not know."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a {kind} must be a table of fields, not {data!r}")  # noqa: TRY004
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    for name in data:
+        if name not in known:
+            raise ValueError(f"{kind} has no field {name!r}; use {', '.join(known)}")
+    if "name" not in data:
+        raise ValueError(f"a {kind} needs a name: add 'name' to {dict(data)!r}")
+    return cls(**data)

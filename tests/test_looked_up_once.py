@@ -1,0 +1,121 @@
+"""What is remembered to be fast must not change an amount."""
+
+from __future__ import annotations
+
+import pytest
+
+from steptrack_callbacks import definitions, history, pricing, step, tokens
+from steptrack_callbacks.account import Account, Label
+from steptrack_callbacks.around import Around
+from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.pricing.table import installed
+from steptrack_callbacks.request import Request
+from steptrack_callbacks.tokens import InputCount, count_messages, count_text
+from steptrack_callbacks.usage import Usage
+
+
+@pytest.fixture(autouse=True)
+def _clean():
+    pricing.reset()
+    history.reset()
+    yield
+    pricing.reset()
+    history.reset()
+
+
+def request(model: str = "my-model", **options) -> Request:
+    return Request(model=model, count_input=lambda: InputCount(tokens=10, upper_bound=20), **options)
+
+
+@pytest.mark.parametrize("tier", [None, "priority", "flex", "batch"])
+def test_plain_tokens_cost_what_a_usage_of_them_costs_for_every_model(tier):
+    for model in list(installed().entries):
+        prices = pricing.chain.answer(model, None, tier)
+        quotes = [quote for quote in prices.quotes if quote.is_complete]
+        for sent, made in ((0, 0), (1, 1), (1000, 10), (128_001, 7), (300_000, 100_000)):
+            usage = Usage(input_tokens=sent, output_tokens=made)
+            assert [quote.plain(sent, made) for quote in quotes] == [quote.cost(usage) for quote in quotes]
+
+
+def test_a_call_is_settled_at_the_prices_that_it_was_admitted_by():
+    pricing.set_prices({"my-model": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}})
+    with step("plan", max_usd=1) as plan:
+        call = new_call(request(max_output_tokens=5))
+        call.admit()
+        pricing.set_prices({"my-model": {"input_usd_per_mtok": 9, "output_usd_per_mtok": 9}})
+        call.settle(Usage(input_tokens=500_000))
+    assert float(plan.cost_usd) == 0.5
+
+
+def test_a_price_that_becomes_known_while_a_call_runs_is_charged():
+    with step("plan") as plan:
+        call = new_call(request())
+        assert not call.request.is_priced
+        call.admit()
+        pricing.set_prices({"my-model": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}})
+        call.settle(Usage(input_tokens=500_000))
+    assert (float(plan.cost_usd), plan.usage.unpriced_calls) == (0.5, 0)
+
+
+def test_another_service_tier_than_was_asked_for_has_its_own_price():
+    asked = request("gpt-5-mini")
+    usage = Usage(input_tokens=1000, output_tokens=1000)
+    assert asked.cost_of(usage) == pricing.cost_units("gpt-5-mini", usage)
+    asked.service_tier = "flex"
+    assert asked.cost_of(usage) == pricing.cost_units("gpt-5-mini", usage, service_tier="flex")
+    assert asked.cost(1000, 1000) == asked.cost_of(usage)
+
+
+def test_what_a_call_needs_follows_what_is_learned_while_it_waits():
+    asked = request("gpt-4o")
+    before = asked.need(None, in_usd=True)
+    assert asked.need(None, in_usd=True) is before
+    history.learn("gpt-4o", output_tokens=70, counted_input=10, input_tokens=15)
+    after = asked.need(None, in_usd=True)
+    assert (after.expected[1], after.unseen, after.unbounded) == (15 + 70, False, False)
+
+
+def test_the_largest_answer_is_forgotten_after_twenty_others():
+    history.learn("gpt-4o", output_tokens=900, counted_input=None, input_tokens=0)
+    for _ in range(19):
+        history.learn("gpt-4o", output_tokens=5, counted_input=None, input_tokens=0)
+    assert history.of("gpt-4o").output == 900
+    history.learn("gpt-4o", output_tokens=7, counted_input=None, input_tokens=0)
+    assert history.of("gpt-4o").output == 7
+
+
+def test_a_text_is_counted_the_same_again_and_apart_for_each_encoding(monkeypatch):
+    monkeypatch.setattr(tokens, "_MOST_KNOWN_COUNTS", 2)
+    text = "Przepraszam, naïve 東京の天気は？ " * 50
+    first = {model: count_text(text, model) for model in ("gpt-4o", "gpt-4")}
+    assert first["gpt-4o"] < first["gpt-4"]
+    for model in ("gpt-4o", "gpt-4", "gpt-4o", "gpt-4"):
+        assert count_text(text, model) == first[model]
+        count_text(f"{model} is asked something else", model)
+    assert len(tokens._known_counts) <= 2
+
+
+def test_tool_calls_of_an_assistant_are_counted_whatever_the_message_says_of_its_type():
+    call = {"function": {"name": "look_up", "arguments": '{"city": "Tokyo, the capital"}'}}
+    plain = count_messages([{"role": "assistant", "content": "ok"}], "gpt-4o").tokens
+    for message in ({"role": "assistant"}, {"type": "ai"}, {}):
+        assert count_messages([{**message, "content": "ok", "tool_calls": [call]}], "gpt-4o").tokens > plain
+
+
+def test_accounts_around_a_call_are_sorted_by_what_they_enforce():
+    declared = {
+        "free": {},
+        "estimated": {"max_calls": 3},
+        "strict": {"max_usd": 1, "enforce": "strict"},
+        "observed": {"max_usd": 1, "enforce": "observe"},
+    }
+    free, estimated, strict, observed = (
+        Account(Label(name=name, path=name), definitions.StepDefinition(name=name, **options))
+        for name, options in declared.items()
+    )
+    around = Around((free, estimated, strict, observed))
+    assert around.limited == (estimated, strict)
+    assert (around.strict, around.observed) == ((strict,), (observed,))
+    assert around.limits_usd
+    assert not Around((free, estimated)).watches_usd
+    assert (Around((observed,)).limits_usd, Around((observed,)).watches_usd) == (False, True)

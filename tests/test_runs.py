@@ -1,0 +1,122 @@
+"""Runs with a name: who begins one again goes on at what it has spent."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fake_host import CALL_USD, FakeHost, run_all
+from spending import spend
+from steptrack_callbacks import BudgetExhausted, keeping, peek_completed_steps, step
+
+
+@pytest.fixture(autouse=True)
+def ledger(tmp_path):
+    url = f"sqlite:///{tmp_path}/books.db"
+    keeping.keep_in(url)
+    return url
+
+
+def test_a_run_that_is_begun_again_finds_what_it_has_spent():
+    host = FakeHost()
+    with step("nightly", max_calls=3, run_id="2026-11-22"):
+        host.ask()
+        host.ask()
+    with step("nightly", max_calls=3, run_id="2026-11-22") as again:
+        assert again.usage.calls == 2
+        assert again.cost_usd == 2 * CALL_USD
+        host.ask()
+        host.refusal()
+    first, second = peek_completed_steps()
+    assert (first.resumed_usage.calls, first.usage.calls) == (0, 2)
+    assert (second.resumed_usage.calls, second.usage.calls) == (2, 3)
+
+
+def test_another_run_begins_at_zero():
+    host = FakeHost()
+    with step("nightly", max_calls=1, run_id="2026-11-22"):
+        host.ask()
+    with step("nightly", max_calls=1, run_id="2026-11-23"):
+        host.ask()
+
+
+def test_inner_steps_begin_at_zero_and_roll_up():
+    host = FakeHost()
+    for _ in range(2):
+        with step("nightly", max_calls=10, run_id="r") as nightly, step("plan", max_calls=1) as plan:
+            host.ask()
+            assert plan.usage.calls == 1
+    assert nightly.usage.calls == 2
+
+
+def test_two_steps_with_one_run_id_at_once_share_the_account():
+    host = FakeHost()
+
+    def other():
+        with step("nightly", max_calls=3, run_id="r"):
+            host.ask()
+            host.ask()
+            host.refusal()
+
+    with step("nightly", max_calls=3, run_id="r") as one:
+        host.ask()
+        run_all([other])
+        host.refusal()
+    assert one.usage.calls == 3
+
+
+SCRIPT = """
+import sys
+from steptrack_callbacks import BudgetExhausted, install, record_usage, step
+install(ledger=sys.argv[1])
+try:
+    with step("nightly", max_calls=3, run_id="r") as nightly:
+        record_usage("m", input_tokens=1, output_tokens=1, cost_usd=0.1)
+        record_usage("m", input_tokens=1, output_tokens=1, cost_usd=0.1)
+        print(nightly.usage.calls, nightly.cost_usd, flush=True)
+except BudgetExhausted as error:
+    print(error.phase, error.limit)
+"""
+
+
+def test_a_new_process_finds_what_the_run_has_spent(ledger):
+    def run():
+        return subprocess.run(
+            [sys.executable, "-c", SCRIPT, ledger], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert [run(), run()] == ["2 0.2", "settled max_calls"]
+    with step("nightly", max_calls=3, run_id="r") as nightly:
+        assert nightly.usage.calls == 4
+        FakeHost().refusal()
+
+
+def test_a_run_that_a_process_died_in_counts_what_it_had_settled(ledger):
+    script = SCRIPT.replace("        print(nightly", "        import os; os._exit(9)\n        print(nightly")
+    assert subprocess.run([sys.executable, "-c", script, ledger], check=False).returncode == 9
+    with step("nightly", max_calls=3, run_id="r") as nightly:
+        assert nightly.usage.calls == 2
+
+
+def test_a_run_without_a_name_leaves_nothing_in_the_ledger():
+    with step("job", max_calls=3):
+        spend()
+    assert keeping.keeper().store.accounts() == []
+
+
+def test_records_reach_the_ledger_and_a_late_report_puts_the_whole_record_back():
+    host = FakeHost()
+    with step("job"):
+        call = host.open()
+    host.answer(call, 17)
+    (record,) = keeping.keeper().store.records()
+    assert (record["output_tokens"], record["revision"]) == (17, 1)
+
+
+def test_a_run_that_is_spent_refuses_whoever_begins_it_again():
+    with step("nightly", max_usd=1, run_id="r"), pytest.raises(BudgetExhausted):
+        spend(cost_usd=2)
+    with step("nightly", max_usd=1, run_id="r", error_boundary="continue") as again:
+        FakeHost().ask()
+    assert again.status == "continued"
+    assert again.usage.calls == 1
