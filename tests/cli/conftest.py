@@ -1,0 +1,34 @@
+"""A ledger with something in it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from steptrack_callbacks import drain_completed_steps, record_usage, step
+from steptrack_callbacks.ledgers import open_ledger
+from steptrack_callbacks.ledgers.contract import COST, Ask, Asked, Entry, Reservation
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """A SQLite ledger with a run of three steps and an account that has a call in flight."""
+    file = tmp_path / "steps.db"
+    with step("nightly", max_usd=1, run_id="tonight"):
+        with step("plan", max_calls=9):
+            record_usage("my-model", input_tokens=1000, output_tokens=50, cost_usd=0.02)
+        with step("=write"):
+            record_usage("my-model", input_tokens=100, output_tokens=5, cost_usd=0.01)
+    store = open_ledger(f"sqlite:///{file}")
+    for record in drain_completed_steps():
+        store.put_record(record.to_dict())
+    key = "budget:1d:1795305600:team-a"
+    amounts = {COST: 30_000_000_000, "calls": 2, "input_tokens": 1100, "output_tokens": 55}
+    store.settle([Entry(id="1", keys=(key,), amounts=amounts, at=time.time())])
+    store.reserve(
+        Reservation(id="2", asks=(Ask(key=key, max_calls=9, held=Asked(5_000_000_000, 70)),), lease_s=900)
+    )
+    store.close_connections()
+    return file
