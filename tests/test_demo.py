@@ -15,7 +15,10 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 SAYS = {
     "agent_loop": "last word: So far, so good.",
     "fan_out": "4 answered, 16 refused",
+    "langgraph_agent": "answer: Sunny, and nothing new.",
+    "lcel_chain": "answer/outline: calls 1 refused",
     "quickstart": "spent $0.000027 of $0.50 in 2 calls",
+    "send_fan_out": "4 of 10 pages summarised",
 }
 
 

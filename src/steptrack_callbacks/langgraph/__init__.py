@@ -1,0 +1,27 @@
+"""LangGraph: agents and nodes with budgets, kept in the graph's state, with a person in the loop.
+
+`StepBudgetMiddleware` is for `langchain.agents.create_agent`, `budget_error_handler` for
+`StateGraph.add_node(..., error_handler=...)`. Steps named by graph node need neither: see
+`install(nodes=...)`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .handling import budget_error_handler
+    from .middleware import StepBudgetMiddleware
+
+__all__ = ("StepBudgetMiddleware", "budget_error_handler")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: graphs without agents need no `langchain`."""
+    if name == "StepBudgetMiddleware":
+        from .middleware import StepBudgetMiddleware  # noqa: PLC0415
+
+        return StepBudgetMiddleware
+    if name == "budget_error_handler":
+        from .handling import budget_error_handler  # noqa: PLC0415
+
+        return budget_error_handler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

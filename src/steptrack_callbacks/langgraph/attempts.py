@@ -1,0 +1,42 @@
+"""Trying again once a person has granted more, and acting on an exhaustion otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.langchain.refusals import host_error
+
+from .running import AgentRun
+
+
+class Attempts:
+    """Contexts to try something in, until the agent's boundary says that it goes on without it.
+
+    Mostly a call asks for more by itself, where it is refused. But of several that are refused at once
+    one pauses the graph, and the others are told no; they ask here.
+
+    Attributes:
+        exhaustion: The exhaustion that the agent goes on from, or `None`.
+    """
+
+    def __init__(self, run: AgentRun) -> None:
+        self.exhaustion: BudgetExhausted | None = None
+        self._run = run
+
+    def __iter__(self) -> Iterator[AbstractContextManager[None]]:
+        while self.exhaustion is None:
+            yield self._attempt()
+
+    @contextmanager
+    def _attempt(self) -> Generator[None]:
+        try:
+            yield
+        except BudgetExhausted as error:
+            if self._run.may_ask(error):
+                self._run.ask(error)
+            else:
+                self.exhaustion = self._run.act_on(error)
+        except StepTrackError as error:
+            raise host_error(error) from None

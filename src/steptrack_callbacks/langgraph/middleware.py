@@ -1,0 +1,215 @@
+"""`StepBudgetMiddleware`: an agent's model calls and tools as steps of one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Annotated, Any, NotRequired
+
+from langchain.agents.middleware import AgentMiddleware, AgentState
+from langchain.agents.middleware.types import ExtendedModelResponse, ModelResponse, PrivateStateAttr
+from langchain_core.messages import AIMessage
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langgraph.channels.untracked_value import UntrackedValue
+from langgraph.types import Command
+
+from steptrack_callbacks.definitions import PersonaDefinition, StepDefinition
+from steptrack_callbacks.errors import StepTrackError, ToolDenied
+from steptrack_callbacks.langchain.patience import watched
+from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.steps import Step
+from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.waiting import drive, drive_async
+
+from . import running, spending, tools
+from .attempts import Attempts
+from .running import AgentRun, Number
+from .spending import Spending
+
+
+class SpendingState(AgentState[Any]):
+    """What the middleware keeps in the graph's state; neither input nor output."""
+
+    steptrack_spent: NotRequired[Annotated[Spending, PrivateStateAttr, spending.merged]]
+    steptrack_run: NotRequired[Annotated[str, UntrackedValue(str, guard=False), PrivateStateAttr]]
+
+
+class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Gives an agent of `create_agent` a budget over all its model calls and tools.
+
+    The agent is a step; each model call is a step `model` in it, and each tool a step `tool:<name>`.
+    Calls are seen whether `install()` was called or not, and on an event loop they wait for room. What
+    was spent, and what was granted, is kept in the graph's state: with a checkpointer a thread goes
+    on at what it had spent. Put it first in the list, so that what retries is inside.
+
+    What happens at the limit: `fail` raises; `continue` ends the agent with a message, which is
+    `default` or says what ran out; `escalate` pauses the graph before the call is paid, so that a
+    person can answer with more budget or a no, unless `escalation=` names somebody else to ask.
+
+    The tool policy of the stage in force holds: tools that it does not allow are not offered to the
+    model, and are answered with an error if the model calls them all the same.
+
+    Args:
+        step: The agent's step: its name, or a `StepDefinition`, and then no other option of it.
+        **options: The limits and rules of `step()`. `max_seconds` are those of one run.
+
+    Raises:
+        ValueError: An option is malformed; the message says which.
+        TypeError: There is no such option.
+
+    Example:
+        >>> from langchain.agents import create_agent
+        >>> from langchain_core.language_models.fake_chat_models import FakeListChatModel
+        >>> budget = StepBudgetMiddleware("research", max_calls=8, error_boundary="continue")
+        >>> agent = create_agent(FakeListChatModel(responses=["done"]), middleware=[budget])
+        >>> agent.invoke({"messages": [("user", "hello")]})["messages"][-1].text
+        'done'
+    """
+
+    state_schema = SpendingState
+
+    def __init__(self, step: str | StepDefinition = "agent", **options: Any) -> None:
+        super().__init__()
+        self.definition = _definition(step, options)
+
+    # The agent's step
+
+    def before_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
+        """Begin the agent's step, with what the thread has spent before."""
+        return _saved(AgentRun(self.definition, state.get("steptrack_spent") or {}))
+
+    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
+        """Do as `before_agent`, on the event loop."""
+        return self.before_agent(state, runtime)
+
+    def after_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
+        """End the agent's step.
+
+        Raises:
+            BudgetExhausted: What was spent is over a limit, and nobody was told so before.
+        """
+        run = self._run(state, runtime)
+        return _ended(run, drive(run.end()))
+
+    async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
+        """Do as `after_agent`, on the event loop."""
+        run = self._run(state, runtime)
+        return _ended(run, await drive_async(run.end()))
+
+    def _run(self, state: Any, runtime: Any) -> AgentRun:
+        return running.find(state, runtime, self.definition)
+
+    # Model calls
+
+    def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Call the model in a step of the agent's.
+
+        Raises:
+            BudgetExhausted: There is no room, and the boundary is not `continue`.
+            UnpricedModel: A dollar limit is in force and the model's price is unknown.
+        """
+        run = self._run(request.state, request.runtime)
+        attempts = Attempts(run)
+        for attempt in attempts:
+            with attempt, run.inside("model") as step, _seen():
+                response = handler(tools.offered(request, step.policy))
+                return ExtendedModelResponse(response, Command(update=_saved(run)))
+        return _last_word(run, attempts.exhaustion)
+
+    async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Do as `wrap_model_call`, on the event loop, where it waits for room."""
+        run = self._run(request.state, request.runtime)
+        attempts = Attempts(run)
+        for attempt in attempts:
+            with attempt:
+                async with run.inside("model") as step:
+                    with _seen(waiting=True):
+                        response = await handler(tools.offered(request, step.policy))
+                return ExtendedModelResponse(response, Command(update=_saved(run)))
+        return _last_word(run, attempts.exhaustion)
+
+    # Tools
+
+    def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Run a tool in a step of the agent's, or answer with an error if the stage does not allow it.
+
+        Raises:
+            BudgetExhausted: A model call inside it has no room, and the boundary is not `continue`.
+        """
+        run = self._run(request.state, request.runtime)
+        attempts = Attempts(run)
+        try:
+            for attempt in attempts:
+                with attempt:
+                    with run.inside(tools.step_name(request)) as step, tools.seen(request):
+                        tools.check(request, step)
+                        result = handler(request)
+                    return tools.saving(result, _saved_by(run, request, step))
+        except ToolDenied as denial:
+            return tools.refusal(request, tools.own_denial(request, denial))
+        return tools.refusal(request, attempts.exhaustion)
+
+    async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Do as `wrap_tool_call`, on the event loop, where calls inside the tool wait for room."""
+        run = self._run(request.state, request.runtime)
+        attempts = Attempts(run)
+        try:
+            for attempt in attempts:
+                with attempt:
+                    async with run.inside(tools.step_name(request)) as step:
+                        with tools.seen(request, waiting=True):
+                            tools.check(request, step)
+                            result = await handler(request)
+                    return tools.saving(result, _saved_by(run, request, step))
+        except ToolDenied as denial:
+            return tools.refusal(request, tools.own_denial(request, denial))
+        return tools.refusal(request, attempts.exhaustion)
+
+
+def _definition(step: object, options: dict[str, Any]) -> StepDefinition:
+    if isinstance(step, PersonaDefinition):
+        raise ValueError(f"{step.name!r} is a persona: put `with persona(...)` around the agent's calls")  # noqa: TRY004
+    if isinstance(step, StepDefinition):
+        if options:
+            raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
+        return step
+    try:
+        return StepDefinition(name=step, **options)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(str(error).replace("StepDefinition.__init__()", "StepBudgetMiddleware()")) from None
+
+
+@contextmanager
+def _seen(*, waiting: bool = False) -> Generator[None]:
+    """Let what is called in this block be seen, installed or not, and wait if it may."""
+    token = var_child_runnable_config.set(watched(ensure_config(), waiting=waiting))
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def _saved(run: AgentRun) -> dict[str, Any]:
+    return {"steptrack_spent": run.state(), "steptrack_run": Number.of(run)}
+
+
+def _saved_by(run: AgentRun, request: Any, tool: Step) -> dict[str, Any]:
+    """Return what a tool has to save: mostly nothing, since most tools call no model."""
+    known = getattr(request.state.get("steptrack_run"), "run", None) is run
+    return {} if known and tool.usage == Usage() else _saved(run)
+
+
+def _last_word(run: AgentRun, error: Any) -> Any:
+    """End the agent with a message that says what ran out."""
+    default = run.step.definition.default
+    text = default(error) if callable(default) else default
+    message = AIMessage(f"Stopped: {error}" if text is None else text)
+    return ExtendedModelResponse(
+        ModelResponse(result=[message]), Command(update={**_saved(run), "jump_to": "end"})
+    )
+
+
+def _ended(run: AgentRun, leaving: BaseException | None) -> dict[str, Any]:
+    if leaving is not None:
+        raise host_error(leaving) if isinstance(leaving, StepTrackError) else leaving
+    return {"steptrack_spent": run.state()}

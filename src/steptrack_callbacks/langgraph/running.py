@@ -1,0 +1,222 @@
+"""One run of an agent: its step, which all its model calls and tools share, and what is saved of it.
+
+The step is never on the stack of a node, since nodes have contexts of their own; it is the parent of
+what runs in them. It ends in the agent's last node, or with the graph's run, be that paused or broken.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import weakref
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+
+from langgraph.config import get_config
+from langgraph.errors import GraphInterrupt
+
+from steptrack_callbacks.account import Account
+from steptrack_callbacks.books import BOOKS
+from steptrack_callbacks.boundary import escalated
+from steptrack_callbacks.definitions import Grant, StepDefinition
+from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.langchain import ancestry
+from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.line import settle_line
+from steptrack_callbacks.steps import Step
+from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.waiting import Decision, drive
+
+from . import people, spending
+from .spending import Spending
+
+_MOST_REMEMBERED = 10_000
+
+# What runs that were paused or broken off have spent, by thread: their last nodes saved nothing.
+_unsaved: OrderedDict[str, Spending] = OrderedDict()
+
+
+class Fate:
+    """What a run's step is to end with, if the run itself does not say it.
+
+    Attributes:
+        exhaustion: The last exhaustion of the step that its boundary has acted on.
+        raised: What was raised for it; `None` if the agent went on to its end.
+    """
+
+    __slots__ = ("exhaustion", "raised")
+
+    def __init__(self) -> None:
+        self.exhaustion: BudgetExhausted | None = None
+        self.raised: BaseException | None = None
+
+
+class Number(str):
+    """A run's number, which stands in the graph's state and keeps the run."""
+
+    __slots__ = ("run",)
+    run: AgentRun
+
+    @classmethod
+    def of(cls, run: AgentRun) -> Self:
+        """Number a run."""
+        number = cls(run.step.id)
+        number.run = run
+        return number
+
+
+class AgentRun:
+    """One run of an agent.
+
+    Attributes:
+        step: The agent's step; while it runs, it has spent what the thread had spent before, too.
+        fate: What the step is to end with.
+    """
+
+    def __init__(self, definition: StepDefinition, saved: Spending) -> None:
+        asks = definition.error_boundary == "escalate" and definition.escalation is None
+        self.pauses = asks
+        self.fate = Fate()
+        self.step = Step(replace(definition, escalation=people.ask) if asks else definition)
+        self._count = 0
+        self._granted: list[
+            dict[str, Any]
+        ] = []  # of it, what was saved: the rest is granted again on resuming
+        self._thread: str = saved.get("id") or uuid.uuid4().hex
+        known = spending.merged(saved, _unsaved.get(self._thread, {}))
+        self._unsaved = {run: e for run, e in known["runs"].items() if e != saved.get("runs", {}).get(run)}
+        self._grants_before = len(granted := spending.grants(known))
+        _begin(self.step)
+        _seed(self.step.account, spending.total(known), granted)
+        self._lost = weakref.finalize(self, _lose, self.step, self.fate)
+        self._lost.atexit = False
+        self._is_followed = self._follow()
+
+    def _follow(self) -> bool:
+        """End the step with the graph's run, and let it be charged what other nodes of the graph spend."""
+        node = getattr(get_config().get("callbacks"), "parent_run_id", None)
+        return node is not None and ancestry.occupy(node, self.step, self.over)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its step is still running."""
+        return self.step.status == "open"
+
+    def inside(self, name: str) -> Step:
+        """Return a step in the agent's, not begun."""
+        return Step(StepDefinition(name=name), parent=self.step)
+
+    def may_ask(self, error: BudgetExhausted) -> bool:
+        """Tell whether a person can still be asked about an exhaustion."""
+        own = error.step_id == self.step.id and not error.escalated
+        can_pause = self.pauses and not self.step.account.declined
+        return own and can_pause and error.phase not in ("busy", "closed")
+
+    def ask(self, error: BudgetExhausted) -> None:
+        """Pause the graph for a person's answer, where the call itself could not."""
+        account = self.step.account
+        grant = people.ask(error)
+        if grant is not None:
+            account.grant(grant)
+            settle_line()
+        account.declined = grant is None or not getattr(grant, error.limit)
+
+    def act_on(self, error: BudgetExhausted) -> BudgetExhausted:
+        """Do at an exhaustion what the agent's boundary says; returns it if the agent is to go on.
+
+        Raises:
+            BudgetExhausted: It is not to go on, or the exhaustion is of a step around it.
+        """
+        if error.step_id != self.step.id or error.escalated:
+            raise host_error(error)
+        boundary = self.step.definition.error_boundary
+        self.fate.exhaustion = error
+        if boundary == "continue":
+            return error
+        raised = self.fate.raised = host_error(escalated(error) if boundary == "escalate" else error)
+        if not self._is_followed:
+            self.over(raised)
+        raise raised
+
+    def state(self) -> Spending:
+        """Return what is to be saved: all that this run has spent so far."""
+        granted = self.step.account.grants[self._grants_before :]
+        self._granted = [spending.written_grant(grant) for grant in granted]
+        return {"id": self._thread, "runs": {**self._unsaved, self.step.id: self._entry()}}
+
+    def _entry(self) -> spending.Entry:
+        with BOOKS:
+            self._count += 1
+            usage = self.step.account.here_of(self.step.usage)
+            return {"n": self._count, "usage": spending.written(usage), "grants": self._granted}
+
+    def end(self) -> Decision[BaseException | None]:
+        """End the step in the agent's last node; returns what must be raised."""
+        went_on = self.fate.exhaustion if self.fate.raised is None else None
+        try:
+            return (yield from self.step.end(went_on))
+        finally:
+            self._remember()
+
+    def over(self, error: BaseException | None) -> None:
+        """End the step if the graph's run is over without its last node: it was paused, or it failed."""
+        if self.is_open:
+            own = self.fate.exhaustion if error is not None and error is self.fate.raised else None
+            drive(self.step.end(own or error or GraphInterrupt()))
+        self._remember()
+
+    def _remember(self) -> None:
+        self.fate.raised = None  # it holds the frames that it has passed, and they this run
+        _unsaved[self._thread] = {"id": self._thread, "runs": {self.step.id: self._entry()}}
+        _unsaved.move_to_end(self._thread)
+        while len(_unsaved) > _MOST_REMEMBERED:
+            _unsaved.popitem(last=False)
+
+
+def _begin(step: Step) -> None:
+    try:
+        step.begin()
+    except StepTrackError as error:  # a hook said no
+        raise host_error(error) from None
+
+
+def _seed(account: Account, before: Usage, granted: list[Grant]) -> None:
+    with BOOKS:
+        account.resumed = before
+        for sums in spending.sums_of(before):
+            account.settled.add(sums)
+    for grant in granted:
+        account.grant(grant)
+
+
+def _lose(step: Step, fate: Fate) -> None:
+    """End what nobody reported the end of: the graph has none of our handlers, and is gone."""
+    if step.status == "open":
+        drive(step.end(fate.exhaustion or fate.raised or GraphInterrupt()))
+
+
+class _Moment(NamedTuple):
+    checkpoint: str
+    agent: str
+
+
+_resumed: weakref.WeakValueDictionary[_Moment, AgentRun] = weakref.WeakValueDictionary()
+_resuming = threading.RLock()
+
+
+def find(state: Any, runtime: Any, definition: StepDefinition) -> AgentRun:
+    """Return the agent's run that a node is in; one that was resumed begins anew with its first node.
+
+    Several tools may be resumed at once: they share a checkpoint, and so a run.
+    """
+    number = state.get("steptrack_run")
+    if isinstance(number, Number) and number.run.is_open:
+        return number.run
+    info = runtime.execution_info
+    moment = _Moment(info.checkpoint_id, info.checkpoint_ns.rpartition("|")[0])
+    with _resuming:
+        run = _resumed.get(moment)
+        if run is None or not run.is_open:
+            run = _resumed[moment] = AgentRun(definition, state.get("steptrack_spent") or {})
+    return run
