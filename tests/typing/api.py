@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, MutableMapping
 from decimal import Decimal
 from typing import Any, assert_type
+
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.trace import get_tracer_provider
 
 import steptrack_callbacks as steptrack
 from steptrack_callbacks import (
@@ -33,6 +36,7 @@ from steptrack_callbacks import (
     step,
     uninstall,
 )
+from steptrack_callbacks import opentelemetry as otel
 from steptrack_callbacks.hooks import BudgetThreshold, CallSettled, Event, StepEnded, StepStarted, on
 from steptrack_callbacks.pricing import cost_usd
 from steptrack_callbacks.testing import recorder, reset, strict
@@ -157,6 +161,16 @@ def hooks() -> None:
     on(Event, lambda event: print(event.run_id))
     on(CallSettled, at_end)  # type: ignore[arg-type]
     off()
+
+
+def traces() -> None:
+    otel.install(get_tracer_provider(), call_spans=True, thresholds=[0.5, 0.9])
+    otel.install(meter_provider=get_meter_provider())
+    otel.install("otlp")  # type: ignore[arg-type]
+    assert_type(otel.inject(), MutableMapping[str, str])
+    with otel.continued({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}):
+        otel.inject({"x-steptrack-step": "plan"})
+    otel.uninstall()
 
 
 def errors() -> None:
