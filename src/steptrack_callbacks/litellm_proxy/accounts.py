@@ -1,0 +1,225 @@
+"""The accounts of steps that live across requests, and of the budgets around them."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from steptrack_callbacks.account import Label
+from steptrack_callbacks.around import Around
+from steptrack_callbacks.budgets import Budget
+from steptrack_callbacks.config import Config, ProxyOptions
+from steptrack_callbacks.definitions import PersonaDefinition, Stage, StepDefinition
+from steptrack_callbacks.keeping import Keeper
+from steptrack_callbacks.ledgers.contract import Totals
+from steptrack_callbacks.policy import ToolPolicy
+from steptrack_callbacks.shared import SharedAccount
+
+from .identity import Identity
+
+MOST_OPEN_STEPS = 1_000
+STEP_TTL_S = 86_400.0
+KEPT_AFTER_S = 86_400.0
+MOST_MIRRORS = 2_000
+
+
+class ProxyAccount(SharedAccount):
+    """A mirror of a step that began with the first request to it, on whichever worker.
+
+    Attributes:
+        ttl_s: Seconds after which it has ended by itself.
+        is_known: Whether the ledger has been asked about it.
+    """
+
+    __slots__ = ("is_known", "ttl_s")
+
+    def __init__(self, *args: Any, ttl_s: float, **options: Any) -> None:
+        self.is_known = False
+        self.ttl_s = ttl_s
+        super().__init__(*args, **options)
+
+    def learn(self, totals: Totals) -> None:
+        """Take over what the ledger says: also when it began, and whether it was closed."""
+        super().learn(totals)
+        self.is_known = True
+        if totals.opened_at:
+            self.started = time.monotonic() - max(0.0, time.time() - totals.opened_at)
+        if totals.closed:
+            self.close()
+
+    @property
+    def expires_at(self) -> float:
+        """When the ledger may forget it: some time after it has ended by itself."""
+        return time.time() + self._seconds_kept()
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the ledger may have forgotten it, so that its name is free again."""
+        return self._seconds_kept() <= 0
+
+    def _seconds_kept(self) -> float:
+        return self.ttl_s + KEPT_AFTER_S - (time.monotonic() - self.started)
+
+
+class Accounts:
+    """All accounts that this worker has met; the ledger has the last word on each.
+
+    Attributes:
+        keeper: The ledger.
+        ttl_s: Seconds after which a step ends by itself.
+        most_open: Most steps that one key may have open.
+    """
+
+    def __init__(self, config: Config, keeper: Keeper) -> None:
+        options = config.proxy or ProxyOptions()
+        self.keeper = keeper
+        self.ttl_s = options.step_ttl_s or STEP_TTL_S
+        self.most_open = options.max_open_steps or MOST_OPEN_STEPS
+        self._config = config
+        self._options = options
+        self._met: OrderedDict[tuple[object, ...], SharedAccount] = OrderedDict()
+
+    def around(self, identity: Identity) -> Around | None:
+        """Return the accounts that a request is charged to, innermost first; `None` if there are none."""
+        accounts = [*self._of_steps(identity), *self._of_proxy(identity)]
+        first = {account.key: account for account in reversed(accounts)}  # the outermost of each budget
+        kept = [account for account in accounts if first[account.key] is account]
+        return Around(kept) if kept else None
+
+    def policy(self, identity: Identity) -> ToolPolicy:
+        """Return what tools the stages around a request allow together."""
+        policy = ToolPolicy()
+        for depth in range(1, len(identity.path) + 1):
+            for stage in self._stages(identity, depth):
+                policy = policy.narrowed(stage)
+        return policy
+
+    def prefix(self, key: str, run: str) -> str:
+        """Return how the names of all accounts of a run begin."""
+        return f"proxy:{key}:{quote(run, safe='')}:"
+
+    def group(self, key: str) -> str:
+        """Return the group of all steps of a key."""
+        return f"proxy:{key}"
+
+    def _of_steps(self, identity: Identity) -> Iterator[SharedAccount]:
+        for depth in range(len(identity.path), 0, -1):
+            yield from self._of_step(identity, depth)
+
+    def _of_step(self, identity: Identity, depth: int) -> Iterator[SharedAccount]:
+        """Yield the account of the step at some depth, and those of the budgets that hang on it."""
+        assert identity.run is not None  # there is no path without
+        path = "/".join(identity.path[:depth])
+        key = self.prefix(identity.key, identity.run) + path
+        own_limit = identity.max_usd if depth == len(identity.path) else None
+        persona = self._persona_at(identity, depth)
+
+        def make() -> SharedAccount:
+            return self._new_step(identity, depth, key, path)
+
+        account = self._meet((key, own_limit, persona), make)
+        yield account
+        for name in self._budgets_of(identity.path[depth - 1], persona=persona):
+            yield self._of_budget(name, identity.key, account)
+
+    def _new_step(self, identity: Identity, depth: int, key: str, path: str) -> SharedAccount:
+        definition = self._definition(identity, depth)
+        run = str(identity.run)
+        label = Label(
+            name=identity.path[depth - 1],
+            path=path,
+            step_id=f"{run}:{path}",
+            run_id=run,
+            persona=identity.persona,
+            error_boundary=definition.error_boundary,
+        )
+        account = ProxyAccount(
+            label,
+            definition,
+            key,
+            self.keeper,
+            group=self.group(identity.key),
+            most_open=self.most_open,
+            ttl_s=self.ttl_s,
+        )
+        for stage in self._stages(identity, depth):
+            if stage.max_iterations is not None:
+                account.cap_calls(stage.max_iterations)
+        return account
+
+    def _definition(self, identity: Identity, depth: int) -> StepDefinition:
+        """Return the server's limits of a step, lowered by the client's; each ends after a time."""
+        name = identity.path[depth - 1]
+        declared = self._declared(name, persona=self._persona_at(identity, depth))
+        changes: dict[str, Any] = {"max_seconds": min(declared.max_seconds or self.ttl_s, self.ttl_s)}
+        lowered = identity.max_usd if depth == len(identity.path) else None
+        if lowered is not None and (declared.max_usd is None or lowered < declared.max_usd):
+            changes["max_usd"] = lowered
+            if declared.wrap_up_usd is not None and declared.wrap_up_usd >= lowered:
+                changes["wrap_up_usd"] = None
+        return replace(declared, **changes)
+
+    def _declared(self, name: str, *, persona: bool) -> StepDefinition:
+        declared = (self._config.personas if persona else self._config.steps).get(name)
+        return declared or StepDefinition(name=name)
+
+    def _persona_at(self, identity: Identity, depth: int) -> bool:
+        """Tell whether a name in the path is a persona's: claimed to be, or declared as nothing else."""
+        name = identity.path[depth - 1]
+        return name == identity.persona or (name in self._config.personas and name not in self._config.steps)
+
+    def _stages(self, identity: Identity, depth: int) -> Sequence[Stage]:
+        """Return the stages of personas further out that are about a step."""
+        name, found = identity.path[depth - 1], []
+        for outer in range(1, depth):
+            persona = self._config.personas.get(identity.path[outer - 1])
+            if isinstance(persona, PersonaDefinition) and self._persona_at(identity, outer):
+                found += [stage for stage in persona.stages if stage.name == name]
+        return found
+
+    def _budgets_of(self, name: str, *, persona: bool) -> Sequence[str]:
+        hanging = self._config.persona_budgets if persona else self._config.step_budgets
+        return hanging.get(name, ())
+
+    def _of_proxy(self, identity: Identity) -> Iterator[SharedAccount]:
+        for name in self._options.budgets:
+            yield self._of_budget(name, identity.key, None)
+
+    def _of_budget(self, name: str, key: str, host: SharedAccount | None) -> SharedAccount:
+        budget = self._config.budgets[name]
+        window = budget.window_at(time.time())
+        start = 0 if window is None else int(window.starts_at.timestamp())
+        owner = f"/{key}" if self._config.scopes.get(name) == "key" else ""
+        stored = f"budget:{budget.window or ''}:{start}:{name}{owner}"
+
+        def make() -> SharedAccount:
+            label = host.label if host else Label(name="proxy", path="proxy")
+            return SharedAccount(
+                label, _definition_of(budget), stored, self.keeper, budget=budget, window=window, host=host
+            )
+
+        return self._meet((stored, host and host.key), make)
+
+    def _meet(self, mark: tuple[object, ...], make: Callable[[], SharedAccount]) -> SharedAccount:
+        """Return the mirror of an account; the ones that were used longest ago are let go."""
+        account = self._met.pop(mark, None)
+        if account is None or (isinstance(account, ProxyAccount) and account.is_forgotten):
+            account = make()
+        self._met[mark] = account
+        while len(self._met) > MOST_MIRRORS:
+            self._met.popitem(last=False)
+        return account
+
+
+def _definition_of(budget: Budget) -> StepDefinition:
+    return StepDefinition(
+        name="proxy",
+        max_usd=budget.max_usd,
+        max_tokens=budget.max_tokens,
+        max_calls=budget.max_calls,
+        enforce=budget.enforce,
+    )

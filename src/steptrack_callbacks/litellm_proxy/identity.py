@@ -1,0 +1,174 @@
+"""Who asks, and in which step: what a client claims, within the key that the proxy has authenticated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from steptrack_callbacks.money import decimal_of
+from steptrack_callbacks.remote import MAX_USD, PERSONA, RUN, STEP
+
+from .naming import FIELDS, decoded
+
+LONGEST_RUN = 256
+LONGEST_PATH = 1_024
+DEFAULT_STEP = "run"
+"""The step of requests that name a run only."""
+
+
+class MalformedIdentity(ValueError):
+    """A header or field says something that cannot be meant; the message names it and the fix.
+
+    Attributes:
+        field: Which one.
+    """
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field}: {why}")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """In whose name a request is made.
+
+    Attributes:
+        key: A digest of the authenticated key, within which everything else is claimed.
+        run: The run, or `None` for a request that names none: it is charged to budgets only.
+        path: The step's path, outermost first, the persona's name among them; empty without a run.
+        persona: The persona that the client says it is, or `None`.
+        max_usd: A limit of the client's own on that step; it only lowers.
+    """
+
+    key: str
+    run: str | None = None
+    path: tuple[str, ...] = ()
+    persona: str | None = None
+    max_usd: Decimal | None = None
+
+
+def key_of(user: Any) -> str:
+    """Digest the key that a request came with, so that it stands in no ledger."""
+    secret = getattr(user, "api_key", None) or getattr(user, "token", None) or ""
+    return hashlib.sha256(f"steptrack:{secret}".encode()).hexdigest()[:16]
+
+
+def identity_of(key: str, data: dict[str, Any]) -> Identity:
+    """Read what a request says of itself; headers go before its body.
+
+    Args:
+        key: The digest of its key.
+        data: The request; what is about us is taken out of its `metadata`, which goes to providers.
+
+    Raises:
+        MalformedIdentity: Something cannot be meant.
+    """
+    claimed = _from_body(data) | _from_headers(data)
+    run = claimed.get("run") or _session_of(data)
+    persona, step = claimed.get("persona"), claimed.get("step")
+    if run is None:
+        for name in ("step", "persona", "max_usd"):
+            if name in claimed:
+                raise MalformedIdentity(FIELDS[name], f"is about a run: send {RUN} with it")
+        return Identity(key=key)
+    return Identity(
+        key=key,
+        run=checked_run(run),
+        path=_path(step, persona),
+        persona=persona,
+        max_usd=_amount(claimed.get("max_usd")),
+    )
+
+
+def checked_run(run: str) -> str:
+    """Return a run's name.
+
+    Raises:
+        MalformedIdentity: It cannot be one.
+    """
+    if not 0 < len(run.strip()) <= len(run) <= LONGEST_RUN or not run.isprintable():
+        raise MalformedIdentity(
+            RUN, f"must be 1 to {LONGEST_RUN} printable characters, not {run[:LONGEST_RUN]!r}"
+        )
+    return run
+
+
+def checked_path(path: str) -> tuple[str, ...]:
+    """Return the names in a path, outermost first.
+
+    Raises:
+        MalformedIdentity: It cannot be one.
+    """
+    names = tuple(path.split("/"))
+    if len(path) > LONGEST_PATH or not path.isprintable() or not all(name.strip() for name in names):
+        raise MalformedIdentity(
+            STEP,
+            f"must be names joined with '/', such as 'answer/write', of at most {LONGEST_PATH} characters,"
+            f" not {path[:LONGEST_PATH]!r}",
+        )
+    return names
+
+
+def _path(step: str | None, persona: str | None) -> tuple[str, ...]:
+    """Put the persona around the step, unless the path names it already."""
+    names = () if step is None else checked_path(step)
+    if persona is None:
+        return names or (DEFAULT_STEP,)
+    if len(checked_path(persona)) != 1:
+        raise MalformedIdentity(PERSONA, f"must be one name without '/', not {persona!r}")
+    return names if persona in names else (persona, *names)
+
+
+def _amount(claimed: str | None) -> Decimal | None:
+    if claimed is None:
+        return None
+    try:
+        return decimal_of(Decimal(claimed), MAX_USD)
+    except (ArithmeticError, ValueError):
+        raise MalformedIdentity(MAX_USD, f"must be US dollars, such as 0.05, not {claimed[:40]!r}") from None
+
+
+def _from_headers(data: Mapping[str, Any]) -> dict[str, str]:
+    sent = (data.get("proxy_server_request") or {}).get("headers") or {}
+    lower = {str(name).lower(): str(value) for name, value in sent.items()}
+    claimed = {}
+    for field, header in FIELDS.items():
+        if header in lower:
+            try:
+                claimed[field] = decoded(lower[header])
+            except ValueError:
+                raise MalformedIdentity(header, "must be percent-encoded UTF-8") from None
+    return claimed
+
+
+def _from_body(data: dict[str, Any]) -> dict[str, str]:
+    claims = None
+    for holder in (data.get("metadata"), data.get("litellm_metadata")):
+        if isinstance(holder, dict) and "steptrack" in holder:
+            claims = holder.pop("steptrack")
+    if claims is None:
+        return {}
+    if isinstance(claims, str):
+        try:
+            claims = json.loads(claims)
+        except ValueError:
+            claims = None
+    if not isinstance(claims, dict) or not set(claims) <= set(FIELDS):
+        raise MalformedIdentity(
+            "metadata.steptrack", f"must be a table with {', '.join(FIELDS)} only, or such a table as JSON"
+        )
+    for field, value in claims.items():
+        if isinstance(value, bool) or not isinstance(value, (str, int, float) if field == "max_usd" else str):
+            raise MalformedIdentity(f"metadata.steptrack.{field}", f"must not be {value!r}")
+    return {field: str(value) for field, value in claims.items()}
+
+
+def _session_of(data: Mapping[str, Any]) -> str | None:
+    """Take LiteLLM's own session for the run, or the trace that the client named."""
+    body = (data.get("proxy_server_request") or {}).get("body") or {}
+    found = data.get("litellm_session_id") or body.get("litellm_trace_id")
+    return str(found)[:LONGEST_RUN] if found else None

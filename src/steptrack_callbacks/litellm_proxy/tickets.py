@@ -1,0 +1,227 @@
+"""One request of a client: the calls that it comes to, one for each attempt, and how each is charged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+from steptrack_callbacks import sharing
+from steptrack_callbacks.around import Around
+from steptrack_callbacks.call import Call
+from steptrack_callbacks.definitions import LimitName
+from steptrack_callbacks.errors import LedgerError, StepDenied
+from steptrack_callbacks.request import Request
+from steptrack_callbacks.waiting import drive_async
+
+from . import reading
+from .accounts import Accounts, ProxyAccount
+from .requests import ProxyKind
+from .runs import close_overdue
+
+TICKET = "steptrack_ticket"
+"""Where a request is found again, in LiteLLM's own account of it."""
+
+_request: ContextVar[Ticket | None] = ContextVar("steptrack_proxy_request", default=None)
+_attempt: ContextVar[Call | None] = ContextVar("steptrack_proxy_attempt", default=None)
+
+
+def current_attempt() -> Call | None:
+    """Return the call whose attempt this context was made in."""
+    return _attempt.get()
+
+
+def ticket_of(data: Mapping[str, Any] | None) -> Ticket | None:
+    """Find the ticket of a request, by what LiteLLM knows of it, else by the context."""
+    logged = (data or {}).get("litellm_logging_obj")
+    details = getattr(logged, "model_call_details", None) or {}
+    ticket: Ticket | None = details.get(TICKET)
+    return ticket or _request.get()
+
+
+class Ticket:
+    """What is known of one request while it is served.
+
+    Attributes:
+        kind: What sort of call it asks for.
+        around: The accounts that it is charged to.
+        current: The call of the latest attempt.
+        hides_usage: Whether a stream's usage was asked for by us, so that the client must not see it.
+    """
+
+    def __init__(self, kind: ProxyKind, around: Around, accounts: Accounts) -> None:
+        self.kind = kind
+        self.around = around
+        self.current: Call | None = None
+        self.hides_usage = False
+        self._accounts = accounts
+        self._unsent: Call | None = None
+        self._answers: dict[Call, Any] = {}
+        self._calls: list[Call] = []
+
+    def bind(self, data: Mapping[str, Any]) -> None:
+        """Let it be found again."""
+        _request.set(self)
+        logged = data.get("litellm_logging_obj")
+        if logged is not None:
+            logged.model_call_details[TICKET] = self
+
+    # Before an attempt
+
+    async def admit(self, request: Request) -> Call:
+        """Reserve room for one attempt.
+
+        Raises:
+            StepTrackError: There is none, or nobody can tell.
+        """
+        try:
+            return await self._admit(request)
+        except LedgerError as error:
+            if not _came_late(error):
+                raise
+        # LiteLLM may have kept the event loop busy, as with its first request, while the answer was there.
+        return await self._admit(request)
+
+    async def _admit(self, request: Request) -> Call:
+        await self._get_to_know()
+        call = Call(self.around, request)
+        try:
+            await call.admit_async()
+        except StepDenied:
+            if not await self._end_overdue():
+                raise
+            call = Call(self.around, request)
+            await call.admit_async()
+        self._calls.append(call)
+        self._unsent = self.current = call
+        return call
+
+    async def begin_attempt(self, exact: Request) -> Call | None:
+        """Let an attempt be sent; `None` if it is part of one that is being sent.
+
+        Raises:
+            StepTrackError: It may not be sent.
+        """
+        running = _attempt.get()
+        if running is not None and running.is_open and running in self._calls:
+            return None
+        call = self._unsent
+        if call is None:
+            call = await self.admit(exact)
+        else:
+            self._let_pass(call, exact)
+        self._unsent = None
+        self.current = call
+        _attempt.set(call)
+        return call
+
+    def _let_pass(self, call: Call, exact: Request) -> None:
+        """Go on with the deployment that was chosen; its price must be known as well."""
+        if self.kind == "other":
+            return
+        blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact.model)
+        if blind is not None:
+            call.withdraw()
+            raise blind
+        if exact.model == call.request.model:
+            counted = call.request.counted
+            exact.count_input = lambda: counted
+        exact.counted  # noqa: B018 - what is learned of a model is learned against a count
+        call.request = exact
+
+    async def _get_to_know(self) -> None:
+        """Ask the ledger about steps that are new to this worker: when they began, whether they ended."""
+        new = [a for a in self.around.shared if isinstance(a, ProxyAccount) and not a.is_known]
+        if new:
+            await drive_async(sharing.look(new))
+        for account in self.around.shared:
+            if account.closed:
+                raise account.exhaustion("closed", account.breaches(list(account.limits())[:1]))
+
+    async def _end_overdue(self) -> bool:
+        """Close steps of this key whose time is over; tells whether there were any."""
+        groups = {account.group for account in self.around.shared if account.group}
+        store, ttl_s = self._accounts.keeper.store, self._accounts.ttl_s
+        closed = [await asyncio.to_thread(close_overdue, store, group, ttl_s) for group in groups]
+        return any(closed)
+
+    # After it
+
+    def note_answer(self, answer: Any) -> None:
+        """Keep the answer of the attempt that this context was made in until the request is done."""
+        call = _attempt.get()
+        if call is not None and call in self._calls and reading.says_usage(answer, self._answers.get(call)):
+            self._answers[call] = answer
+
+    async def fail_attempt(self) -> None:
+        """Charge an attempt that the provider has answered with an error."""
+        call = _attempt.get()
+        if call is not None and call.is_open and call not in self._answers:
+            await self.charge(call, call.fail if call.attempts else call.withdraw)
+
+    async def finish(self, answer: Any) -> None:
+        """Charge the answer that the client gets, and those of attempts beside it."""
+        last = self.current
+        if last is not None and not isinstance(answer, list):
+            self._answers[last] = answer
+        for call in self._calls:
+            if call.is_open and call in self._answers:
+                await self._settle(call, self._answers[call])
+        await self.give_up(sent=Call.fail)
+
+    async def settle_late(self, call: Call, answer: Any, cost: Any, *, from_cache: bool) -> None:
+        """Charge what LiteLLM reports of an attempt that nothing else has charged."""
+        if call.is_open:
+            await self._settle(call, answer, cost=cost, from_cache=from_cache)
+
+    async def give_up(self, *, sent: Callable[[Call], None]) -> None:
+        """Charge what is left of a request that is over: answers as such, the rest by whether it was sent."""
+        for call in self._calls:
+            if call.is_open:
+                if call in self._answers:
+                    await self._settle(call, self._answers[call])
+                elif call.attempts:
+                    await self.charge(call, partial(sent, call))
+                else:
+                    await self.charge(call, call.withdraw)
+        self._unsent = None
+
+    async def _settle(self, call: Call, answer: Any, **stated: Any) -> None:
+        await self.charge(call, lambda: reading.settle(call, self.kind, answer, **stated))
+
+    async def charge(self, call: Call, charge: Callable[[], None]) -> None:
+        """Charge, and await the ledger."""
+        async with call.telling_ledger():
+            charge()
+
+    def __del__(self) -> None:
+        # The request was cancelled, or its stream was never read: nobody will report it any more.
+        for call in self._calls:
+            if call.is_open:
+                if call.attempts:
+                    call.abandon()
+                else:
+                    call.withdraw()
+
+    # What is left
+
+    def remaining(self) -> dict[LimitName, Any]:
+        """Return what is left under each sort of limit: the least of all accounts."""
+        names: tuple[LimitName, ...] = ("max_usd", "max_tokens", "max_calls")
+        left: dict[LimitName, Any] = {}
+        for name in names:
+            rests = [
+                rest
+                for account in self.around
+                if (rest := account.remaining(name, wrapping=False)) is not None
+            ]
+            if rests:
+                left[name] = min(rests)
+        return left
+
+
+def _came_late(error: LedgerError) -> bool:
+    """Tell whether a ledger's answer was not there in time, rather than refused."""
+    return "Timeout" in type(error.__cause__).__name__

@@ -1,0 +1,118 @@
+"""One proxy for most tests: runs have names of their own, so that no test sees another's steps."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import Proxy, proxy
+
+from provider import Behaviour, Provider
+
+LIMITS = """
+[budgets.per-key]
+max_usd = 5
+scope = "key"
+
+[budgets.few]
+max_calls = 2
+window = "1d"
+scope = "key"
+
+[steps.twice]
+max_calls = 2
+
+[steps.three]
+max_calls = 3
+
+[steps.dollars]
+max_usd = 0.001
+
+[steps.strict]
+max_usd = 0.0004
+enforce = "strict"
+wait_s = 0
+
+[steps.short]
+max_tokens = 160
+wait_s = 0
+
+[steps.brief]
+max_seconds = 0.2
+
+[steps.asks]
+max_calls = 0
+error_boundary = "escalate"
+
+[steps.budgeted]
+budgets = ["few"]
+
+[steps.research]
+
+[personas.writer]
+max_calls = 3
+
+[personas.writer.stages.research]
+allowed_tools = ["search"]
+max_iterations = 1
+
+[proxy]
+budgets = ["per-key"]
+max_open_steps = 400
+"""
+
+WARNINGS_OF_HOSTS = (
+    "ignore:unclosed:ResourceWarning",
+    "ignore:Unclosed:ResourceWarning",
+    "ignore:Items? .* on TypedDict class:UserWarning",
+    "ignore:Pydantic serializer warnings:UserWarning:pydantic.main",
+    "ignore:Accessing the 'model_.*' attribute on the instance:DeprecationWarning",
+    "ignore:coroutine '.*' was never awaited:RuntimeWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            for warning in WARNINGS_OF_HOSTS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(scope="package")
+def _provider() -> Iterator[Provider]:
+    with Provider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="package")
+def _served(_provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with proxy(tmp_path_factory.mktemp("proxy"), _provider.url, LIMITS) as running:
+        yield running
+
+
+@pytest.fixture
+def provider(_provider: Provider) -> Iterator[Provider]:
+    _provider.behaviour = Behaviour(output_tokens=8)
+    _provider.requests.clear()
+    yield _provider
+    _provider._failures.clear()
+    _provider.release()
+
+
+@pytest.fixture
+def served(_served: Proxy, provider: Provider) -> Proxy:
+    return _served
+
+
+@pytest.fixture
+def run() -> str:
+    """A run that nobody has used before."""
+    return f"run-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that nobody has used before."""
+    return f"sk-{uuid.uuid4().hex[:8]}"
