@@ -33,7 +33,7 @@ test: $(VENV)/.browser  ## all tests, with branch coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term-missing:skip-covered
 
 lint: $(VENV)/.installed  ## ruff and mypy strict
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 from ledger_words import ask, at, calling, charge, release, spend
-from redis_servers import free_port
 
+from redis_servers import free_port
 from steptrack_callbacks import LedgerError
 from steptrack_callbacks.ledgers import known, open_ledger
 from steptrack_callbacks.ledgers.contract import COST, Asked
