@@ -421,3 +421,17 @@ def test_windows_begin_with_the_calendar(window, at, starts, ends):
     moment = dt.datetime.fromisoformat(f"{at}+00:00")
     found = Budget("b", max_calls=1, window=window).window_at(moment.timestamp())
     assert (found.starts_at.isoformat()[:16], found.ends_at.isoformat()[:16]) == (starts, ends)
+
+
+def test_threads_that_begin_together_have_one_ledger():
+    keeping.reset()
+    host, found = FakeHost(), []
+
+    def job():
+        with step("job", budgets=[budget()]) as mine:
+            host.ask()
+            found.append(mine.budgets[0].keeper)
+
+    run_all([job] * 8)
+    assert len(set(map(id, found))) == 1
+    assert spent() == (8, 0)

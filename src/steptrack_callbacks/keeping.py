@@ -287,6 +287,7 @@ _CONSEQUENCE = {
 }
 
 _in_force: Keeper | None = None
+_choosing = threading.RLock()
 
 
 def keeper() -> Keeper:
@@ -297,9 +298,12 @@ def keeper() -> Keeper:
         LedgerError: The store is not ours, or newer than this package.
     """
     global _in_force
-    if _in_force is None:
-        _in_force = Keeper(open_ledger(os.environ.get("STEPTRACK_LEDGER") or "memory:"))
-    return _in_force
+    if (chosen := _in_force) is not None:
+        return chosen
+    with _choosing:  # two in memory would be two books
+        if _in_force is None:
+            _in_force = Keeper(open_ledger(os.environ.get("STEPTRACK_LEDGER") or "memory:"))
+        return _in_force
 
 
 def keep_in(
