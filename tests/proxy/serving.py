@@ -118,7 +118,7 @@ class Proxy:
 
     def settled(self, run: str, path: str, key: str = MASTER) -> dict[str, Any]:
         """Return a step once nothing of it is in flight."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (step := self.run(run, key)[path])["in_flight_calls"]:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still in flight: {step}")

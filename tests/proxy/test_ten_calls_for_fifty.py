@@ -115,7 +115,7 @@ def test_with_two_proxies_on_one_redis(tmp_path, upstream, redis):
 def test_with_four_workers_on_redis_one_of_which_is_killed_on_its_way(tmp_path, upstream, redis):
     """What a killed worker had reserved comes back when its lease ends, and nothing is spent twice."""
     ledger = redis.url(prefix="four")
-    with served(tmp_path, upstream, ledger, *MANY_WORKERS, more="lease_s = 5") as running:
+    with served(tmp_path, upstream, ledger, *MANY_WORKERS, more="lease_s = 20") as running:
         check_dollars([running], upstream)
         check_kill(running, upstream)
 

@@ -1,14 +1,58 @@
-"""What no ledger can keep, and is refused before it gets there."""
+"""What no ledger can keep, refused before it gets there, and what none has kept, refused when it is read."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from .contract import Entry, Reservation
 
 MOST = 2**63 - 1
 """The largest sum that every ledger can keep: $9.2 million in pico-dollars."""
+
+
+_CURE = "put a copy in its place that is not"
+
+
+class Damaged(Exception):
+    """What is kept was not written by a ledger, or was changed since."""
+
+
+def read_json(text: object) -> Any:
+    """Read what was kept as JSON.
+
+    Raises:
+        Damaged: It is none.
+    """
+    try:
+        return json.loads(str(text))
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"what is kept in it is damaged ({error}): {_CURE}") from error
+
+
+def read_table(text: object) -> dict[str, Any]:
+    """Read what was kept as a JSON object.
+
+    Raises:
+        Damaged: It is none.
+    """
+    table = read_json(text)
+    if not isinstance(table, dict):
+        raise Damaged(f"what is kept in it is damaged ({table!r:.80} is no table): {_CURE}")
+    return table
+
+
+def read_count(value: object) -> int:
+    """Read what was kept as a whole number.
+
+    Raises:
+        Damaged: It is none.
+    """
+    if type(value) is not int:
+        raise Damaged(f"what is kept in it is damaged ({value!r:.80} is no count): {_CURE}")
+    return value
 
 
 def fitting(total: int, key: str, name: str) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from steptrack_callbacks.errors import LedgerError
 
-from .checking import check_entries, check_reservation, overflow
+from .checking import Damaged, check_entries, check_reservation, overflow, read_table
 from .contract import TIMEOUT_S, Entry, Reservation, Totals, Verdict
 from .known import Known
 from .redis_forms import (
@@ -116,9 +116,10 @@ class RedisStore:
 
     def members(self, group: str) -> tuple[Totals, ...]:
         """Return the accounts of a group, the oldest first."""
-        keys = self._command("ZRANGE", self._names.group(group)[0], 0, -1)
-        found = [totals for totals in self._look_at(keys) if group and totals.group == group]
-        return tuple(sorted(found, key=lambda totals: (totals.opened_at, totals.key)))
+        with self._reading():
+            keys = self._command("ZRANGE", self._names.group(group)[0], 0, -1)
+            found = [totals for totals in self._look_at(keys) if group and totals.group == group]
+            return tuple(sorted(found, key=lambda totals: (totals.opened_at, totals.key)))
 
     def close(self, keys: Sequence[str]) -> None:
         """Let accounts admit no more calls, for good; unknown ones are remembered for 30 days."""
@@ -133,49 +134,54 @@ class RedisStore:
 
     def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         """Return records in the order of ending; `since` is in seconds since the epoch."""
-        first = "-inf" if since is None else repr(float(since))
-        steps = self._command("ZRANGEBYSCORE", self._names.run(run_id), first, "+inf")
-        return [json.loads(text) for text in self._texts([self._names.record(step) for step in steps])]
+        with self._reading():
+            first = "-inf" if since is None else repr(float(since))
+            steps = self._command("ZRANGEBYSCORE", self._names.run(run_id), first, "+inf")
+            return [read_table(text) for text in self._texts([self._names.record(step) for step in steps])]
 
     def charges(self, *, since: float | None = None) -> list[dict[str, Any]]:
         """Return the charges of the last two days, in the order of `at`, which `since` is compared to."""
-        found = [json.loads(text) for text in self._texts(sorted(set(self._keys("charge:"))))]
-        found = [charge for charge in found if since is None or charge["at"] >= since]
-        return sorted(found, key=lambda charge: (charge["at"], charge["id"], charge["revision"]))
+        with self._reading():
+            found = [read_table(text) for text in self._texts(sorted(set(self._keys("charge:"))))]
+            found = [charge for charge in found if since is None or charge["at"] >= since]
+            return sorted(found, key=lambda charge: (charge["at"], charge["id"], charge["revision"]))
 
     def info(self) -> dict[str, Any]:
         """Return kind, place, schema version, size, and how much of each thing is kept."""
-        accounts = self.accounts()
-        found = list(self._scan("", measured=True))
-        kept = {key for keys, _ in found for key in keys}
-        return {
-            "kind": "redis",
-            "url": self.url,
-            "schema_version": SCHEMA,
-            "size_bytes": sum(size for _, size in found),
-            "accounts": len(accounts),
-            "closed_accounts": sum(account.closed for account in accounts),
-            "reservations": sum(account.held_calls for account in accounts),
-            "charges": sum(key.startswith(self._names.tag + "charge:") for key in kept),
-            "records": sum(key.startswith(self._names.tag + "record:") for key in kept),
-        }
+        with self._reading():
+            accounts = self.accounts()
+            found = list(self._scan("", measured=True))
+            kept = {key for keys, _ in found for key in keys}
+            return {
+                "kind": "redis",
+                "url": self.url,
+                "schema_version": SCHEMA,
+                "size_bytes": sum(size for _, size in found),
+                "accounts": len(accounts),
+                "closed_accounts": sum(account.closed for account in accounts),
+                "reservations": sum(account.held_calls for account in accounts),
+                "charges": sum(key.startswith(self._names.tag + "charge:") for key in kept),
+                "records": sum(key.startswith(self._names.tag + "record:") for key in kept),
+            }
 
     def accounts(self) -> list[Totals]:
         """Return all accounts, by name."""
-        start = len(self._names.tag + "account:")
-        found = self._look_at(sorted({key[start:] for key in self._keys("account:")}))
-        return [totals for totals in found if totals.seq]
+        with self._reading():
+            start = len(self._names.tag + "account:")
+            found = self._look_at(sorted({key[start:] for key in self._keys("account:")}))
+            return [totals for totals in found if totals.seq]
 
     def prune(self, before: float) -> int:
         """Forget records of steps that ended before a time; returns how many. The rest goes by itself."""
-        ended = self._command("ZRANGEBYSCORE", self._names.records, "-inf", f"({float(before)!r}")
-        for some in _parts(ended):
-            for text in self._texts([self._names.record(step) for step in some]):
-                record = json.loads(text)
-                self._command("ZREM", self._names.run(str(record["run_id"])), record["id"])
-            self._command("DEL", *(self._names.record(step) for step in some))
-            self._command("ZREM", self._names.records, *some)
-        return len(ended)
+        with self._reading():
+            ended = self._command("ZRANGEBYSCORE", self._names.records, "-inf", f"({float(before)!r}")
+            for some in _parts(ended):
+                for text in self._texts([self._names.record(step) for step in some]):
+                    record = read_table(text)
+                    self._command("ZREM", self._names.run(str(record["run_id"])), record["id"])
+                self._command("DEL", *(self._names.record(step) for step in some))
+                self._command("ZREM", self._names.records, *some)
+            return len(ended)
 
     def close_connections(self) -> None:
         """Let go of sockets; the next use opens them again. Those of an event loop are closed with it."""
@@ -289,6 +295,15 @@ class RedisStore:
     def _texts(self, keys: Sequence[str]) -> list[str]:
         found = [text for some in _parts(keys) for text in self._command("MGET", *some)]
         return [text for text in found if text is not None]
+
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        """Tell what was not kept by a ledger from an error of the caller's."""
+        try:
+            yield
+        except (Damaged, TypeError, ValueError, KeyError, AttributeError) as error:
+            why = f"it keeps what no ledger keeps ({error!r:.200}): see what else writes there"
+            raise LedgerError(ledger=self.url, why=why) from error
 
     def _command(self, *args: Any) -> Any:
         return self._link.drive(_once(Trip(None, (), args)))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from steptrack_callbacks.errors import LedgerError
 
 from . import judging
-from .checking import check_entries, check_reservation
+from .checking import check_entries, check_reservation, read_json, read_table
 from .contract import TIMEOUT_S, Entry, Reservation, Totals, Verdict
 from .sqlite_file import SqliteFile
 from .sqlite_schema import UPGRADES
@@ -138,23 +138,13 @@ class SqliteStore:
     def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         """Return records in the order of ending; `since` is in seconds since the epoch."""
         values = {"run_id": run_id, "since": since}
-        rows = self._read(lambda shelf: shelf.db.execute(_RECORDS, values).fetchall())
-        return [json.loads(row[0]) for row in rows]
+        return self._read(lambda shelf: [read_table(row[0]) for row in shelf.db.execute(_RECORDS, values)])
 
     def charges(self, *, since: float | None = None) -> list[dict[str, Any]]:
         """Return the charges that are kept, in the order of `at`; `since` is in seconds since the epoch."""
-        rows = self._read(lambda shelf: shelf.db.execute(_CHARGES, {"since": since}).fetchall())
-        return [
-            {
-                "id": call,
-                "revision": revision,
-                "at": at,
-                "keys": json.loads(keys),
-                "amounts": json.loads(amounts),
-                "detail": json.loads(detail),
-            }
-            for call, revision, at, keys, amounts, detail in rows
-        ]
+        return self._read(
+            lambda shelf: [_charge_of(row) for row in shelf.db.execute(_CHARGES, {"since": since})]
+        )
 
     def info(self) -> dict[str, Any]:
         """Return kind, place, schema version, size, and how much of each thing is kept."""
@@ -260,3 +250,15 @@ _PRUNE = (
     "DELETE FROM accounts WHERE expires_at <= :ended",
     "DELETE FROM holds WHERE key NOT IN (SELECT key FROM accounts)",
 )
+
+
+def _charge_of(row: Sequence[Any]) -> dict[str, Any]:
+    call, revision, at, keys, amounts, detail = row
+    return {
+        "id": call,
+        "revision": revision,
+        "at": at,
+        "keys": read_json(keys),
+        "amounts": read_table(amounts),
+        "detail": read_table(detail),
+    }

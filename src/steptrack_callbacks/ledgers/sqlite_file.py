@@ -14,6 +14,7 @@ from urllib.parse import quote
 from steptrack_callbacks.errors import LedgerError
 
 from . import sqlite_schema
+from .checking import Damaged
 from .sqlite_shelf import SqliteShelf
 from .turns import Turn, watch_forks
 
@@ -207,7 +208,7 @@ class SqliteFile:
             shelf.db.close()
 
     def _explained(self, error: BaseException) -> BaseException:
-        if isinstance(error, sqlite_schema.NotOurs | OverflowError):
+        if isinstance(error, sqlite_schema.NotOurs | Damaged | OverflowError):
             return LedgerError(ledger=self.url, why=str(error))
         if isinstance(error, FileNotFoundError):
             return LedgerError(ledger=self.url, why="the file was taken away: put it back")

@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 
+from .checking import Damaged, read_count, read_table
 from .contract import Asked, Entry
 from .judging import Account
 
@@ -115,9 +116,18 @@ class LookedAt(SqliteShelf):
 
 
 def account_of(row: tuple[object, ...]) -> Account:
-    """Return the account that a row keeps."""
+    """Return the account that a row keeps.
+
+    Raises:
+        Damaged: The row keeps none.
+    """
     account = Account(*row)  # type: ignore[arg-type]
-    account.settled = json.loads(str(row[2]))
+    for count in (row[1], *row[3:7]):
+        read_count(count)
+    account.settled = {name: read_count(count) for name, count in read_table(row[2]).items()}
+    for moment in (row[7], row[10], row[11]):
+        if not isinstance(moment, int | float | None):
+            raise Damaged(f"what is kept in it is damaged ({moment!r:.80} is no time)")
     account.lapse_at = math.inf if row[7] is None else account.lapse_at
     account.closed = bool(row[8])
     return account

@@ -6,7 +6,7 @@ import math
 import re
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-_SECRET = re.compile(r"password|secret|token", re.IGNORECASE)
+_SECRET = re.compile(r"pass|pwd|secret|token|key|auth", re.IGNORECASE)
 
 
 def redacted(url: str) -> str:
@@ -18,9 +18,10 @@ def redacted(url: str) -> str:
     """
     before, at, after = url.rpartition("@")
     if at:
-        scheme, slashes, user = before.partition("://")
+        scheme, slashes, user = before.partition("://" if "://" in before else ":")
         name, colon, _ = user.partition(":")
-        url = f"{scheme}{slashes}{name}{colon and ':***'}@{after}"
+        shown = f"{name}{colon and ':***'}" if slashes == "://" else "***"
+        url = f"{scheme}{slashes}{shown}@{after}"
     start, mark, query = url.partition("?")
     options = [(name, "***" if _SECRET.search(name) else value) for name, value in parse_qsl(query)]
     return start + mark + urlencode(options, safe="*/:")

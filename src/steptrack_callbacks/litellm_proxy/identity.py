@@ -52,9 +52,15 @@ class Identity:
 
 
 def key_of(user: Any) -> str:
-    """Digest the key that a request came with, so that it stands in no ledger."""
-    secret = getattr(user, "api_key", None) or getattr(user, "token", None) or ""
-    return hashlib.sha256(f"steptrack:{secret}".encode()).hexdigest()[:16]
+    """Digest the key that a request came with, so that it stands in no ledger.
+
+    Who comes with a JWT has no key, and is told apart by what the proxy has authenticated.
+    """
+    who = getattr(user, "api_key", None) or getattr(user, "token", None)
+    if not who:
+        names = [getattr(user, name, None) for name in ("org_id", "team_id", "user_id")]
+        who = json.dumps(names) if any(names) else ""
+    return hashlib.sha256(f"steptrack:{who}".encode()).hexdigest()[:16]
 
 
 def identity_of(key: str, data: dict[str, Any]) -> Identity:
@@ -155,7 +161,7 @@ def _from_body(data: dict[str, Any]) -> dict[str, str]:
     if isinstance(claims, str):
         try:
             claims = json.loads(claims)
-        except ValueError:
+        except (ValueError, RecursionError):
             claims = None
     if not isinstance(claims, dict) or not set(claims) <= set(FIELDS):
         raise MalformedIdentity(
@@ -164,6 +170,10 @@ def _from_body(data: dict[str, Any]) -> dict[str, str]:
     for field, value in claims.items():
         if isinstance(value, bool) or not isinstance(value, (str, int, float) if field == "max_usd" else str):
             raise MalformedIdentity(f"metadata.steptrack.{field}", f"must not be {value!r}")
+    if "run" in claims:
+        checked_run(claims["run"])
+    if "step" in claims:
+        checked_path(claims["step"])
     return {field: str(value) for field, value in claims.items()}
 
 

@@ -22,10 +22,15 @@ def narrow(data: dict[str, Any], policy: ToolPolicy, path: str) -> None:
     _refuse_choice(data, policy, path)
     for field in ("tools", "functions"):
         offered = data.get(field)
-        if isinstance(offered, list):
-            data[field] = [tool for tool in offered if policy.allows(tool_name(tool))]
-            if not data[field]:
-                _drop(data, field)
+        if offered is None:
+            continue
+        kept = offered if isinstance(offered, list) else ()  # what is no list offers nothing that is allowed
+        data[field] = [tool for tool in kept if policy.allows(tool_name(tool))]
+        if not data[field]:
+            _drop(data, field)
+    beside = data.get("extra_body")  # LiteLLM sends what is in it as if it stood in the request
+    if isinstance(beside, dict):
+        narrow(beside, policy, path)
 
 
 def tool_name(tool: Any) -> str:
@@ -45,7 +50,8 @@ def _refuse_choice(data: Mapping[str, Any], policy: ToolPolicy, path: str) -> No
         if isinstance(choice, Mapping):
             _refuse(tool_name(choice), policy, path)
         elif choice in _FORCED:
-            offered = [tool_name(tool) for tool in data.get("tools") or ()]
+            tools = data.get("tools")
+            offered = [tool_name(tool) for tool in tools] if isinstance(tools, list) else []
             if offered and not any(policy.allows(name) for name in offered):
                 _refuse(offered[0], policy, path)
 
