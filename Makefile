@@ -1,13 +1,14 @@
 # Every target works from a bare clone: the first one run makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV := .venv
+VENV_MIN := .venv-min
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo proxy test lint format bench clean help
+.PHONY: demo proxy test test-min fuzz soak audit lint format bench clean help
 
 help:  ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,27 @@ proxy: $(VENV)/.installed  ## a LiteLLM proxy with mock models and budgets, to t
 test: $(VENV)/.browser  ## all tests, with branch coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term-missing:skip-covered
 
+$(VENV_MIN)/.installed: pyproject.toml tests/faults/minimum.txt
+	$(PYTHON) -m venv $(VENV_MIN)
+	$(VENV_MIN)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(VENV_MIN)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --requirement tests/faults/minimum.txt
+	@touch $@
+
+# Left out: what tests langchain-litellm and the retries of `langchain` itself, which come in newer versions only.
+test-min: $(VENV_MIN)/.installed  ## the edges' tests, with the oldest hosts that are supported
+	$(VENV_MIN)/bin/python -m pytest --override-ini addopts= tests/litellm_edge tests/langchain_edge tests/langgraph_edge \
+	  --ignore tests/langchain_edge/test_both_layers.py -k 'not retry_middleware and not refusal_is_retried'
+
+fuzz: $(VENV)/.installed  ## what comes from outside, made up: twenty times as much as the tests do, and other things each time
+	STEPTRACK_FUZZ=20 $(BIN)/python -m pytest tests/fuzz
+
+soak: $(VENV)/.installed  ## half an hour of mixed load; MINUTES=3 for less
+	$(BIN)/python benchmarks/soak.py $(or $(MINUTES),30)
+
+audit: $(VENV)/.installed  ## known vulnerabilities in all that is installed, where the data can be reached
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group audit
+	$(BIN)/python tools/audit.py
+
 lint: $(VENV)/.installed  ## ruff and mypy strict
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
@@ -45,4 +67,4 @@ bench: $(VENV)/.installed  ## what a call costs, as ratios in one run
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build
+	rm -rf $(VENV) $(VENV_MIN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build

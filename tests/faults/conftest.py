@@ -1,0 +1,54 @@
+"""Both hosts attached; no call is left open and no room reserved, whatever went wrong."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import litellm
+import pytest
+
+import steptrack_callbacks as steptrack
+from provider import Provider
+from steptrack_callbacks import admission, charging
+
+WARNINGS_OF_HOSTS = (
+    "ignore:Items? .* on TypedDict class:UserWarning:pydantic._internal._generate_schema",
+    "ignore:Pydantic serializer warnings:UserWarning:pydantic.main",
+    "ignore:Accessing the 'model_.*' attribute on the instance:DeprecationWarning:litellm",
+    "ignore:unclosed:ResourceWarning",
+    "ignore:Unclosed:ResourceWarning",
+    "ignore:coroutine '.*' was never awaited:RuntimeWarning",
+    "ignore:Exception ignored in. <coroutine object LoggingWorker:pytest.PytestUnraisableExceptionWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            for warning in WARNINGS_OF_HOSTS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(autouse=True)
+def _attached() -> Iterator[None]:
+    steptrack.install()
+    yield
+    gc.collect(0)
+    steptrack.uninstall()
+    assert not charging.open_calls, "a call was left open"
+    assert not admission._claims, "room was left reserved"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clients_are_gone() -> Iterator[None]:
+    yield
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    gc.collect()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with Provider(output_tokens=20) as provider:
+        yield provider
