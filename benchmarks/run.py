@@ -1,177 +1,82 @@
-"""What the package costs, as ratios within one run, and how well its budgets hold.
+"""Measures this package beside its peers, and writes `docs/benchmarks.md`.
 
-Run it with `make bench`. Absolute times depend on the machine and its mood; the ratios less so.
+    python benchmarks/run.py [PART ...]
+
+Without a part it measures all; with some, only those anew. What was found is in `results.json`.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
-import warnings
 from collections.abc import Callable
-from decimal import Decimal
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import growth
+import imports
+import limits
+import machine
+import overhead
+import page
+import venvs
 
-import litellm
-
-import steptrack_callbacks as steptrack
-from provider import Provider
-from steptrack_callbacks import BudgetExhausted, LostStepWarning, record_usage, step
-from steptrack_callbacks.testing import reset
-
-ROUNDS = 15
-MESSAGES = [{"role": "user", "content": "why is the sky blue? " * 20}]
-CALL = {"model": "gpt-4o", "messages": MESSAGES, "mock_response": "Rayleigh scattering."}
-PRICE = Decimal("0.00225")  # of 100 tokens in and 200 out
-BUDGET_CALLS = 10
-AT_ONCE = 50
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+DOC = HERE.parent / "docs" / "benchmarks.md"
 
 
-def median_us(work: Callable[[], Any], *, times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - start) / times * 1e6
+def of_program(name: str) -> dict[str, Any]:
+    """Run a benchmark that is a program of its own and writes its results to the file it is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.json"
+        subprocess.run([sys.executable, HERE / name, results], check=True, stdout=subprocess.DEVNULL)
+        return json.loads(results.read_text(encoding="utf-8"))
 
 
-def interleaved(cases: dict[str, Callable[[], Any]], *, times: int) -> dict[str, float]:
-    """Measure cases in turn, over and over, so that a change in the machine's mood hits all of them."""
-    samples: dict[str, list[float]] = {name: [] for name in cases}
-    for work in cases.values():
-        work()
-    for _ in range(ROUNDS):
-        for name, work in cases.items():
-            samples[name].append(median_us(work, times=times))
-    return {name: statistics.median(values) for name, values in samples.items()}
+def ledgers() -> dict[str, Any]:
+    subprocess.run([sys.executable, HERE / "ledgers.py"], check=True, stdout=subprocess.DEVNULL)
+    return json.loads((HERE / "ledgers.json").read_text(encoding="utf-8"))["admit_and_settle_us"]
 
 
-def call_overhead() -> dict[str, float]:
-    """LiteLLM's own mock call, bare and with everything attached."""
-    bare = litellm.completion
-
-    def attached(**limits: Any) -> Callable[[], Any]:
-        def work() -> None:
-            with step("bench", **limits):
-                litellm.completion(**CALL)
-
-        return work
-
-    steptrack.install()
-    try:
-        cases = {
-            "litellm.completion, not attached": lambda: bare(**CALL),
-            "attached, no step": lambda: litellm.completion(**CALL),
-            "attached, a step without limits": attached(),
-            "attached, a step with max_usd": attached(max_usd=1000),
-        }
-        return interleaved(cases, times=30)
-    finally:
-        steptrack.uninstall()
-
-
-def machine_overhead() -> dict[str, float]:
-    def nested(depth: int) -> None:
-        if depth:
-            with step("deep", max_usd=1000):
-                nested(depth - 1)
-        else:
-            record_usage("gpt-4o", input_tokens=10, output_tokens=5)
-
-    def empty() -> None:
-        with step("empty"):
-            pass
-
-    warnings.simplefilter("ignore", LostStepWarning)  # nothing is attached here on purpose
-    cases: dict[str, Callable[[], Any]] = {"with step(): pass": empty}
-    for depth in (1, 4, 16, 64):
-        cases[f"record_usage() under {depth} steps"] = lambda depth=depth: nested(depth)
-    return interleaved(cases, times=100)
-
-
-def import_seconds(module: str) -> float:
-    def once() -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
-        return time.perf_counter() - start
-
-    return statistics.median(once() for _ in range(3))
-
-
-def import_ratio() -> dict[str, float]:
-    nothing = import_seconds("sys")
-    ours, hosts = (import_seconds(name) - nothing for name in ("steptrack_callbacks", "litellm"))
-    return {"steptrack_callbacks_s": ours, "litellm_s": hosts, "ratio": ours / hosts}
-
-
-def overshoot() -> list[dict[str, Any]]:
-    """Fifty calls at once on a budget of ten, against a provider that counts what reaches it."""
-    steptrack.install()
-    try:
-        return [
-            asyncio.run(_fifty(enforce, max_tokens, warm=warm))
-            for enforce, max_tokens, warm in product(("estimate", "strict"), (200, None), (False, True))
-        ]
-    finally:
-        steptrack.uninstall()
-
-
-async def _fifty(enforce: str, max_tokens: int | None, *, warm: bool) -> dict[str, Any]:
-    reset()
-    with Provider(input_tokens=100, output_tokens=200) as provider:
-        options: dict[str, Any] = {"model": "openai/gpt-4o", "messages": MESSAGES, "api_base": provider.url}
-        options |= {"api_key": "none", **({"max_tokens": max_tokens} if max_tokens else {})}
-        if warm:
-            await litellm.acompletion(**options)
-        before = provider.count()
-        async with step("fifty", max_usd=PRICE * BUDGET_CALLS, enforce=enforce) as fifty:
-            results = await asyncio.gather(
-                *(litellm.acompletion(**options) for _ in range(AT_ONCE)), return_exceptions=True
-            )
-        failures = [result for result in results if isinstance(result, Exception)]
-        assert all(isinstance(failure, BudgetExhausted) for failure in failures)
-        return {
-            "enforce": enforce,
-            "max_tokens": max_tokens or "-",
-            "model": "warm" if warm else "cold",
-            "sent of 50": provider.count() - before,
-            "spent of the limit": f"{float(fifty.cost_usd / (PRICE * BUDGET_CALLS)):.0%}",
-        }
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    names = list(rows[0])
-    lines = ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
-    return "\n".join(lines + ["| " + " | ".join(str(row[name]) for name in names) + " |" for row in rows])
-
-
-def ratios(figures: dict[str, float]) -> list[dict[str, Any]]:
-    first = next(iter(figures.values()))
-    return [
-        {"case": name, "us": f"{us:.1f}", "added us": f"{us - first:+.1f}", "ratio": f"{us / first:.2f}"}
-        for name, us in figures.items()
-    ]
+PARTS: dict[str, Callable[[], Any]] = {
+    "overhead": overhead.run,
+    "imports": imports.run,
+    "limits": limits.run,
+    "growth": growth.run,
+    "ledgers": ledgers,
+    "proxy": lambda: of_program("proxy.py"),
+    "profile": lambda: of_program("profiling.py"),
+}
 
 
 def main() -> None:
-    calls, machine, imports, held = call_overhead(), machine_overhead(), import_ratio(), overshoot()
-    print(f"\nA call\n\n{table(ratios(calls))}")
-    print(f"\nThe machine alone\n\n{table(ratios(machine))}")
-    print(f"\n{AT_ONCE} calls at once on a budget of {BUDGET_CALLS}\n\n{table(held)}")
-    print(f"\nimport: {imports['steptrack_callbacks_s'] * 1000:.0f} ms, {imports['ratio']:.1%} of LiteLLM's")
-    results = {"calls_us": calls, "machine_us": machine, "import": imports, "fifty": held}
-    Path(__file__).with_name("results.json").write_text(
-        json.dumps(results, indent=2) + "\n", encoding="utf-8"
-    )
+    options = argparse.ArgumentParser(description="Measure, and write docs/benchmarks.md.")
+    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    wanted = options.parse_args().parts or list(PARTS)
+    if unknown := set(wanted) - set(PARTS):
+        options.error(f"no part {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results = {part: found for part, found in results.items() if part in PARTS}
+    results["packages"] = venvs.make()
+    results["machine"] = machine.describe()
+    failed: list[str] = []
+    for part in wanted:
+        start = time.monotonic()
+        results.pop(part, None)
+        try:
+            results[part] = PARTS[part]()
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:  # the others are still to come
+            failed.append(f"{part} could not be measured: {error}")
+        print(f"{part}: {time.monotonic() - start:.0f} s", flush=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    DOC.write_text(page.written(results), encoding="utf-8")
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":

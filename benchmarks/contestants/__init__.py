@@ -1,0 +1,1 @@
+"""Who is measured: one file a package, each attached the way its own documentation says."""
