@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -26,6 +26,7 @@ KIND = "budget_exhausted"
 _LONGEST_CHAIN = 20
 
 _proxy: tuple[str, str, str] | None = None
+_write_trace: Callable[[MutableMapping[str, str]], object] | None = None
 
 
 def headers(step: Step | None = None) -> dict[str, str]:
@@ -57,6 +58,20 @@ def headers(step: Step | None = None) -> dict[str, str]:
 def encoded(text: str) -> str:
     """Put a run, a path or a name into a header."""
     return quote(text, safe="/ :@+,=~!$()*")
+
+
+def carry_trace(write: Callable[[MutableMapping[str, str]], object] | None) -> None:
+    """Let requests to the proxy carry what this writes into their headers; `None` writes nothing."""
+    global _write_trace
+    _write_trace = write
+
+
+def name_request(request_headers: MutableMapping[str, str]) -> None:
+    """Add to the headers of a request to the proxy what they do not say themselves."""
+    if RUN not in request_headers:
+        request_headers.update(headers())
+    if _write_trace is not None and "traceparent" not in request_headers:
+        _write_trace(request_headers)
 
 
 # Which proxy it is

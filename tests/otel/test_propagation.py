@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextvars import copy_context
 
+import openai
 import pytest
 from opentelemetry import trace
 from telemetry import current
 
+import steptrack_callbacks as steptrack
+from provider import Provider
 from steptrack_callbacks import step
 from steptrack_callbacks.opentelemetry import continued, inject
 
@@ -55,3 +58,17 @@ def test_after_an_error_in_the_block_the_trace_is_the_one_of_before():
         assert trace.get_current_span().get_span_context().is_remote
         raise ZeroDivisionError
     assert current() is None
+
+
+def test_a_request_to_the_proxy_carries_the_trace_of_its_step(traces):
+    with Provider() as provider:
+        steptrack.install(proxy_url=provider.url)
+        try:
+            with step("plan"), openai.OpenAI(base_url=provider.url, api_key="none") as client:
+                client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
+        finally:
+            steptrack.uninstall()
+    headers = {name.lower(): value for name, value in provider.requests[0].headers.items()}
+    span = traces.one("step plan").context
+    assert headers["traceparent"].startswith(f"00-{span.trace_id:032x}-{span.span_id:016x}-")
+    assert headers["x-steptrack-step"] == "plan"

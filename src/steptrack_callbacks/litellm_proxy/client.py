@@ -57,5 +57,5 @@ def _sending_async(send: Callable[..., Any]) -> Any:
 
 def _name(request: Any) -> None:
     """Add what the request does not say itself."""
-    if remote.is_for_proxy(request.url) and remote.RUN not in request.headers:
-        request.headers.update(remote.headers())
+    if remote.is_for_proxy(request.url):
+        remote.name_request(request.headers)

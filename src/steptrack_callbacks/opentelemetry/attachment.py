@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from opentelemetry import metrics, trace
 
-from steptrack_callbacks import hooks
+from steptrack_callbacks import hooks, remote
 
 from . import following
 from .meters import Meters
+from .propagation import inject
 from .spans import Spans
 
 _SCOPE = "steptrack_callbacks"
@@ -53,6 +54,7 @@ def install(
     spans = Spans(trace.get_tracer(_SCOPE, _version(), tracer_provider), of_calls=call_spans)
     watches = _watch(spans, meters, thresholds)
     following.begin()
+    remote.carry_trace(inject)
     if _installed is not None:
         _installed.close()
     _installed = watches
@@ -70,6 +72,7 @@ def uninstall() -> None:
         return
     _installed.close()
     _installed = None
+    remote.carry_trace(None)
     following.end_all()
 
 

@@ -1,0 +1,241 @@
+"""What is told of a call, to hooks, ledgers and callers: each detail where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from fake_host import CALL_USD, FakeHost, ask_and_wait, open_elsewhere
+from looking import record_of
+from steptrack_callbacks import (
+    Budget,
+    Grant,
+    LedgerError,
+    Stage,
+    StepDefinition,
+    ToolDenied,
+    UnpricedModel,
+    Usage,
+    check_tool,
+    current_model,
+    hooks,
+    keeping,
+    persona,
+    record_usage,
+    step,
+)
+from steptrack_callbacks.ledgers import open_ledger
+from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.request import Request
+from steptrack_callbacks.testing import recorder
+from steptrack_callbacks.tokens import InputCount
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+def asked(model="gpt-4o", **details) -> Request:
+    return Request(
+        model=model,
+        count_input=lambda: InputCount(tokens=100, upper_bound=100),
+        max_output_tokens=200,
+        **details,
+    )
+
+
+def listen(event):
+    heard = []
+    hooks.on(event, heard.append)
+    return heard
+
+
+# Calls
+
+
+def test_a_call_knows_whether_it_went_through_admission(host):
+    with step("plan", max_usd=1):
+        call, noted = new_call(host.request()), new_call(host.request(), sent=True)
+        assert (call.admitted, noted.admitted) == (False, False)
+        call.admit()
+        noted.note()
+        assert (call.admitted, noted.admitted) == (True, False)
+
+
+def test_a_call_that_waited_or_was_granted_room_went_through_admission_as_well(host):
+    with step("plan", max_tokens=599) as plan:
+        first = open_elsewhere(host)
+        waiting = ask_and_wait(host, plan)
+        host.answer(first, output_tokens=1)
+        assert waiting.end().call.admitted
+    grant = Grant(max_calls=1)
+    with step("more", max_calls=0, error_boundary="escalate", escalation=lambda _: grant):
+        assert host.open().admitted
+
+
+def test_a_call_waits_unless_it_is_told_otherwise(host):
+    with step("plan", max_tokens=599) as plan:
+        first = open_elsewhere(host)
+        waiting = ask_and_wait(host, plan)  # `admit()` with nothing said
+        host.answer(first, output_tokens=1)
+        assert waiting.end().refusal is None
+
+
+def test_a_request_that_was_sent_once_is_one_call_and_each_more_a_failed_one(host):
+    with step("plan") as plan:
+        call = host.open()
+        assert call.attempts == 0
+        call.attempts += 1
+        host.answer(call)
+        again = host.open()
+        again.attempts = 3
+        host.answer(again)
+    assert (plan.usage.calls, plan.usage.failed_calls) == (4, 2)
+
+
+def test_hooks_hear_which_call_was_admitted_and_why_one_was_not(host):
+    admitted, denied = listen(hooks.CallAdmitted), listen(hooks.CallDenied)
+    with step("plan", max_usd=1):
+        call = host.open()
+        with pytest.raises(UnpricedModel) as refusal:
+            new_call(asked("no-such-model")).admit()
+    assert [(event.call_id, event.model) for event in admitted] == [(call.number, "fake-model")]
+    assert [(event.error, event.model) for event in denied] == [(refusal.value, "no-such-model")]
+
+
+def test_hooks_hear_of_a_ledger_that_cannot_be_asked(host):
+    denied = listen(hooks.CallDenied)
+    keeping.keep_in("redis://127.0.0.1:1/0?timeout_s=0.05")
+    with step("plan", budgets=[Budget("team-a", max_calls=9)]), pytest.raises(LedgerError) as refusal:
+        host.open()
+    assert [event.error for event in denied] == [refusal.value]
+
+
+def test_the_model_that_answered_is_the_one_that_is_priced_and_told():
+    with recorder() as seen, step("plan", max_usd=1) as plan:
+        call = new_call(asked("gpt-4o", provider="openai", operation="chat"))
+        call.admit()
+        call.settle(Usage(input_tokens=10**6), model="gpt-4o-mini")
+    assert plan.cost_usd == Decimal("0.15")
+    (event,) = seen.calls
+    assert (event.model, event.response_model, event.provider) == ("gpt-4o", "gpt-4o-mini", "openai")
+    assert (event.operation, event.instead_of) == ("chat", None)
+
+
+def test_a_late_report_is_told_with_the_estimate_that_it_replaces(host):
+    settled = listen(hooks.CallSettled)
+    with step("plan", max_usd=1):
+        call = host.open()
+    host.answer(call, output_tokens=10)
+    estimate, report = settled
+    assert (estimate.instead_of, report.usage.output_tokens) == (None, 10)
+    assert report.instead_of == estimate.usage
+    assert estimate.usage.estimated_calls == 1
+
+
+def test_a_stated_cost_that_is_none_is_refused_by_its_name(host):
+    with step("plan"), pytest.raises(ValueError, match="cost_usd"):
+        host.open().settle(Usage(input_tokens=1), cost_usd=Decimal("NaN"))
+
+
+@pytest.mark.parametrize("usage", [Usage(input_tokens=5), Usage(input_tokens=5, estimated_calls=1)])
+def test_a_usage_is_estimated_if_either_side_says_so(host, usage):
+    with step("plan") as plan:
+        host.open().settle(usage, estimated=not usage.estimated_calls)
+    assert plan.usage.estimated_calls == 1
+
+
+def test_a_failed_call_that_used_nothing_costs_nothing_though_its_model_has_no_price(host):
+    with step("plan") as plan:
+        host.open(price=None).fail()
+    assert (plan.usage.failed_calls, plan.usage.unpriced_calls, plan.cost_usd) == (1, 0, 0)
+
+
+def test_a_call_left_open_in_a_strict_step_is_marked_as_one_estimate(host):
+    host.ask()
+    with step("plan", max_usd=1, enforce="strict"):
+        host.open()
+    assert record_of("plan").usage.estimated_calls == 1
+
+
+# The ledger
+
+
+def test_the_ledger_keeps_model_path_and_run_of_a_charge(host, tmp_path):
+    keeping.keep_in(f"sqlite:///{tmp_path}/books.db")
+    with step("job", run_id="night-1", budgets=[Budget("team-a", max_calls=9)]), step("part"):
+        host.ask()
+    with open_ledger(f"sqlite:///{tmp_path}/books.db") as books:
+        details = [charge["detail"] for charge in books.charges()]
+    assert details == [{"model": "fake-model", "path": "job/part", "run_id": "night-1"}]
+
+
+def test_what_the_ledger_is_to_be_told_may_be_awaited(host):
+    async def main():
+        async with step("job", budgets=[Budget("team-a", max_calls=9)]):
+            call = await host.open_async()
+            async with call.telling_ledger():
+                host.answer(call)
+            (totals,) = keeping.keeper().store.look(["budget::0:team-a"])
+            assert (totals.settled["calls"], totals.held_calls) == (1, 0)
+
+    keeping.keep_in("memory:")
+    asyncio.run(main())
+
+
+# The verbs
+
+
+def test_a_persona_may_name_its_run():
+    with persona("editor", run_id="night-1"):
+        pass
+    assert record_of("editor").run_id == "night-1"
+
+
+def test_the_innermost_model_is_the_current_one():
+    assert current_model() is None
+    with step("plan", model="gpt-4o"), step("draft"):
+        assert current_model() == "gpt-4o"
+
+
+def test_a_tool_is_denied_at_the_path_where_it_was_asked_for():
+    stages = [Stage("plan", allowed_tools=[])]
+    with persona("editor", stages=stages), step("plan"), pytest.raises(ToolDenied) as refusal:
+        check_tool("shell")
+    assert refusal.value.path == "editor/plan"
+
+
+def test_usage_of_a_named_provider_has_its_price_only():
+    with step("plan") as plan:
+        record_usage("gpt-4o", input_tokens=10**6, output_tokens=0, provider="openai")
+        assert plan.cost_usd == Decimal("2.5")
+        record_usage("gpt-4o", input_tokens=10**6, output_tokens=0, provider="my-own-server")
+    assert (plan.cost_usd, plan.usage.unpriced_calls) == (Decimal("2.5"), 1)
+
+
+def test_counts_that_do_not_exist_are_all_named():
+    with pytest.raises(ValueError, match="Usage has no counts cached, thought; see its fields"):
+        record_usage("gpt-4o", input_tokens=1, output_tokens=1, cached=1, thought=1)
+
+
+def test_a_definition_takes_no_options_beside_it_and_no_persona_takes_a_steps():
+    definition = StepDefinition(name="plan")
+    with pytest.raises(ValueError, match="^max_usd, max_calls: say it in the definition, not beside it$"):
+        step(definition, max_usd=1, max_calls=1)
+    with pytest.raises(ValueError, match="a persona needs a PersonaDefinition, not StepDefinition"):
+        persona(definition)
+    assert step(definition).definition is definition
+
+
+def test_an_unknown_option_is_told_as_one_of_the_verb():
+    with pytest.raises(TypeError, match=r"^step\(\) got an unexpected keyword argument 'max_euro'"):
+        step("plan", max_euro=1)
+
+
+def test_prices_of_calls_are_those_that_the_tests_go_by(host):
+    with step("plan") as plan:
+        host.ask()
+    assert plan.cost_usd == CALL_USD
