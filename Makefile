@@ -5,7 +5,7 @@ VENV_MIN := .venv-min
 BIN := $(VENV)/bin
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo proxy test test-min fuzz soak audit lint format bench clean help
+.PHONY: demo proxy test test-min fuzz soak audit lint format bench mutate clean help
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -63,8 +63,11 @@ format: $(VENV)/.installed  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed  ## what a call costs, as ratios in one run
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.installed  ## this package beside its peers, for docs/benchmarks.md; PARTS="overhead limits" for some of it
+	$(BIN)/python benchmarks/run.py $(PARTS)
+
+mutate: $(VENV)/.installed  ## which small changes of the machine no test notices; EVERY=5 for a fifth of them
+	nice -n 19 $(BIN)/python benchmarks/mutate.py $(EVERY)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV_MIN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build
+	rm -rf $(VENV) $(VENV_MIN) benchmarks/.venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build

@@ -76,9 +76,14 @@ def _ledgers(found: dict[str, float]) -> str:
 
 
 def _proxy(found: Results) -> str:
-    heads = list(dict.fromkeys(head for figures in found.values() for head in figures))
-    rows = ([name, *(str(figures.get(head, NONE)) for head in heads)] for name, figures in found.items())
-    return table(["", *heads], rows)
+    """Make a table for each kind of row that the program tells of."""
+    kinds = dict.fromkeys(tuple(figures) for figures in found.values())
+    return "\n\n".join(_proxy_table(found, kind) for kind in kinds)
+
+
+def _proxy_table(found: Results, heads: tuple[str, ...]) -> str:
+    rows = {name: figures for name, figures in found.items() if tuple(figures) == heads}
+    return table(["", *heads], ([name, *map(str, figures.values())] for name, figures in rows.items()))
 
 
 def _profile(found: Results) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextvars import copy_context
 from decimal import Decimal
 
 import pytest
 
-from fake_host import CALL_USD, FakeHost, ask_and_wait, open_elsewhere
+from fake_host import CALL_USD, FakeHost, ask_and_wait, open_elsewhere, until
 from looking import record_of
 from steptrack_callbacks import (
     Budget,
+    BudgetExhausted,
     Grant,
     LedgerError,
     Stage,
@@ -26,7 +29,6 @@ from steptrack_callbacks import (
     record_usage,
     step,
 )
-from steptrack_callbacks.ledgers import open_ledger
 from steptrack_callbacks.pinning import new_call
 from steptrack_callbacks.request import Request
 from steptrack_callbacks.testing import recorder
@@ -79,9 +81,26 @@ def test_a_call_that_waited_or_was_granted_room_went_through_admission_as_well(h
 def test_a_call_waits_unless_it_is_told_otherwise(host):
     with step("plan", max_tokens=599) as plan:
         first = open_elsewhere(host)
-        waiting = ask_and_wait(host, plan)  # `admit()` with nothing said
+        call = new_call(host.request())
+        waiting = threading.Thread(target=call.admit)
+        waiting.start()
+        until(lambda: plan.account.waiting)
         host.answer(first, output_tokens=1)
-        assert waiting.end().refusal is None
+        waiting.join(60)
+        assert call.admitted
+
+
+def test_a_stream_that_runs_past_its_limit_is_told_so_where_it_can_be_awaited(host):
+    async def main():
+        async with step("plan", max_tokens=400):
+            call = await host.open_async()
+            await call.progress_async(200)
+            with pytest.raises(BudgetExhausted) as cut:
+                await call.progress_async(301)
+            call.abandon(301)
+            return cut.value.phase
+
+    assert asyncio.run(main()) == "stream"
 
 
 def test_a_request_that_was_sent_once_is_one_call_and_each_more_a_failed_one(host):
@@ -157,8 +176,16 @@ def test_a_failed_call_that_used_nothing_costs_nothing_though_its_model_has_no_p
 def test_a_call_left_open_in_a_strict_step_is_marked_as_one_estimate(host):
     host.ask()
     with step("plan", max_usd=1, enforce="strict"):
-        host.open()
-    assert record_of("plan").usage.estimated_calls == 1
+        host.open(max_output_tokens=900, upper_bound=150)
+    usage = record_of("plan").usage
+    assert (usage.estimated_calls, usage.cost_usd) == (1, 150 * Decimal("2.5e-6") + 900 * Decimal("1e-5"))
+
+
+def test_every_call_that_is_left_open_is_counted(host):
+    with step("plan") as plan:
+        for _ in range(3):
+            host.open()
+    assert (record_of("plan").in_flight_calls, plan.usage.calls) == (3, 3)
 
 
 # The ledger
@@ -168,8 +195,7 @@ def test_the_ledger_keeps_model_path_and_run_of_a_charge(host, tmp_path):
     keeping.keep_in(f"sqlite:///{tmp_path}/books.db")
     with step("job", run_id="night-1", budgets=[Budget("team-a", max_calls=9)]), step("part"):
         host.ask()
-    with open_ledger(f"sqlite:///{tmp_path}/books.db") as books:
-        details = [charge["detail"] for charge in books.charges()]
+    details = [charge["detail"] for charge in keeping.keeper().store.charges()]
     assert details == [{"model": "fake-model", "path": "job/part", "run_id": "night-1"}]
 
 
@@ -214,6 +240,16 @@ def test_usage_of_a_named_provider_has_its_price_only():
         assert plan.cost_usd == Decimal("2.5")
         record_usage("gpt-4o", input_tokens=10**6, output_tokens=0, provider="my-own-server")
     assert (plan.cost_usd, plan.usage.unpriced_calls) == (Decimal("2.5"), 1)
+
+
+def test_usage_that_was_had_is_charged_though_it_is_told_after_an_exhausted_step():
+    with step("outer") as outer:
+        with step("plan", max_calls=0, error_boundary="continue") as plan:
+            left_running = copy_context()
+            FakeHost().open()
+        assert plan.exhausted
+        left_running.run(record_usage, "gpt-4o", input_tokens=10, output_tokens=5)
+        assert outer.usage.calls == 1
 
 
 def test_counts_that_do_not_exist_are_all_named():

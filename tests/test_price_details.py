@@ -96,7 +96,7 @@ def test_a_usage_reaches_litellm_with_all_its_parts(litellm):
     assert (written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens) == (30, 20)
     assert (made.reasoning_tokens, made.audio_tokens, made.image_tokens) == (51, 61, 71)
     without_hour = litellm_usage(Usage(input_tokens=9, cache_write_tokens=5)).prompt_tokens_details
-    assert without_hour.cache_creation_token_details is None
+    assert getattr(without_hour, "cache_creation_token_details", None) is None
 
 
 def test_what_is_handed_over_is_priced_for_its_provider_and_tier_or_not_at_all(litellm):
@@ -276,18 +276,20 @@ def test_the_table_holds_models_and_their_other_names_only(tmp_path, monkeypatch
     new = {"aliases": ["other-name"], "input_cost_per_token": 1, "litellm_provider": "openai"}
     listed = {"sample_spec": {}, "fallback_generalizations": {}, "new-model": new, "other": {"mode": "chat"}}
     (folder / table._FILE).write_text(json.dumps(listed), encoding="utf-8")
-    monkeypatch.setattr(table, "package_folder", lambda _: folder)
+    monkeypatch.setattr(table, "package_folder", {"litellm": folder}.get)
     assert table._read() == {"new-model": new, "other-name": new, "other": {"mode": "chat"}}
     (folder / table._FILE).write_text(json.dumps({"new-model": new}), encoding="utf-8")
     assert table._read() == {"new-model": new, "other-name": new}
-    monkeypatch.setattr(table, "package_folder", lambda _: None)
+    monkeypatch.setattr(table, "package_folder", {}.get)
     assert table._read() == {}
 
 
 def test_the_longest_answer_follows_the_prices_that_are_given():
     assert max_output_tokens("mine") is None
-    set_prices({"mine": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1, "max_output_tokens": 77}})
-    assert max_output_tokens("mine") == 77
+    rates = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1, "supports_vision": True}
+    for longest in (77, 1):
+        set_prices({"mine": rates | {"max_output_tokens": longest}})
+        assert max_output_tokens("mine") == longest
     assert max_output_tokens("gpt-4o") == 16_384
 
 

@@ -36,7 +36,7 @@ def snapshot() -> dict[str, Any]:
     state: dict[str, Any] = {name: list(getattr(litellm, name)) for name in LISTS}
     state |= {f"{module}.{name}": getattr(importlib.import_module(module), name) for module, name in REPLACED}
     state |= {name: list(logging.getLogger(name).filters) for name in LOGGERS}
-    return state | {"finders": list(sys.meta_path)}
+    return state | {"finders": [each for each in sys.meta_path if "steptrack" in type(each).__module__]}
 
 
 @pytest.fixture
