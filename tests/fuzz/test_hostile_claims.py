@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from steptrack_callbacks import BudgetExhausted, ToolDenied, Usage, keeping, pricing, remote, step
+from steptrack_callbacks.call import Call
 from steptrack_callbacks.config import ConfigError, load, parse
 from steptrack_callbacks.definitions import Stage
 from steptrack_callbacks.litellm_proxy import accounts as proxy_accounts
@@ -262,3 +265,29 @@ def test_a_client_that_makes_up_names_fills_no_memory(monkeypatch: pytest.Monkey
     for number in range(200):
         pricing.cost_usd("gpt-4o", Usage(input_tokens=1), service_tier=f"other-tier-{number}")
     assert len(chain._answers) <= 50
+
+
+class Answer:
+    """What a model has said."""
+
+
+def test_a_step_of_the_proxy_keeps_no_request_and_no_answer_in_memory() -> None:
+    accounts = Accounts(CONFIG, keeping.keeper())
+
+    def ask() -> tuple[Any, Any]:
+        prompt, answer = Answer(), Answer()
+        around = accounts.around(Identity(key="k", run="r", path=("writer", "plan")))
+        assert around is not None
+        call = Call(around, request_from("chat", "gpt-4o", {"messages": [], "max_tokens": 5}))
+        try:
+            call.admit(patient=False)
+            call.settle(Usage(input_tokens=1, output_tokens=1), response=answer)
+        except BudgetExhausted:
+            assert prompt is not None  # it is in this frame, which the refusal holds
+        return weakref.ref(prompt), weakref.ref(answer)
+
+    for _ in range(5):  # the persona has three calls
+        prompt, answer = ask()
+        gc.collect()
+        assert prompt() is None
+        assert answer() is None

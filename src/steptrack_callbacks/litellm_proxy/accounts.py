@@ -14,6 +14,7 @@ from steptrack_callbacks.around import Around
 from steptrack_callbacks.budgets import Budget
 from steptrack_callbacks.config import Config, ProxyOptions
 from steptrack_callbacks.definitions import PersonaDefinition, Stage, StepDefinition
+from steptrack_callbacks.errors import BudgetExhausted
 from steptrack_callbacks.keeping import Keeper
 from steptrack_callbacks.ledgers.contract import Totals
 from steptrack_callbacks.policy import ToolPolicy
@@ -27,7 +28,24 @@ KEPT_AFTER_S = 86_400.0
 MOST_MIRRORS = 2_000
 
 
-class ProxyAccount(SharedAccount):
+class Forgetful(SharedAccount):
+    """A mirror that outlives requests, and so keeps neither their answers nor their errors."""
+
+    __slots__ = ()
+
+    @property
+    def response(self) -> None:
+        """No answer: no step ends here that could raise with it."""
+
+    @response.setter
+    def response(self, _answer: object) -> None:
+        pass
+
+    def blame(self, error: BudgetExhausted) -> None:
+        """Forget a refusal: the client has it, and its frames hold the request."""
+
+
+class ProxyAccount(Forgetful):
     """A mirror of a step that began with the first request to it, on whichever worker.
 
     Attributes:
@@ -198,7 +216,7 @@ class Accounts:
 
         def make() -> SharedAccount:
             label = host.label if host else Label(name="proxy", path="proxy")
-            return SharedAccount(
+            return Forgetful(
                 label, _definition_of(budget), stored, self.keeper, budget=budget, window=window, host=host
             )
 
