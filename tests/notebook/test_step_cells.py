@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import get_overloads
 
@@ -20,10 +21,12 @@ SPEND = "record_usage('m', input_tokens=10, output_tokens=2, cost_usd=0.02)"
 
 @pytest.fixture(scope="module")
 def ipython():
+    main = sys.modules["__main__"]  # a shell puts its own there, and leaves it
     shell = InteractiveShell.instance()
     shell.run_line_magic("colors", "nocolor")
     yield shell
     InteractiveShell.clear_instance()
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture

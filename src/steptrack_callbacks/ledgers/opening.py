@@ -50,19 +50,21 @@ def _open_memory(url: str) -> Store:
     from .memory import MemoryStore  # noqa: PLC0415 - each kind is imported when it is first opened
 
     if url != "memory:":
-        raise ValueError(f"{url!r} has more than a memory ledger can have: say 'memory:'")
+        from .urls import redacted  # noqa: PLC0415 - as above
+
+        raise ValueError(f"{redacted(url)!r} has more than a memory ledger can have: say 'memory:'")
     return MemoryStore()
 
 
 def _open_sqlite(url: str) -> Store:
     from .sqlite import SqliteStore  # noqa: PLC0415
-    from .urls import file_of, options_of, seconds  # noqa: PLC0415
+    from .urls import file_of, options_of, redacted, seconds  # noqa: PLC0415
 
     path = file_of(url)
     options = options_of(url, known={"timeout_s", "mode"})
     mode = options.get("mode", "rw")
     if mode not in ("ro", "rw"):
-        raise ValueError(f"mode of {url!r} must be ro or rw, not {mode!r}")
+        raise ValueError(f"mode of {redacted(url)!r} must be ro or rw, not {mode!r}")
     timeout_s = seconds(options.get("timeout_s", str(TIMEOUT_S)), url)
     return SqliteStore(path, timeout_s=timeout_s, read_only=mode == "ro")
 

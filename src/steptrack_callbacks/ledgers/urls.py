@@ -6,7 +6,7 @@ import math
 import re
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-_SECRET = re.compile(r"pass|pwd|secret|token|key|auth", re.IGNORECASE)
+_SECRET = re.compile(r"pass|pwd|secret|token|key(?!file)|auth", re.IGNORECASE)
 
 
 def redacted(url: str) -> str:
