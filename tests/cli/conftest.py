@@ -1,8 +1,10 @@
-"""A ledger with something in it."""
+"""A ledger with something in it, and programs that hear Ctrl-C."""
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,11 @@ def ledger(tmp_path: Path) -> Path:
     )
     store.close_connections()
     return file
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hears_ctrl_c() -> Iterator[None]:
+    """Let programs be interrupted: those of a shell's background job are born deaf to it, and so are theirs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
