@@ -22,7 +22,7 @@ FLOORS = [
     {"errors"},
     {"records", "twins"},
     # policies, each ignorant of the others
-    {"loops"},
+    {"foreign", "loops", "process"},
     {
         "pricing",
         "policy",
@@ -48,6 +48,7 @@ FLOORS = [
     {"escalation"},
     {"charging", "boundary"},
     {"call"},
+    {"placing"},
     {"timeline", "activation", "functions", "joining"},
     {"steps"},
     {"pinning"},

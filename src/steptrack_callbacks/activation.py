@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 import warnings
 import weakref
 from typing import Any
 
-from . import hanging, hooks, hosts, keeping, sharing
-from .account import Account, Label
-from .around import Around
+from . import hooks, hosts, keeping
 from .books import BOOKS
 from .boundary import Ending, decide, status_of
-from .budgets import Budget
 from .call import open_calls_of
 from .contexts import Stack
-from .declared import completed
 from .definitions import PersonaDefinition, StepDefinition
 from .errors import BudgetExhausted, StepDenied, StepTrackError
-from .hanging import Hung, new_budgets, run_account
 from .ledgers.memory import MemoryLedger
 from .line import settle_line
-from .policy import ToolPolicy
+from .placing import Placed
 from .records import CompletedStep, Kind, Status
-from .shared import SharedAccount
-from .usage import Usage
-from .waiting import Decision, drive
+from .waiting import Decision
 
 ledger = MemoryLedger()
 stack: Stack[Activation] = Stack("steptrack_steps")
 _running: weakref.WeakValueDictionary[str, Activation] = weakref.WeakValueDictionary()
-_numbers = itertools.count(1)
-_NO_ACCOUNTS = Around(())
-_NEVER = float("inf")
+
 LONGEST_ERROR = 2_000
 """Characters of an error's text that a record keeps."""
-_process = os.urandom(6).hex()
 
 
-def _rename_process() -> None:
-    global _process
-    _process = os.urandom(6).hex()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_rename_process)
-
-
-class Activation:
+class Activation(Placed):
     """The life of a step, without its face; see `Step`.
 
     Attributes:
@@ -58,6 +37,7 @@ class Activation:
     """
 
     holds_runs = False
+    parent: Activation | None
 
     def __init__(
         self,
@@ -67,19 +47,9 @@ class Activation:
         parent: Activation | None = None,
         run_id: str | None = None,
     ) -> None:
-        self.definition = definition
-        self.kind: Kind = kind
-        self.parent = parent
-        self.policy = ToolPolicy()
+        super().__init__(definition, kind=kind, parent=parent, run_id=run_id)
         self.exhaustion: BudgetExhausted | None = None
         self.left_elsewhere = False
-        self._run_id = run_id
-        self._account: Account | None = None
-        self._accounts = _NO_ACCOUNTS
-        self._accounts_until = _NEVER
-        self._keeper: keeping.Keeper | None = None
-        self._hung: tuple[Hung, ...] = ()
-        self._hung_around: tuple[Hung, ...] = ()
         self._status: Status = "new"
         self._error: str | None = None
         self._kept_error: str | None = None
@@ -87,46 +57,14 @@ class Activation:
         self._duration_s: float | None = None
         self._revision = 0
         self._tool_calls = 0
-        self._personas: tuple[Any, ...] = ()
         self._put_away: tuple[Activation, ...] = ()
-        self._stages_met: set[str] = set()
         self._finished = False
         self._result: Any = None
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.definition.name
-
-    @property
-    def id(self) -> str:
-        """Unique to this activation; empty before it begins."""
-        return self._account.label.step_id or "" if self._account else ""
-
-    @property
-    def run_id(self) -> str:
-        """Shared by all steps under one outermost step; empty before it begins."""
-        return self._account.label.run_id if self._account else self._run_id or ""
-
-    @property
-    def path(self) -> str:
-        """Names from the outermost step to this one, joined with `/`."""
-        return self._account.label.path if self._account else self.name
 
     @property
     def status(self) -> Status:
         """How it ended; `open` while it runs, `new` before."""
         return self._status
-
-    @property
-    def usage(self) -> Usage:
-        """What was charged to it and to the steps inside it."""
-        return self._account.settled.usage() if self._account else Usage()
-
-    @property
-    def own_usage(self) -> Usage:
-        """What was charged to it, and not to a step inside it."""
-        return self._account.own.usage() if self._account else Usage()
 
     @property
     def exhausted(self) -> bool:
@@ -140,9 +78,20 @@ class Activation:
 
         Raises:
             RuntimeError: It has begun before, or the given parent has ended.
-            ValueError: A `run_id` was given to a step that is not the outermost, or is around it already.
+            ValueError: A `run_id` was given to a step that is not the outermost, or is around it already;
+                or one of its budgets hangs on a step around with other limits.
             StepDenied: A hook said no.
+            LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
         """
+        self._check_unbegun()
+        self.parent = self.parent or (None if self.kind == "hook" else innermost())
+        if self.parent is not None and self._run_id is not None:
+            self._check_run(self.parent)
+        self._start()
+        if hooks.wanted(hooks.StepStarted):
+            self._ask_hooks()
+
+    def _check_unbegun(self) -> None:
         if self._account is not None:
             raise RuntimeError(
                 f"step {self.path!r} was entered before: a Step is good for one `with`, so make a fresh one"
@@ -152,17 +101,6 @@ class Activation:
             raise RuntimeError(
                 f"step {self.name!r} cannot begin inside {self.parent.path!r}, which is not running"
             )
-        self.parent = self.parent or (None if self.kind == "hook" else innermost())
-        if self.parent is not None and self._run_id is not None:
-            self._check_run(self.parent)
-        self._open_account()
-        if hooks.wanted(hooks.StepStarted):
-            try:
-                hooks.emit(hooks.StepStarted(**self.account.label.event_fields()))
-            except BaseException as refusal:
-                status = "denied" if isinstance(refusal, StepDenied) else status_of(self.account, refusal)
-                self._finish(Ending(status, refusal, None))
-                raise
 
     def _check_run(self, parent: Activation) -> None:
         if not parent.holds_runs:
@@ -174,92 +112,23 @@ class Activation:
                 f"run_id {self._run_id!r} of {self.name!r} is that of {parent.path!r} too: give it to one"
             )
 
-    @property
-    def account(self) -> Account:
-        """What is charged; there is one from the beginning of the step."""
-        assert self._account is not None, "the step has not begun"
-        return self._account
-
-    @property
-    def accounts(self) -> Around:
-        """What a call in this step is charged to now, innermost first."""
-        if self._accounts_until is not _NEVER and hanging.clock() >= self._accounts_until:
-            self._gather_accounts()  # the window of a budget is over
-        return self._accounts
-
-    def _gather_accounts(self) -> None:
-        budgets = [hung.account() for hung in self._hung]
-        self._accounts = Around((self.account, *budgets, *(self.parent.accounts if self.parent else ())))
-        self._accounts_until = min((hung.ends_at for hung in self._hung_around), default=_NEVER)
-
-    @property
-    def budgets(self) -> list[SharedAccount]:
-        """The accounts of the budgets that hang on this very step."""
-        return [hung.account() for hung in self._hung]
-
-    def _open_account(self) -> None:
-        self.definition = completed(self.definition)
-        parent = self.parent
-        own = (self,) if self.kind == "persona" else ()
-        self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
-        step_id = f"{_process}-{next(_numbers)}"
-        label = Label(
-            name=self.name,
-            path=f"{parent.path}/{self.name}" if parent else self.name,
-            step_id=step_id,
-            run_id=self._run_id or (parent.run_id if parent else step_id),
-            function=self.definition.function,
-            persona=self._personas[-1].name if self._personas else None,
-            error_boundary=self.definition.error_boundary,
-        )
-        new = new_budgets(self.definition.budgets, parent._hung_around if parent else ())  # noqa: SLF001
-        self._keeper = self._keeper_for(parent, new)
-        self._account = self._account_for(label)
-        self.policy = parent.policy if parent else self.policy
-        self._apply_stages(self._account)
-        self._hang(new)
-        if self._account.limited:
-            hosts.warn_if_unwatched(label.path)
+    def _start(self) -> None:
+        """Open its account: from now on it is running."""
+        self._open_account()
+        if self.account.limited:
+            hosts.warn_if_unwatched(self.path)
         self._times = (time.time(), time.monotonic())
         self._status = "open"
-        _running[step_id] = self
+        _running[self.id] = self
 
-    def _keeper_for(self, parent: Activation | None, new: list[Budget]) -> keeping.Keeper | None:
-        """Return the ledger that all steps of a run keep to, once one of them needs it."""
-        if parent is not None and parent._keeper is not None:  # noqa: SLF001
-            return parent._keeper  # noqa: SLF001
-        needed = new or self._run_id is not None or (parent is None and keeping.is_chosen())
-        return keeping.keeper() if needed else None
-
-    def _account_for(self, label: Label) -> Account:
-        if self._run_id is None:
-            return Account(label, self.definition)
-        assert self._keeper is not None  # who names a run needs it
-        account = run_account(label, self.definition, self._keeper)
-        drive(sharing.look([account]))
-        account.resumed = account.settled.usage()
-        return account
-
-    def _hang(self, new: list[Budget]) -> None:
-        around = self.parent._hung_around if self.parent else ()  # noqa: SLF001
-        if new:
-            assert self._keeper is not None  # who has budgets needs it
-            keeper, host = self._keeper, self.account
-            self._hung = tuple(Hung(budget, host, self.definition, keeper) for budget in new)
-        self._hung_around = (*self._hung, *around)
-        self._gather_accounts()
-
-    def _apply_stages(self, account: Account) -> None:
-        """Narrow the policy by the stages of this name of all personas around it."""
-        for persona in self._personas:
-            if persona is self or not isinstance(persona.definition, PersonaDefinition):
-                continue
-            for stage in persona.definition.stages:
-                if stage.name == self.name:
-                    persona._stages_met.add(stage.name)  # noqa: SLF001
-                    self.policy = self.policy.narrowed(stage)
-                    if stage.max_iterations is not None:
-                        account.cap_calls(stage.max_iterations)
+    def _ask_hooks(self) -> None:
+        """Let hooks see that it starts, and end it at once if one of them raises."""
+        try:
+            hooks.emit(hooks.StepStarted(**self.account.label.event_fields()))
+        except BaseException as refusal:
+            status = "denied" if isinstance(refusal, StepDenied) else status_of(self.account, refusal)
+            self._finish(Ending(status, refusal, None))
+            raise
 
     def end(self, error: BaseException | None) -> Decision[BaseException | None]:
         """End the step: close its books, let its boundary act, leave its record.

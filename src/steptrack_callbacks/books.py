@@ -84,6 +84,7 @@ class Charge(NamedTuple):
 
 
 NOTHING = Charge(calls=0)
+_NOTHING_USED = Usage()
 
 
 class Tally:
@@ -125,4 +126,6 @@ class Tally:
         """Return the sums as a value."""
         with BOOKS:
             sums = list(self._sums)
+        if not any(sums):
+            return _NOTHING_USED
         return Usage(**dict(zip(_NAMES, sums, strict=False)), cost_usd=to_usd(sums[_COST]))

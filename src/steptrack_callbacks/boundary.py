@@ -12,8 +12,6 @@ from .records import Status
 from .shared import SharedAccount
 from .waiting import Decision
 
-_STATUS: dict[str, Status] = {"continue": "continued", "escalate": "escalated", "fail": "failed"}
-
 
 class Ending(NamedTuple):
     """How a step ended.

@@ -12,7 +12,12 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 USD_PLACES = 24
 """Decimal places of one unit: 1 unit is 1e-24 US dollars."""
 
+NO_USD = Decimal(0)
+"""No money; steps and calls without any all have this very object, which needs no checking."""
+
 _MAX_USD = Decimal(10) ** 15
+_ONE = Decimal(1)
+_TEN_USD = 10 ** (USD_PLACES + 1)
 _EXACT = Context(prec=100, rounding=ROUND_HALF_EVEN)
 
 
@@ -57,8 +62,10 @@ def to_usd(units: int) -> Decimal:
         >>> to_usd(to_units("0.0500", "max_usd"))
         Decimal('0.05')
     """
+    if not units:
+        return NO_USD
     number = _EXACT.normalize(Decimal(units).scaleb(-USD_PLACES, _EXACT))
-    return number if number.as_tuple().exponent <= 0 else number.quantize(Decimal(1), context=_EXACT)  # type: ignore[operator]
+    return number if units % _TEN_USD else number.quantize(_ONE, context=_EXACT)  # or it would be 1E+1
 
 
 def format_usd(units: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,20 +11,10 @@ from .errors import StepDenied
 from .keeping import Debt
 from .ledgers.contract import Ask, Entry, Reason, Reservation, Totals
 from .line import LINE
+from .process import process_name
 from .room import Held
 from .shared import SharedAccount, to_amounts, to_sums
 from .waiting import Decision
-
-_process = os.urandom(8).hex()
-
-
-def _rename_process() -> None:
-    global _process
-    _process = os.urandom(8).hex()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_rename_process)
 
 
 class Asking(NamedTuple):
@@ -47,7 +36,7 @@ class Lending:
     __slots__ = ("_lent", "_revision", "accounts", "name")
 
     def __init__(self, number: int, accounts: Sequence[SharedAccount]) -> None:
-        self.name = f"{_process}-{number}"
+        self.name = f"{process_name()}-{number}"
         self.accounts = accounts
         self._lent: Sequence[Asking] = ()
         self._revision = 0

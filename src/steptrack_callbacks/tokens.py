@@ -15,16 +15,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from math import ceil
 from threading import Lock
 from typing import Any, NamedTuple
 
+from .foreign import field, items, opened, reader, to_json
 from .pricing.table import package_folder
 
 __all__ = ("InputCount", "count_messages", "count_prompt", "count_text")
@@ -171,10 +170,10 @@ def count_messages(
         13
     """
     tally = _Tally(model)
-    for message in _items(messages):
+    for message in items(messages):
         tally.add_message(message)
     if tools:
-        tally.add_tools(_items(tools))
+        tally.add_tools(items(tools))
     tally.add_frame(REPLY_TOKENS)
     return tally.result()
 
@@ -220,7 +219,7 @@ class _Tally:
         if isinstance(message, str):
             self.add_text(message)
             return
-        get = _reader(message)
+        get = reader(message)
         self.add(get("content"))
         if name := get("name"):
             self.add_frame(NAME_TOKENS)
@@ -228,17 +227,17 @@ class _Tally:
         kind = get("type") or get("role")
         if isinstance(kind, str) and kind in _ASKING:
             return  # such a message calls no tools
-        for call in _items(get("tool_calls")):
+        for call in items(get("tool_calls")):
             self.add_frame(TOOL_TOKENS)
-            self.add_text(_json(_field(call, "function") or [_field(call, "name"), _field(call, "args")]))
+            self.add_text(to_json(field(call, "function") or [field(call, "name"), field(call, "args")]))
         if kind != "ai" and (call := get("function_call")):  # LangChain's messages have none
-            self.add_text(_json(call))
+            self.add_text(to_json(call))
 
     def add_tools(self, tools: Iterable[Any]) -> None:
         before = self.at_most
         for tool in tools:
             self.add_frame(TOOL_TOKENS)
-            self.add_text(_json(tool))
+            self.add_text(to_json(tool))
         self.at_most = before + (self.at_most - before) * TOOL_MARGIN
         if "claude" in self.model:
             self.tokens += TOOL_PROMPT_TOKENS
@@ -253,17 +252,17 @@ class _Tally:
         waiting = [content]
         while waiting and self.parts < _MOST_PARTS:
             self.parts += 1
-            part = _mapping(waiting.pop())
+            part = opened(waiting.pop())
             if isinstance(part, str):
                 self.add_text(part)
             elif isinstance(part, Mapping):
-                waiting.extend(self._opened(part))
+                waiting.extend(self._inside(part))
             elif isinstance(part, list | tuple) and part and isinstance(part[0], int):
                 self.add_frame(len(part))
             elif isinstance(part, Iterable) and not isinstance(part, bytes):
-                waiting.extend(_items(part))
+                waiting.extend(items(part))
             elif part is not None:
-                self.add_text(_json(part))
+                self.add_text(to_json(part))
 
     def add_text(self, text: str) -> None:
         tokens = _count(text, self.encoding)
@@ -273,7 +272,7 @@ class _Tally:
         else:
             self.at_most += max(tokens * FOREIGN_MARGIN, _bytes(text) * DENSE_TOKENS_PER_BYTE)
 
-    def _opened(self, part: Mapping[Any, Any]) -> Iterator[Any]:
+    def _inside(self, part: Mapping[Any, Any]) -> Iterator[Any]:
         if kind := _media_kind(part):
             factor = SMALL_MODEL_IMAGE_FACTOR if kind == "image" and "4o-mini" in self.model else 1
             self.tokens += MEDIA_TOKENS[kind] * factor
@@ -282,73 +281,13 @@ class _Tally:
             yield part["text"]
         else:
             kept = (value for key, value in part.items() if key not in _UNSENT)
-            yield from (_json(value) if isinstance(value, Mapping) else value for value in kept)
+            yield from (to_json(value) if isinstance(value, Mapping) else value for value in kept)
 
 
 def _media_kind(part: Mapping[Any, Any]) -> str | None:
     named = str(part.get("type", "")).lower().replace("document", "file")
     kind = next((kind for kind in MEDIA_TOKENS if kind in named), None)
     return kind or next((_MEDIA_KEYS[key] for key in part if key in _MEDIA_KEYS), None)
-
-
-def _reader(item: object) -> Callable[[str], Any]:
-    """Return what reads a field as `_field` does, and fast where it is a dict's or an object's own."""
-    if type(item) is dict:
-        return item.get
-    own: Any = getattr(item, "__dict__", None) or {}
-    return lambda key: own[key] if key in own else _field(item, key)
-
-
-def _field(item: object, key: str) -> Any:
-    if type(item) is dict:
-        return item.get(key)
-    try:
-        return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
-    except Exception:  # noqa: BLE001  # a property of somebody else's object
-        return None
-
-
-def _mapping(value: Any) -> Any:
-    """Open an object of pydantic, which would else pass for a list of pairs."""
-    dump = None if isinstance(value, type) else _field(value, "model_dump")
-    try:
-        return dump() if callable(dump) else value
-    except Exception:  # noqa: BLE001  # as above
-        return None
-
-
-def _items(value: object) -> Iterable[Any]:
-    """Return what a list has, and anything else as the only one."""
-    if value is None:
-        return ()
-    return islice(value, _MOST_PARTS) if type(value) is list else _yielded(value)
-
-
-def _yielded(value: object) -> Iterator[Any]:
-    if (
-        not isinstance(value, Iterable)
-        or isinstance(value, str | bytes | Mapping)
-        or _field(value, "model_dump")
-    ):
-        yield value
-        return
-    try:
-        yield from islice(value, _MOST_PARTS)
-    except Exception:  # noqa: BLE001  # as above
-        return
-
-
-def _json(value: object) -> str:
-    try:
-        return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
-    except Exception:  # noqa: BLE001  # endless, too deep, or it cannot be printed
-        return ""
-
-
-def _plain(value: Any) -> Any:
-    schema = _field(value, "model_json_schema") if isinstance(value, type) else None
-    opened = schema() if callable(schema) else _mapping(value)
-    return str(value) if opened is value else opened
 
 
 def _bytes(text: str) -> int:

@@ -8,9 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
-from .money import count_of, decimal_of, to_units, to_usd
-
-_NO_COST = Decimal(0)
+from .money import NO_USD, count_of, decimal_of, to_units, to_usd
 
 MOST_TOKENS = 10**9
 """More tokens than any one call has: whoever reports more makes no sense, and counts as saying nothing."""
@@ -69,7 +67,7 @@ class Usage:
     cache_read_audio_tokens: int = 0
     input_image_tokens: int = 0
     output_image_tokens: int = 0
-    cost_usd: Decimal = _NO_COST
+    cost_usd: Decimal = NO_USD
     calls: int = 0
     failed_calls: int = 0
     estimated_calls: int = 0
@@ -80,7 +78,7 @@ class Usage:
         for value in _counts_of(self):
             if type(value) is not int or not 0 <= value <= _MOST_SUM:  # what is mostly true is asked fast
                 self._check_counts()
-        if self.cost_usd is not _NO_COST:
+        if self.cost_usd is not NO_USD:
             object.__setattr__(self, "cost_usd", decimal_of(self.cost_usd, "cost_usd"))
 
     def _check_counts(self) -> None:
