@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -285,6 +286,25 @@ def test_a_slow_server_is_waited_for_no_longer_than_it_may_take(proxy, prefix, o
     patient = opened(url.replace("timeout_s=0.1", "timeout_s=10"))
     assert patient.settle([entry])[0].settled[COST] == 3 + (at(patient).settled["calls"] - 2) * 1
     assert at(patient).settled["calls"] in (2, 3)  # whether the abandoned charge of the loop came through
+
+
+def test_an_event_loop_that_is_held_up_is_no_slow_server(redis_server, prefix, opened):
+    store = opened(f"{redis_server.url(prefix=prefix)}&timeout_s=0.05")
+
+    async def many():
+        loop = asyncio.get_running_loop()
+
+        def hold_up():  # each turn of the loop takes longer than an answer
+            time.sleep(0.02)
+            if len(asyncio.all_tasks()) > 1:
+                loop.call_soon(hold_up)
+
+        trips = [asyncio.create_task(store.settle_async([charge(cost=1)])) for _ in range(20)]
+        loop.call_soon(hold_up)
+        await asyncio.gather(*trips)
+
+    asyncio.run(many())
+    assert at(store).settled[COST] == 20
 
 
 def test_an_answer_that_was_lost_is_asked_for_again_and_charged_once(proxy, prefix, opened):

@@ -7,6 +7,7 @@ import hashlib
 import time
 import weakref
 from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ Trips = Generator[Trip, Any, T]
 
 AT_ONCE = 64
 """How many trips an event loop makes at once; more wait for their turn."""
+TURNS = 25
+"""How often an event loop has turned at least before a trip is late: more than connecting and asking take."""
 
 
 class RedisLink:
@@ -63,7 +66,7 @@ class RedisLink:
         here = await self._here()
         async with here.places:
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with _within(self._timeout_s):
                     return await self._drive_async(trips, here.client)
             except Exception as error:
                 raise self._explained(error) from error
@@ -87,7 +90,7 @@ class RedisLink:
         if time.monotonic() > until:
             raise TimeoutError
         if self._client is None:
-            self._client = self._connected(self._redis, self._redis.retry.Retry)
+            self._client = self._connected(self._redis, self._redis.retry.Retry, timeout_s=self._timeout_s)
         try:
             return self._send(trip)
         except self._redis.exceptions.ConnectionError:
@@ -134,19 +137,19 @@ class RedisLink:
             for other in [each for each in self._loops if each.is_closed()]:
                 del self._loops[other]  # what waits for a loop refers to it, and would keep it
             module = self._redis.asyncio
-            here = _Loop(self._connected(module, module.retry.Retry))
+            here = _Loop(self._connected(module, module.retry.Retry, timeout_s=None))
             self._loops[loop] = here
             await here.closing.asend(None)
         return here
 
-    def _connected(self, module: Any, retry: Any) -> Any:
+    def _connected(self, module: Any, retry: Any, *, timeout_s: float | None) -> Any:
         kind = module.RedisCluster if self._cluster else module.Redis
         return kind.from_url(
             self._address,
             decode_responses=True,
             protocol=2,
-            socket_timeout=self._timeout_s,
-            socket_connect_timeout=self._timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
             retry=retry(self._redis.backoff.NoBackoff(), 0),
         )
 
@@ -174,6 +177,30 @@ class _Loop:
         self.client = client
         self.places = asyncio.Semaphore(AT_ONCE)
         self.closing = _closing(client)
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncGenerator[None]:
+    """Bound the time of a trip, and grant it some turns of its event loop.
+
+    A loop that others hold up reads an answer late: that is no slow server.
+    """
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+    async with asyncio.timeout(None) as limit:
+
+        def turned(left: int) -> None:
+            nonlocal timer
+            if left:
+                timer = loop.call_later(seconds / TURNS, turned, left - 1)
+            else:
+                limit.reschedule(loop.time())
+
+        timer = loop.call_later(seconds / TURNS, turned, TURNS - 1)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 async def _closing(client: Any) -> AsyncGenerator[None, None]:
