@@ -31,6 +31,11 @@ def test_a_step_takes_its_limits_from_the_file(write):
         host.ask()
 
 
+def test_a_ledger_in_memory_has_no_trips_to_bound(write):
+    install(config=write('[ledger]\nurl = "memory:"\ntimeout_s = 1'))
+    assert keeping.keeper().store.url == "memory:"
+
+
 def test_what_the_code_says_goes_before_what_the_file_says(write):
     install(config=write("[steps.plan]\nmax_calls = 1\nmax_tokens = 5000"))
     with step("plan", max_calls=3) as plan:

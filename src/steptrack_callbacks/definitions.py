@@ -135,6 +135,11 @@ class StepDefinition:
         check_choice(self.enforce, Enforce, f"{where}enforce")
         if self.unpriced is not None:
             check_choice(self.unpriced, Unpriced, f"{where}unpriced")
+        self._check_types(where)
+        self._check_wrap_up(where)
+        object.__setattr__(self, "budgets", checked_budgets(self.budgets, where))
+
+    def _check_types(self, where: str) -> None:
         for name in ("clamp", "cut_streams"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{where}{name} must be True or False, not {getattr(self, name)!r}")  # noqa: TRY004
@@ -146,8 +151,6 @@ class StepDefinition:
             raise ValueError(
                 f"{where}escalation must be a function of the exception, not {self.escalation!r}"
             )
-        self._check_wrap_up(where)
-        object.__setattr__(self, "budgets", checked_budgets(self.budgets, where))
 
     def _check_wrap_up(self, where: str) -> None:
         if self.wrap_up_usd is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import contexts, declared, hosts, importing, keeping, policy, pricing, remote
-from .config import Config, LedgerOptions, load
+from .config import Config, load
 from .definitions import Escalation, SideEffectLevel, StepDefinition
 from .escalation import set_default
 from .keeping import LEASE_S, OnStoreError
@@ -119,9 +119,9 @@ def install(
 
 def _take_from(said: Config, *, ledger: bool) -> None:
     """Do what a file says."""
-    if ledger and said.ledger.url is not None:
+    if ledger and (url := said.ledger.url_within(None)) is not None:
         keeping.keep_in(
-            _url_of(said.ledger),
+            url,
             on_store_error=said.ledger.on_store_error or "refuse",
             lease_s=said.ledger.lease_s or LEASE_S,
         )
@@ -131,13 +131,6 @@ def _take_from(said: Config, *, ledger: bool) -> None:
     declared.take_from_file(said.steps, said.personas)
     for problem in said.warnings:
         warnings.warn(str(problem), UserWarning, stacklevel=3)
-
-
-def _url_of(ledger: LedgerOptions) -> str:
-    url = ledger.url or ""
-    if ledger.timeout_s is None:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}timeout_s={ledger.timeout_s}"
 
 
 def uninstall() -> None:

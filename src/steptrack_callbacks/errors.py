@@ -6,7 +6,7 @@ StepTrackError(RuntimeError)
     BudgetEscalated        the same, handed to whoever can decide
   UnpricedModel            a dollar limit is set and nobody knows the model's price
   ToolDenied               the stage in force does not allow this tool
-  StepDenied               a hook said no
+  StepDenied               a hook said no, or too many steps are open beside it
   LedgerError              the store of shared budgets cannot be reached, or is not ours
 UserWarning
   UnknownCostWarning       a dollar limit cannot see this call
@@ -294,7 +294,9 @@ class ToolDenied(StepTrackError):
 
 
 class StepDenied(StepTrackError):
-    """A hook on `StepStarted` said no; raise it there to keep a step from starting.
+    """A step may not go on: a hook said no, or, on the proxy, a key has too many steps open.
+
+    Raise it in a hook on `StepStarted` to keep a step from starting.
 
     Attributes:
         why: The reason, for the record and the caller.

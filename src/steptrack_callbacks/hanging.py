@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from .account import Account, Label
-from .budgets import Budget
+from .budgets import Budget, Window
 from .definitions import StepDefinition
 from .keeping import Keeper
 from .shared import SharedAccount
@@ -58,16 +58,21 @@ class Hung:
 
     def _open(self) -> SharedAccount:
         window = self.budget.window_at(clock())
-        start = 0 if window is None else int(window.starts_at.timestamp())
         return SharedAccount(
             self._host.label,
             self._definition,
-            f"budget:{self.budget.window or ''}:{start}:{self.budget.name}",
+            budget_key(self.budget, window),
             self._keeper,
             budget=self.budget,
             window=window,
             host=self._host,
         )
+
+
+def budget_key(budget: Budget, window: Window | None) -> str:
+    """Name the account of a budget in a ledger: each window is an account of its own."""
+    start = 0 if window is None else int(window.starts_at.timestamp())
+    return f"budget:{budget.window or ''}:{start}:{budget.name}"
 
 
 def run_account(label: Label, definition: StepDefinition, keeper: Keeper) -> SharedAccount:

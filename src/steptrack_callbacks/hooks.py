@@ -62,7 +62,12 @@ class StepStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAdmitted(Event):
-    """A call has its room reserved and is about to be sent."""
+    """A call has its room reserved and is about to be sent.
+
+    Attributes:
+        call_id: Counts the calls of this process.
+        model: The model that is asked.
+    """
 
     call_id: int
     model: str
@@ -70,7 +75,12 @@ class CallAdmitted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDenied(Event):
-    """A call was refused; nothing is sent and nothing charged."""
+    """A call was refused; nothing is sent and nothing charged.
+
+    Attributes:
+        model: The model that was asked.
+        error: What its caller gets.
+    """
 
     model: str
     error: StepTrackError
@@ -125,14 +135,23 @@ class BudgetThreshold(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded(Event):
-    """A step has left its record."""
+    """A step has left its record.
+
+    Attributes:
+        record: As it stood at its end; a late settlement changes it no more.
+    """
 
     record: CompletedStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalated(Event):
-    """An exhausted step asked for more: `grant` is the answer, `None` for no."""
+    """An exhausted step asked for more, and was answered.
+
+    Attributes:
+        error: The exhaustion.
+        grant: The answer; `None` for no.
+    """
 
     error: BudgetExhausted
     grant: Grant | None

@@ -95,6 +95,9 @@ class Keeper:
             known here.
         lease_s: Seconds after which the reservations of a dead process come back.
         unkept: Charges and records that no ledger can keep, such as of sums beyond its books.
+
+    Raises:
+        ValueError: `on_error` is neither, or `lease_s` is no number above 0.
     """
 
     def __init__(self, store: Store, *, on_error: OnStoreError = "refuse", lease_s: float = LEASE_S) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -210,11 +210,6 @@ class SharedAccount(Account):
         if self.budget is None:
             return {}
         return {"budget": self.budget.name, "resets_at": self.window.ends_at if self.window else None}
-
-
-def shared_of(accounts: Iterable[Account]) -> list[SharedAccount]:
-    """Pick the accounts that a ledger keeps."""
-    return [account for account in accounts if isinstance(account, SharedAccount)]
 
 
 def to_sums(amounts: Mapping[str, int]) -> Sums:

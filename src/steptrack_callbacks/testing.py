@@ -26,7 +26,8 @@ __all__ = ("Recording", "recorder", "reset", "strict")
 def reset() -> None:
     """Forget all that earlier tests have left: steps, records, hooks, prices, levels, what was learned.
 
-    What `install` has attached stays attached; its `prices`, `tools` and `escalation` are forgotten.
+    What `install` has attached stays attached; what it was given besides is forgotten: prices, tools, steps,
+    nodes, the escalation function, what a file said, and the ledger.
 
     Example:
         >>> from steptrack_callbacks import peek_completed_steps, step

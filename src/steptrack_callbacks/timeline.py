@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .account import Account, Label
 from .books import NOTHING, Charge
@@ -76,7 +76,16 @@ class SeenCall:
         }
 
 
-_Line = tuple[int, Label, str, Any, float, float, Charge, str | None]
+class _Line(NamedTuple):
+    number: int
+    label: Label
+    model: str
+    state: Any
+    started_at: float
+    ended_at: float
+    charge: Charge = NOTHING
+    error: str | None = None
+
 
 _settled: deque[_Line] = deque(maxlen=KEPT_CALLS)
 _denied: deque[_Line] = deque(maxlen=KEPT_DENIALS)
@@ -96,7 +105,7 @@ class TimedCall(Call):
 
     def _tell(self, charge: Charge) -> None:
         _settled.append(
-            (
+            _Line(
                 self.number,
                 self.accounts[0].label,
                 self.request.model,
@@ -104,25 +113,14 @@ class TimedCall(Call):
                 self.started_at,
                 time.time(),
                 self._charge,  # not the one told of: another thread may have replaced it by a true report
-                None,
             )
         )
         super()._tell(charge)
 
     def _deny(self, error: StepTrackError) -> None:
         now = time.time()
-        _denied.append(
-            (
-                self.number,
-                self.accounts[0].label,
-                self.request.model,
-                "denied",
-                now,
-                now,
-                NOTHING,
-                str(error),
-            )
-        )
+        label, model = self.accounts[0].label, self.request.model
+        _denied.append(_Line(self.number, label, model, "denied", now, now, error=str(error)))
         super()._deny(error)
 
 
@@ -133,12 +131,12 @@ def seen_calls(running: Iterable[Account] = ()) -> list[SeenCall]:
         running: Accounts whose calls in flight are to be told as well.
     """
     settled = _copy(_settled)
-    swept = {line[0] for line in settled if line[3] == "swept"}
+    swept = {line.number for line in settled if line.state == "swept"}
     newest: dict[int, SeenCall] = {}
     for line in [*_copy(_denied), *settled]:
-        number, state = line[0], line[3]
-        if number not in newest or state != "swept":  # two threads may have told of a call in any order
-            newest[number] = _seen(line, late=number in swept and state != "swept")
+        is_final = line.state != "swept"
+        if line.number not in newest or is_final:  # two threads may have told of a call in any order
+            newest[line.number] = _seen(line, late=is_final and line.number in swept)
     for account in running:
         for call in open_calls_of(account):
             if call.number not in newest and isinstance(call, TimedCall):
@@ -156,19 +154,18 @@ def _copy(lines: deque[_Line]) -> list[_Line]:
 
 
 def _seen(line: _Line, *, late: bool) -> SeenCall:
-    number, label, model, state, started_at, ended_at, charge, error = line
     return SeenCall(
-        number=number,
-        run_id=label.run_id,
-        step_id=label.step_id,
-        path=label.path,
-        model=model,
-        outcome=state,
-        started_at=started_at,
-        ended_at=ended_at,
-        usage=charge.as_usage(),
+        number=line.number,
+        run_id=line.label.run_id,
+        step_id=line.label.step_id,
+        path=line.label.path,
+        model=line.model,
+        outcome=line.state,
+        started_at=line.started_at,
+        ended_at=line.ended_at,
+        usage=line.charge.as_usage(),
         late=late,
-        error=error,
+        error=line.error,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from typing import Any
 
 from .errors import BAD_INPUT, OK
 from .output import print_json
@@ -33,7 +34,7 @@ def go(options: Namespace) -> int:
     return OK
 
 
-def _print_verdict(file: str, *, problems: tuple = (), warnings: tuple = ()) -> None:  # type: ignore[type-arg]
+def _print_verdict(file: str, *, problems: tuple[Any, ...] = (), warnings: tuple[Any, ...] = ()) -> None:
     print_json(
         {
             "file": file,

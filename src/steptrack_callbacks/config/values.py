@@ -31,6 +31,23 @@ class LedgerOptions:
     lease_s: float | None = None
     timeout_s: float | None = None
 
+    def url_within(self, timeout_s: float | None) -> str | None:
+        """Return the URL with the seconds that one trip may take, unless it says them itself.
+
+        Args:
+            timeout_s: What holds if the table does not say it; `None` for what the ledger takes by default.
+
+        Example:
+            >>> LedgerOptions(url="sqlite:///steps.db").url_within(2.0)
+            'sqlite:///steps.db?timeout_s=2.0'
+            >>> LedgerOptions(url="memory:", timeout_s=1).url_within(None)
+            'memory:'
+        """
+        seconds = self.timeout_s or timeout_s
+        if self.url is None or seconds is None or "timeout_s=" in self.url or self.url.startswith("memory:"):
+            return self.url
+        return f"{self.url}{'&' if '?' in self.url else '?'}timeout_s={seconds}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:

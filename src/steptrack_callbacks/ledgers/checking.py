@@ -12,7 +12,6 @@ from .contract import Entry, Reservation
 MOST = 2**63 - 1
 """The largest sum that every ledger can keep: $9.2 million in pico-dollars."""
 
-
 _CURE = "put a copy in its place that is not"
 
 
@@ -53,6 +52,16 @@ def read_count(value: object) -> int:
     if type(value) is not int:
         raise Damaged(f"what is kept in it is damaged ({value!r:.80} is no count): {_CURE}")
     return value
+
+
+def check_time(value: object) -> None:
+    """Refuse what was kept as a time, or as none, and is neither.
+
+    Raises:
+        Damaged: It is something else.
+    """
+    if not isinstance(value, int | float | None):
+        raise Damaged(f"what is kept in it is damaged ({value!r:.80} is no time): {_CURE}")
 
 
 def fitting(total: int, key: str, name: str) -> int:

@@ -39,7 +39,8 @@ class RedisStore:
 
     A call is reserved in one round trip and charged in one, each a script that Redis runs alone. All
     keys carry one hash tag, so on a cluster all are on one node. The time of leases is the server's. If the
-    server loses what it had, each process tells it what it has seen, and no budget is granted twice.
+    server loses what it had, each process tells it what it has seen, and no budget is granted twice. Every
+    method raises `LedgerError` if the server does not answer in time, or not as it should.
 
     Args:
         url: Where the server is: `redis://[user:password@]host:6379/0`, or `rediss://` with TLS.

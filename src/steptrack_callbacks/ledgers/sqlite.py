@@ -29,7 +29,8 @@ class SqliteStore:
     """Shared accounts and records in a SQLite file, which is made when it is first used.
 
     It is in WAL mode with `synchronous=NORMAL`: what was settled survives the death of every process, at any
-    moment; a power cut may take the last moments. It needs a local disk, as SQLite does.
+    moment; a power cut may take the last moments. It needs a local disk, as SQLite does. Every method raises
+    `LedgerError` if the file cannot be used, or not in time.
 
     Args:
         path: The file.

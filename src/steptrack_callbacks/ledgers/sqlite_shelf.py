@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 
-from .checking import Damaged, read_count, read_table
+from .checking import check_time, read_count, read_table
 from .contract import Asked, Entry
 from .judging import Account
 
@@ -81,11 +81,14 @@ class SqliteShelf:
 
     def take_lapsed(self, key: str, now: float) -> tuple[list[Asked], float]:
         """See `Shelf`."""
-        lapsed = self.db.execute("SELECT cost, tokens FROM holds WHERE key = ? AND until <= ?", (key, now))
-        taken = [Asked(*row) for row in lapsed]
+        taken = self._lapsed(key, now)
         self.db.execute("DELETE FROM holds WHERE key = ? AND until <= ?", (key, now))
         (first,) = self.db.execute("SELECT min(until) FROM holds WHERE key = ?", (key,)).fetchone()
         return taken, math.inf if first is None else first
+
+    def _lapsed(self, key: str, now: float) -> list[Asked]:
+        lapsed = self.db.execute("SELECT cost, tokens FROM holds WHERE key = ? AND until <= ?", (key, now))
+        return [Asked(*row) for row in lapsed]
 
     def is_charged(self, call: str, revision: int) -> bool:
         """See `Shelf`."""
@@ -111,8 +114,7 @@ class LookedAt(SqliteShelf):
 
     def take_lapsed(self, key: str, now: float) -> tuple[list[Asked], float]:
         """Tell what has lapsed."""
-        lapsed = self.db.execute("SELECT cost, tokens FROM holds WHERE key = ? AND until <= ?", (key, now))
-        return [Asked(*row) for row in lapsed], math.inf
+        return self._lapsed(key, now), math.inf
 
 
 def account_of(row: tuple[object, ...]) -> Account:
@@ -121,13 +123,13 @@ def account_of(row: tuple[object, ...]) -> Account:
     Raises:
         Damaged: The row keeps none.
     """
-    account = Account(*row)  # type: ignore[arg-type]
-    for count in (row[1], *row[3:7]):
+    _key, seq, settled, cost, tokens, calls, lapsed, lapse_at, closed, _group, opened_at, expires_at = row
+    for count in (seq, cost, tokens, calls, lapsed):
         read_count(count)
-    account.settled = {name: read_count(count) for name, count in read_table(row[2]).items()}
-    for moment in (row[7], row[10], row[11]):
-        if not isinstance(moment, int | float | None):
-            raise Damaged(f"what is kept in it is damaged ({moment!r:.80} is no time)")
-    account.lapse_at = math.inf if row[7] is None else account.lapse_at
-    account.closed = bool(row[8])
+    for moment in (lapse_at, opened_at, expires_at):
+        check_time(moment)
+    account = Account(*row)  # type: ignore[arg-type]
+    account.settled = {name: read_count(count) for name, count in read_table(settled).items()}
+    account.lapse_at = math.inf if lapse_at is None else account.lapse_at
+    account.closed = bool(closed)
     return account

@@ -15,6 +15,7 @@ from steptrack_callbacks.budgets import Budget
 from steptrack_callbacks.config import Config, ProxyOptions
 from steptrack_callbacks.definitions import PersonaDefinition, Stage, StepDefinition
 from steptrack_callbacks.errors import BudgetExhausted
+from steptrack_callbacks.hanging import budget_key
 from steptrack_callbacks.keeping import Keeper
 from steptrack_callbacks.ledgers.contract import Totals
 from steptrack_callbacks.policy import ToolPolicy
@@ -210,9 +211,8 @@ class Accounts:
     def _of_budget(self, name: str, key: str, host: SharedAccount | None) -> SharedAccount:
         budget = self._config.budgets[name]
         window = budget.window_at(time.time())
-        start = 0 if window is None else int(window.starts_at.timestamp())
         owner = f"/{key}" if self._config.scopes.get(name) == "key" else ""
-        stored = f"budget:{budget.window or ''}:{start}:{name}{owner}"
+        stored = budget_key(budget, window) + owner
 
         def make() -> SharedAccount:
             label = host.label if host else Label(name="proxy", path="proxy")

@@ -18,7 +18,7 @@ from .naming import REMAINING
 from .refusals import malformed, refusal
 from .requests import capped, kind_of, request_for, request_from
 from .streams import metered
-from .tickets import Ticket, current_attempt, ticket_of
+from .tickets import TICKET, Ticket, current_attempt, ticket_of
 from .tools import narrow
 
 _CLIENT_GONE = 499
@@ -159,7 +159,7 @@ class StepTrackProxyHandler(CustomLogger):
     ) -> None:
         """Charge an attempt that no hook has charged, such as one of several that ran beside each other."""
         call = current_attempt()
-        ticket = kwargs.get("steptrack_ticket")
+        ticket = kwargs.get(TICKET)
         if call is not None and ticket is not None and not kwargs.get("stream"):
             await ticket.settle_late(
                 call, response_obj, kwargs.get("response_cost"), from_cache=bool(kwargs.get("cache_hit"))

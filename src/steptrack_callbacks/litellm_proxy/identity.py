@@ -152,17 +152,11 @@ def _from_headers(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _from_body(data: dict[str, Any]) -> dict[str, str]:
-    claims = None
-    for holder in (data.get("metadata"), data.get("litellm_metadata")):
-        if isinstance(holder, dict) and "steptrack" in holder:
-            claims = holder.pop("steptrack")
+    claims = _taken_out(data)
     if claims is None:
         return {}
     if isinstance(claims, str):
-        try:
-            claims = json.loads(claims)
-        except (ValueError, RecursionError):
-            claims = None
+        claims = _from_json(claims)
     if not isinstance(claims, dict) or not set(claims) <= set(FIELDS):
         raise MalformedIdentity(
             "metadata.steptrack", f"must be a table with {', '.join(FIELDS)} only, or such a table as JSON"
@@ -175,6 +169,21 @@ def _from_body(data: dict[str, Any]) -> dict[str, str]:
     if "step" in claims:
         checked_path(claims["step"])
     return {field: str(value) for field, value in claims.items()}
+
+
+def _taken_out(data: dict[str, Any]) -> Any:
+    claims = None
+    for holder in (data.get("metadata"), data.get("litellm_metadata")):
+        if isinstance(holder, dict) and "steptrack" in holder:
+            claims = holder.pop("steptrack")
+    return claims
+
+
+def _from_json(claims: str) -> Any:
+    try:
+        return json.loads(claims)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _session_of(data: Mapping[str, Any]) -> str | None:

@@ -77,15 +77,14 @@ def message_usage(reported: Any) -> Usage | None:
     if not any(counts.values()):
         return None
     creation = reported.get("cache_creation")
+    kept_long = _count(creation.get("ephemeral_1h_input_tokens")) if isinstance(creation, Mapping) else 0
     read, written = counts["cache_read_input_tokens"], counts["cache_creation_input_tokens"]
     return Usage(
         input_tokens=counts["input_tokens"] + read + written,
         output_tokens=counts["output_tokens"],
         cache_read_tokens=read,
         cache_write_tokens=written,
-        cache_write_1h_tokens=_count(creation.get("ephemeral_1h_input_tokens"))
-        if isinstance(creation, Mapping)
-        else 0,
+        cache_write_1h_tokens=kept_long,
     )
 
 

@@ -66,11 +66,9 @@ def config_file() -> Path:
 
 def open_ledger(options: LedgerOptions) -> None:
     """Put the file's ledger in force, if it names one."""
-    if options.url is None:
+    url = options.url_within(TIMEOUT_S)
+    if url is None:
         return
-    url, timeout_s = options.url, options.timeout_s or TIMEOUT_S
-    if "timeout_s=" not in url and not url.startswith("memory:"):
-        url = f"{url}{'&' if '?' in url else '?'}timeout_s={timeout_s}"
     keeping.keep_in(
         url,
         on_store_error=options.on_store_error or "refuse",

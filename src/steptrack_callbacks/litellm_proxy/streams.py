@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import BudgetExhausted
 from steptrack_callbacks.litellm import answers
 from steptrack_callbacks.litellm.streams import Meter, is_from_cache
@@ -48,7 +49,7 @@ async def metered(ticket: Ticket, stream: Any, data: dict[str, Any]) -> AsyncIte
         meter.fail()
         raise
     finally:
-        await ticket.give_up(sent=_abandon)
+        await ticket.give_up(sent=Call.abandon)
 
 
 async def _followed(ticket: Ticket, meter: Meter, stream: Any) -> Meter:
@@ -57,10 +58,6 @@ async def _followed(ticket: Ticket, meter: Meter, stream: Any) -> Meter:
         await ticket.charge(meter.call, meter.fail)
     assert ticket.current is not None  # there was one before
     return meter_for(ticket.current, ticket.kind, stream)
-
-
-def _abandon(call: Any) -> None:
-    call.abandon()
 
 
 def _is_bare_usage(chunk: Any) -> bool:

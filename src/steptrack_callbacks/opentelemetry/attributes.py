@@ -51,16 +51,8 @@ _PROVIDERS = {
 
 def of_start(step: Activation) -> Attributes:
     """Say of a step what is known when it begins, so that samplers can judge by it."""
-    definition, label = step.definition, step.account.label
-    said = {
-        "gen_ai.operation.name": _OPERATIONS[step.kind],
-        "gen_ai.agent.name": label.persona,
-        STEP_NAME: step.name,
-        "steptrack.step.path": step.path,
-        "steptrack.step.id": step.id,
-        "steptrack.step.kind": step.kind,
-        "steptrack.step.function": definition.function,
-        "steptrack.run.id": step.run_id,
+    definition = step.definition
+    said = _identity(step, persona=step.account.label.persona, function=definition.function) | {
         "steptrack.enforce": definition.enforce,
         "steptrack.error_boundary": definition.error_boundary,
     }
@@ -70,15 +62,7 @@ def of_start(step: Activation) -> Attributes:
 def of_record(record: CompletedStep) -> Attributes:
     """Say what a step was and has spent, by itself and with the steps inside it."""
     own, shares = record.own_usage, _shares(record)
-    said = {
-        "gen_ai.operation.name": _OPERATIONS[record.kind],
-        "gen_ai.agent.name": record.persona,
-        STEP_NAME: record.name,
-        "steptrack.step.path": record.path,
-        "steptrack.step.id": record.id,
-        "steptrack.step.kind": record.kind,
-        "steptrack.step.function": record.function,
-        "steptrack.run.id": record.run_id,
+    said = _identity(record, persona=record.persona, function=record.function) | {
         STATUS: record.status,
         "steptrack.models": tuple(record.models) or None,
         "steptrack.own.input_tokens": own.input_tokens,
@@ -97,6 +81,19 @@ def of_record(record: CompletedStep) -> Attributes:
         | _amounts("steptrack.limit.", record.limits)
         | _amounts("steptrack.share.", shares)
     )
+
+
+def _identity(step: Activation | CompletedStep, *, persona: str | None, function: str | None) -> Attributes:
+    return {
+        "gen_ai.operation.name": _OPERATIONS[step.kind],
+        "gen_ai.agent.name": persona,
+        STEP_NAME: step.name,
+        "steptrack.step.path": step.path,
+        "steptrack.step.id": step.id,
+        "steptrack.step.kind": step.kind,
+        "steptrack.step.function": function,
+        "steptrack.run.id": step.run_id,
+    }
 
 
 def span_name(kind: str, name: str) -> str:

@@ -22,6 +22,13 @@ _MOST_ROWS = 8
 _SMALLEST = 0.004
 
 _MARKS = ("settled", "estimated", "unpriced", "failed", "cached", "denied", "running")
+_WORDS = {
+    "denied": "refused",
+    "cached": "from a cache",
+    "unpriced": "of unknown price",
+    "running": "in flight",
+}
+"""What a mark is called, where that is not its name."""
 
 
 def timeline_of(report: Report) -> Markup | None:
@@ -141,21 +148,15 @@ def _title(call: SeenCall) -> str:
 
 def _words(call: SeenCall) -> Iterator[str]:
     mark = _mark_of(call)
-    yield {"denied": "refused", "cached": "from a cache", "unpriced": "of unknown price"}.get(mark, mark)
+    yield _WORDS.get(mark, mark)
     if call.late:
         yield "(late)"
 
 
 def _keys(calls: Iterable[SeenCall]) -> Markup:
     seen = {_mark_of(call) for call in calls}
-    words = {
-        "denied": "refused",
-        "cached": "from a cache",
-        "unpriced": "of unknown price",
-        "running": "in flight",
-    }
     keys = [
-        tag("li", tag("span", class_=f"call {mark}"), words.get(mark, mark))
+        tag("li", tag("span", class_=f"call {mark}"), _WORDS.get(mark, mark))
         for mark in _MARKS
         if mark in seen
     ]

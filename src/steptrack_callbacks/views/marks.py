@@ -129,9 +129,14 @@ def granted(grant: Grant) -> str:
         >>> granted(Grant(max_usd=0.5, max_calls=1, by="ops"))
         'granted $0.5000 and 1 call by ops'
     """
-    amounts = ((limit, getattr(grant, limit)) for limit in get_args(LimitName))
-    given = " and ".join(amount_of(limit, amount) for limit, amount in amounts if amount)
+    given = " and ".join(amounts_granted(grant))
     return f"granted {given} by {printable(grant.by)}" if grant.by else f"granted {given}"
+
+
+def amounts_granted(grant: Grant) -> list[str]:
+    """Write each amount that was granted, in the unit of its limit."""
+    amounts = ((limit, getattr(grant, limit)) for limit in get_args(LimitName))
+    return [amount_of(limit, amount) for limit, amount in amounts if amount]
 
 
 def spent_elsewhere(record: CompletedStep) -> Iterator[str]:

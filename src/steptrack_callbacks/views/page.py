@@ -6,15 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from steptrack_callbacks.definitions import Grant, LimitName
+from steptrack_callbacks.definitions import Grant
 from steptrack_callbacks.records import CompletedStep
 from steptrack_callbacks.usage import Usage
 
 from .bars import STATUS_MEANS, amounts, bars, chip, cost, facts, named, row, style, table, trouble
 from .chart import timeline_of
-from .marks import amount_of, percent, plural, seconds, shares_of, spent_elsewhere, sureness_of
+from .marks import amounts_granted, percent, plural, seconds, shares_of, spent_elsewhere, sureness_of
 from .markup import Child, Markup, document, tag
 
 if TYPE_CHECKING:
@@ -211,12 +211,13 @@ def _grants(report: Report) -> Markup | None:
 
 
 def _granted(grant: Grant) -> str:
-    amounts = ((limit, getattr(grant, limit)) for limit in get_args(LimitName))
-    return ", ".join(f"+{amount_of(limit, amount)}" for limit, amount in amounts if amount)
+    return ", ".join(f"+{amount}" for amount in amounts_granted(grant))
 
 
-def _statuses(report: Report) -> Markup:
+def _statuses(report: Report) -> Markup | None:
     counts = Counter(record.status for record in report.records)
+    if not counts:
+        return None
     items = (
         tag(
             "li",
@@ -227,11 +228,7 @@ def _statuses(report: Report) -> Markup:
         )
         for status, count in counts.most_common()
     )
-    return (
-        tag("section", tag("h2", "How steps ended"), tag("ul", items), class_="statuses")
-        if counts
-        else Markup()
-    )
+    return tag("section", tag("h2", "How steps ended"), tag("ul", items), class_="statuses")
 
 
 def _legend() -> Iterator[Child]:

@@ -1,0 +1,73 @@
+"""Reading what somebody else's objects hold: whatever they are, something comes back, nothing is raised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+MOST_ITEMS = 100_000
+"""Of one list; also what ends one that is endless."""
+
+
+def reader(item: object) -> Callable[[str], Any]:
+    """Return what reads a field as `field` does, and fast where it is a dict's or an object's own."""
+    if type(item) is dict:
+        return item.get
+    own: Any = getattr(item, "__dict__", None) or {}
+    return lambda key: own[key] if key in own else field(item, key)
+
+
+def field(item: object, key: str) -> Any:
+    """Return what a mapping has under a key, or an object as an attribute; `None` if it has none."""
+    if type(item) is dict:
+        return item.get(key)
+    try:
+        return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
+    except Exception:  # noqa: BLE001  # a property of somebody else's object
+        return None
+
+
+def opened(value: Any) -> Any:
+    """Open an object of pydantic, which would else pass for a list of pairs."""
+    dump = None if isinstance(value, type) else field(value, "model_dump")
+    try:
+        return dump() if callable(dump) else value
+    except Exception:  # noqa: BLE001  # as above
+        return None
+
+
+def items(value: object) -> Iterable[Any]:
+    """Return what a list has, and anything else as the only one; of `None` nothing."""
+    if value is None:
+        return ()
+    return islice(value, MOST_ITEMS) if type(value) is list else _yielded(value)
+
+
+def _yielded(value: object) -> Iterator[Any]:
+    if (
+        not isinstance(value, Iterable)
+        or isinstance(value, str | bytes | Mapping)
+        or field(value, "model_dump")
+    ):
+        yield value
+        return
+    try:
+        yield from islice(value, MOST_ITEMS)
+    except Exception:  # noqa: BLE001  # as above
+        return
+
+
+def to_json(value: object) -> str:
+    """Write a value as JSON; one that cannot be written is an empty text."""
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    except Exception:  # noqa: BLE001  # endless, too deep, or it cannot be printed
+        return ""
+
+
+def _plain(value: Any) -> Any:
+    schema = field(value, "model_json_schema") if isinstance(value, type) else None
+    plain = schema() if callable(schema) else opened(value)
+    return str(value) if plain is value else plain

@@ -1,0 +1,159 @@
+"""Where a step stands: its account, the accounts around it, and what it has from the steps around."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from . import hanging, keeping, sharing
+from .account import Account, Label
+from .around import Around
+from .budgets import Budget
+from .declared import completed
+from .definitions import PersonaDefinition, StepDefinition
+from .hanging import Hung, new_budgets, run_account
+from .policy import ToolPolicy
+from .process import process_name
+from .records import Kind
+from .shared import SharedAccount
+from .usage import Usage
+from .waiting import drive
+
+_numbers = itertools.count(1)
+_NO_ACCOUNTS = Around(())
+_NEVER = float("inf")
+
+
+class Placed:
+    """A step among the steps around it; see `Activation`."""
+
+    def __init__(
+        self, definition: StepDefinition, *, kind: Kind, parent: Placed | None, run_id: str | None
+    ) -> None:
+        self.definition = definition
+        self.kind: Kind = kind
+        self.parent = parent
+        self.policy = ToolPolicy()
+        self._run_id = run_id
+        self._account: Account | None = None
+        self._accounts = _NO_ACCOUNTS
+        self._accounts_until = _NEVER
+        self._keeper: keeping.Keeper | None = None
+        self._hung: tuple[Hung, ...] = ()
+        self._hung_around: tuple[Hung, ...] = ()
+        self._personas: tuple[Any, ...] = ()
+        self._stages_met: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.definition.name
+
+    @property
+    def id(self) -> str:
+        """Unique to this activation; empty before it begins."""
+        return self._account.label.step_id or "" if self._account else ""
+
+    @property
+    def run_id(self) -> str:
+        """Shared by all steps under one outermost step; empty before it begins."""
+        return self._account.label.run_id if self._account else self._run_id or ""
+
+    @property
+    def path(self) -> str:
+        """Names from the outermost step to this one, joined with `/`."""
+        return self._account.label.path if self._account else self.name
+
+    @property
+    def usage(self) -> Usage:
+        """What was charged to it and to the steps inside it."""
+        return self._account.settled.usage() if self._account else Usage()
+
+    @property
+    def own_usage(self) -> Usage:
+        """What was charged to it, and not to a step inside it."""
+        return self._account.own.usage() if self._account else Usage()
+
+    @property
+    def account(self) -> Account:
+        """What is charged; there is one from the beginning of the step."""
+        assert self._account is not None, "the step has not begun"
+        return self._account
+
+    @property
+    def accounts(self) -> Around:
+        """What a call in this step is charged to now, innermost first."""
+        if self._accounts_until is not _NEVER and hanging.clock() >= self._accounts_until:
+            self._gather_accounts()  # the window of a budget is over
+        return self._accounts
+
+    @property
+    def budgets(self) -> list[SharedAccount]:
+        """The accounts of the budgets that hang on this very step."""
+        return [hung.account() for hung in self._hung]
+
+    def _open_account(self) -> None:
+        self.definition = completed(self.definition)
+        parent = self.parent
+        own = (self,) if self.kind == "persona" else ()
+        self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
+        new = new_budgets(self.definition.budgets, parent._hung_around if parent else ())  # noqa: SLF001
+        self._keeper = self._keeper_for(parent, new)
+        self._account = self._account_for(self._new_label(parent))
+        self.policy = parent.policy if parent else self.policy
+        self._apply_stages(self._account)
+        self._hang(new)
+
+    def _new_label(self, parent: Placed | None) -> Label:
+        step_id = f"{process_name()}-{next(_numbers)}"
+        return Label(
+            name=self.name,
+            path=f"{parent.path}/{self.name}" if parent else self.name,
+            step_id=step_id,
+            run_id=self._run_id or (parent.run_id if parent else step_id),
+            function=self.definition.function,
+            persona=self._personas[-1].name if self._personas else None,
+            error_boundary=self.definition.error_boundary,
+        )
+
+    def _keeper_for(self, parent: Placed | None, new: list[Budget]) -> keeping.Keeper | None:
+        """Return the ledger that all steps of a run keep to, once one of them needs it."""
+        if parent is not None and parent._keeper is not None:  # noqa: SLF001
+            return parent._keeper  # noqa: SLF001
+        needed = new or self._run_id is not None or (parent is None and keeping.is_chosen())
+        return keeping.keeper() if needed else None
+
+    def _account_for(self, label: Label) -> Account:
+        if self._run_id is None:
+            return Account(label, self.definition)
+        assert self._keeper is not None  # who names a run needs it
+        account = run_account(label, self.definition, self._keeper)
+        drive(sharing.look([account]))
+        account.resumed = account.settled.usage()
+        return account
+
+    def _apply_stages(self, account: Account) -> None:
+        """Narrow the policy by the stages of this name of all personas around it."""
+        for persona in self._personas:
+            if persona is self or not isinstance(persona.definition, PersonaDefinition):
+                continue
+            for stage in persona.definition.stages:
+                if stage.name == self.name:
+                    persona._stages_met.add(stage.name)  # noqa: SLF001
+                    self.policy = self.policy.narrowed(stage)
+                    if stage.max_iterations is not None:
+                        account.cap_calls(stage.max_iterations)
+
+    def _hang(self, new: list[Budget]) -> None:
+        around = self.parent._hung_around if self.parent else ()  # noqa: SLF001
+        if new:
+            assert self._keeper is not None  # who has budgets needs it
+            keeper, host = self._keeper, self.account
+            self._hung = tuple(Hung(budget, host, self.definition, keeper) for budget in new)
+        self._hung_around = (*self._hung, *around)
+        self._gather_accounts()
+
+    def _gather_accounts(self) -> None:
+        budgets = [hung.account() for hung in self._hung]
+        self._accounts = Around((self.account, *budgets, *(self.parent.accounts if self.parent else ())))
+        self._accounts_until = min((hung.ends_at for hung in self._hung_around), default=_NEVER)
