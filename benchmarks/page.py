@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import page_costs
+import page_ledgers
 import page_limits
 from cases import CASES
 from overhead import ROUNDS
@@ -71,10 +72,6 @@ def _slope(found: Results) -> str:
     return f"{statistics.linear_regression(found['at'], found['us']).slope:.1f}"
 
 
-def _ledgers(found: dict[str, float]) -> str:
-    return table(["", "us"], ([name, number(us)] for name, us in found.items()))
-
-
 def _proxy(found: Results) -> str:
     """Make a table for each kind of row that the program tells of."""
     kinds = dict.fromkeys(tuple(figures) for figures in found.values())
@@ -118,7 +115,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "varied": ("limits", page_limits.varied),
     "growth": ("growth", _growth),
     "depth": ("growth", _depth),
-    "ledgers": ("ledgers", _ledgers),
+    "ledgers": ("ledgers", page_ledgers.written),
     "proxy": ("proxy", _proxy),
     "profile": ("profile", _profile),
 }

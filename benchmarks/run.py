@@ -40,7 +40,7 @@ def of_program(name: str) -> dict[str, Any]:
 
 def ledgers() -> dict[str, Any]:
     subprocess.run([sys.executable, HERE / "ledgers.py"], check=True, stdout=subprocess.DEVNULL)
-    return json.loads((HERE / "ledgers.json").read_text(encoding="utf-8"))["admit_and_settle_us"]
+    return json.loads((HERE / "ledgers.json").read_text(encoding="utf-8"))
 
 
 PARTS: dict[str, Callable[[], Any]] = {

@@ -309,4 +309,41 @@ class _Embedding(_Answer):
         return self.head | {"object": "list", "data": data, "usage": usage}
 
 
-FORMS: dict[str, type[_Answer]] = {"/responses": _Response, "/embeddings": _Embedding}
+class _Message(_Answer):
+    """The form of Anthropic's `/messages`, which tells its input as it begins, and its output at the end."""
+
+    def whole(self) -> Json:
+        content = [{"type": "text", "text": "".join(self.words)}]
+        end = {"stop_reason": "max_tokens" if self.cut else "end_turn", "stop_sequence": None}
+        said = {"type": "message", "role": "assistant", "content": content}
+        return self.head | said | end | {"usage": self.counts(self.produced)}
+
+    def events(self) -> Iterator[Event]:
+        start = self.whole() | {"content": [], "stop_reason": None, "usage": self.counts(1)}
+        yield self.named("message_start", message=start), 0
+        yield self.named("content_block_start", index=0, content_block={"type": "text", "text": ""}), 0
+        for word in self.words:
+            yield self.named("content_block_delta", index=0, delta={"type": "text_delta", "text": word}), 1
+        yield self.named("content_block_stop", index=0), 0
+        why = {"stop_reason": self.whole()["stop_reason"], "stop_sequence": None}
+        yield self.named("message_delta", delta=why, usage={"output_tokens": self.produced}), 0
+        yield self.named("message_stop"), 0
+
+    def named(self, name: str, **fields: Any) -> str:
+        return f"{json.dumps({'type': name, **fields})}\nevent: {name}"
+
+    def counts(self, produced: int) -> Json:
+        given = self.behaviour
+        fresh = given.input_tokens - given.cached_tokens
+        return {
+            "input_tokens": fresh,
+            "cache_read_input_tokens": given.cached_tokens,
+            "output_tokens": produced,
+        }
+
+
+FORMS: dict[str, type[_Answer]] = {
+    "/responses": _Response,
+    "/embeddings": _Embedding,
+    "/messages": _Message,
+}

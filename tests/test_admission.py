@@ -104,6 +104,22 @@ def test_a_call_is_reserved_on_all_accounts_or_on_none(host):
         assert outer.account.held_tokens == inner.account.held_tokens == CALL_TOKENS
 
 
+@pytest.mark.parametrize(
+    ("limit", "phase", "said"),
+    [
+        ({"max_calls": 1}, "denied", "0 calls spent and 1 reserved of 1"),
+        ({"max_tokens": 400}, "busy", "0 tokens spent and 300 reserved of 400"),
+        ({"max_usd": 0.003}, "busy", "$0.0000 spent and $0.00225 reserved of $0.0030"),
+    ],
+)
+def test_a_refusal_tells_what_calls_in_flight_hold(host, limit, phase, said):
+    with step("plan", **limit):
+        host.open()
+        refusal = host.refusal()
+    assert refusal.phase == phase
+    assert said in str(refusal)
+
+
 # Who is admitted
 
 

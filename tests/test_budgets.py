@@ -23,6 +23,7 @@ from steptrack_callbacks import (
     Budget,
     BudgetExhausted,
     Grant,
+    UnpricedModel,
     current_step,
     hanging,
     hooks,
@@ -423,6 +424,28 @@ def test_windows_begin_with_the_calendar(window, at, starts, ends):
     assert (found.starts_at.isoformat()[:16], found.ends_at.isoformat()[:16]) == (starts, ends)
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("24h", "1d"),
+        ("60m", "1h"),
+        ("1440m", "1d"),
+        ("90m", "90m"),
+        ("36h", "36h"),
+        ("7d", "7d"),  # a week begins on Monday
+        ("12mo", "12mo"),
+    ],
+)
+def test_a_window_has_one_name_however_it_is_written(written, kept):
+    long, short = (Budget("team-a", max_calls=1, window=window) for window in (written, kept))
+    assert (long.window, long) == (kept, short)
+    host = FakeHost()
+    with step("job", budgets=[long]):
+        host.ask()
+    with step("job", budgets=[short]):
+        assert host.refusal().budget == "team-a"
+
+
 def test_threads_that_begin_together_have_one_ledger():
     keeping.reset()
     host, found = FakeHost(), []
@@ -435,3 +458,14 @@ def test_threads_that_begin_together_have_one_ledger():
     run_all([job] * 8)
     assert len(set(map(id, found))) == 1
     assert spent() == (8, 0)
+
+
+def test_a_model_without_a_price_is_refused_in_the_name_of_the_budget_that_limits_dollars():
+    with step("job", budgets=[Budget("team-a", max_usd=1)]), pytest.raises(UnpricedModel) as refused:
+        FakeHost().ask(model="nobody-knows", price=None)
+    assert (refused.value.budget, refused.value.path) == ("team-a", "job")
+    assert str(refused.value).startswith(
+        "budget 'team-a' has a max_usd, but the price of model 'nobody-knows'"
+    )
+    assert "on the step" not in str(refused.value)
+    assert pickle.loads(pickle.dumps(refused.value)).budget == "team-a"

@@ -146,6 +146,16 @@ def test_an_abandoned_call_of_which_nothing_was_seen_is_charged_what_was_expecte
     assert (plan.usage.output_tokens, plan.usage.estimated_calls) == (120, 1)
 
 
+def test_what_a_provider_had_said_of_an_abandoned_call_counts_as_far_as_it_goes(host):
+    begun = Usage(input_tokens=300, cache_read_tokens=200, output_tokens=1)
+    with step("plan") as plan:
+        host.open().abandon(50, reported=begun)
+        host.open().abandon(3, reported=Usage(output_tokens=7))
+    assert plan.usage.replace(cost_usd=Decimal(0)) == Usage(
+        input_tokens=300 + 100, cache_read_tokens=200, output_tokens=50 + 7, calls=2, estimated_calls=2
+    )
+
+
 def test_an_estimate_is_never_less_than_what_the_stream_was_seen_to_produce(host):
     host.ask()  # 200 tokens are expected from now on
     with step("plan") as plan:
@@ -226,6 +236,11 @@ def test_usage_recorded_by_hand_is_charged_even_where_there_is_no_room(host):
             record_usage("fake-model", input_tokens=1, output_tokens=0)
     assert refusal.value.phase == "settled"
     assert (plan.usage.calls, plan.usage.total_tokens) == (2, CALL_TOKENS + 1)
+
+
+def test_usage_recorded_by_hand_needs_the_models_name():
+    with pytest.raises(ValueError, match="needs the model's name, not None"):
+        record_usage(None, input_tokens=1, output_tokens=1)
 
 
 def test_usage_of_unknown_price_recorded_by_hand_is_charged_before_it_is_refused():

@@ -261,7 +261,7 @@ def test_a_definition_takes_no_options_beside_it_and_no_persona_takes_a_steps():
     definition = StepDefinition(name="plan")
     with pytest.raises(ValueError, match="^max_usd, max_calls: say it in the definition, not beside it$"):
         step(definition, max_usd=1, max_calls=1)
-    with pytest.raises(ValueError, match="a persona needs a PersonaDefinition, not StepDefinition"):
+    with pytest.raises(ValueError, match=r"persona\(\) needs a PersonaDefinition, not StepDefinition"):
         persona(definition)
     assert step(definition).definition is definition
 

@@ -28,7 +28,9 @@ def test_a_limit_in_tokens_or_calls_is_a_whole_number_or_an_error(limit, value):
 
 
 def test_no_tokens_and_no_seconds_are_errors_and_no_dollars_and_no_calls_are_not():
-    with pytest.raises(ValueError, match="max_tokens must be at least 1, not 0; leave it out for no limit"):
+    with pytest.raises(
+        ValueError, match="max_tokens must be at least 1, not 0: max_calls=0 forbids all calls"
+    ):
         step("plan", max_tokens=0)
     with pytest.raises(ValueError, match="max_seconds must be more than 0 seconds"):
         step("plan", max_seconds=0)
@@ -59,6 +61,9 @@ def test_money_is_kept_exactly():
         ({"cut_streams": None}, "cut_streams must be True or False"),
         ({"wait_s": -1}, "wait_s must be a finite number"),
         ({"wait_s": True}, "wait_s must be a number"),
+        ({"wait_s": "5"}, "wait_s must be a number of seconds, such as 30, not '5'"),
+        ({"max_seconds": "5"}, "max_seconds must be a number of seconds, such as 30, not '5'"),
+        ({"max_calls": "5"}, "max_calls must be a whole number, not '5'"),
         ({"model": 4}, "model must be a string or None"),
         ({"escalation": "ops"}, "escalation must be a function of the exception"),
         ({"wrap_up_usd": 1}, "is kept back from max_usd, so max_usd must be set and larger"),
@@ -84,8 +89,17 @@ def test_a_name_is_not_empty_and_has_no_slash(name):
 def test_an_option_that_does_not_exist_is_an_error():
     with pytest.raises(TypeError, match=r"step\(\) got an unexpected keyword argument 'retry'"):
         step("plan", retry=3)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'approval'"):
+    with pytest.raises(TypeError, match=r"persona\(\) got an unexpected keyword argument 'approval'"):
         persona("editor", approval="required")
+
+
+def test_a_misspelt_option_is_asked_about():
+    with pytest.raises(TypeError, match=r"argument 'max_usdd'; did you mean 'max_usd'\?"):
+        step("plan", max_usdd=3)
+    with pytest.raises(
+        ValueError, match=r"stage has no field 'max_iteration'; did you mean 'max_iterations'\?"
+    ):
+        Stage.from_dict({"name": "plan", "max_iteration": 3})
 
 
 def test_a_definition_may_stand_in_the_place_of_a_name():
@@ -93,7 +107,7 @@ def test_a_definition_may_stand_in_the_place_of_a_name():
     assert step(definition).definition is definition
     with pytest.raises(ValueError, match="max_usd: say it in the definition, not beside it"):
         step(definition, max_usd=1)
-    with pytest.raises(ValueError, match="a persona needs a PersonaDefinition"):
+    with pytest.raises(ValueError, match=r"persona\(\) needs a PersonaDefinition"):
         persona(definition)
     editor = PersonaDefinition(name="editor", stages=(Stage("plan"),))
     assert persona(editor).definition is editor

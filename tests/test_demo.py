@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_the_demo_runs_offline_and_prints_the_tree(where):
         [row] = [line for line in done.stdout.splitlines() if line.split()[:1] == [path.split("/")[-1]]]
         assert row.split()[1:3] == [status, str(calls)]
     assert ("a LiteLLM proxy at http://127.0.0.1:" in done.stdout) == (where == "--proxy")
+
+
+def test_the_demo_prints_json_and_nothing_else_if_asked_to():
+    done = run("-m", "steptrack_callbacks", "demo", "--in-process", "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["ok"], said["wrong"], said["total"]["calls"]) == (0, True, [], 6)
+    found = {row["path"]: (row["status"], row["llm_calls"]) for row in said["steps"]}
+    assert found == demo.EXPECTED
+    assert "asked for more" in done.stderr
 
 
 def test_the_demo_ends_in_non_zero_if_a_step_ends_otherwise_than_it_must(monkeypatch, capsys):

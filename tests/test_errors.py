@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from spending import ask, spend
+from spending import ask, open_call, spend
 from steptrack_callbacks import (
     BudgetEscalated,
     BudgetExhausted,
@@ -64,6 +64,7 @@ ERRORS = [
     BudgetEscalated(**FULL),
     BudgetExhaustedForHost(**FULL),
     UnpricedModel(model="m", step="plan", path="editor/plan"),
+    UnpricedModel(model="m", step="plan", path="editor/plan", lacks="output_usd_per_mtok"),
     ToolDenied(tool="shell", path="editor/plan", why="allowed are search"),
     StepDenied("not on Sundays"),
 ]
@@ -132,6 +133,21 @@ def test_one_is_said_in_the_singular(limit, said):
     assert f"{said} of 1" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("limit", "reserved", "said"),
+    [
+        ("max_usd", Decimal("0.5"), "$0.0000 spent and $0.5000 reserved of $1.0000"),
+        ("max_tokens", 70, "0 tokens spent and 70 reserved of 1"),
+        ("max_calls", 1, "0 calls spent and 1 reserved of 1"),
+    ],
+)
+def test_what_is_reserved_is_told_beside_what_is_spent(limit, reserved, said):
+    breach = Breach(path="plan", step_id=None, limit=limit, limit_value=1, consumed=0, reserved=reserved)
+    error = BudgetExhausted(step="plan", limit=limit, limit_value=1, breaches=(breach,))
+    assert said in str(error)
+    assert breach.to_dict()["reserved"] == float(reserved)
+
+
 def test_each_phase_says_what_happened():
     texts = {
         "denied": "has no room under max_usd: $3.0000 spent of $5.0000, and the next call needs at least $4.0000",
@@ -191,6 +207,23 @@ def test_an_exhaustion_before_and_after_a_call_has_one_shape():
         assert isinstance(error.limit_value, Decimal)
 
 
+def test_a_refusal_says_how_many_tokens_the_call_needs():
+    with step("plan", max_tokens=20):
+        ask(10, 5)
+        with pytest.raises(BudgetExhausted) as caught:
+            ask(10, 5)
+    assert "15 tokens spent of 20, and the next call needs at least 10" in str(caught.value)
+
+
+def test_a_refusal_beside_a_call_in_flight_says_that_there_is_one():
+    with step("plan", max_calls=1):
+        running = open_call()
+        with pytest.raises(BudgetExhausted) as caught:
+            ask()
+        running.withdraw()
+    assert "0 calls spent and 1 reserved of 1" in str(caught.value)
+
+
 def test_an_exhaustion_knows_whose_it_is():
     @step("plan", max_calls=1, error_boundary="escalate")
     def make_plan():
@@ -204,13 +237,22 @@ def test_an_exhaustion_knows_whose_it_is():
     assert (error.step, error.path, error.function) == ("plan", "editor/plan", "make_plan")
     assert (error.persona, error.step_id, error.error_boundary) == ("editor", record.id, "escalate")
     assert [breach.to_dict() for breach in error.breaches] == [
-        {"path": "editor/plan", "budget": None, "limit": "max_calls", "limit_value": 1, "consumed": 1}
+        {
+            "path": "editor/plan",
+            "budget": None,
+            "limit": "max_calls",
+            "limit_value": 1,
+            "consumed": 1,
+            "reserved": 0,
+        }
     ]
 
 
 def test_an_unknown_price_says_how_to_give_one():
     assert str(ERRORS[3]) == (
         "step 'editor/plan' has a max_usd, but the price of model 'm' is unknown: give it with"
-        " install(prices={'m': {...}}), or say unpriced='warn' or 'free' on the step"
+        " install(prices={'m': {'input_usd_per_mtok': ..., 'output_usd_per_mtok': ...}}), or say unpriced='warn'"
+        " or 'free' on the step"
     )
-    assert str(ERRORS[4]) == "tool 'shell' is not allowed in step 'editor/plan': allowed are search"
+    assert "the price of model 'm' has no output_usd_per_mtok: give it with install(" in str(ERRORS[4])
+    assert str(ERRORS[5]) == "tool 'shell' is not allowed in step 'editor/plan': allowed are search"

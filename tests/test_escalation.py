@@ -9,6 +9,7 @@ import pytest
 from fake_host import until
 from spending import ask, ask_async, open_call, spend
 from steptrack_callbacks import (
+    Budget,
     BudgetEscalated,
     BudgetExhausted,
     Grant,
@@ -71,10 +72,51 @@ def test_a_grant_that_is_not_enough_asks_again():
 
 def test_a_grant_of_another_limit_is_a_no():
     asked = Asked(Grant(max_tokens=1000))
-    with pytest.raises(BudgetEscalated), limited(asked):
+    with pytest.raises(BudgetEscalated) as caught, limited(asked):
         ask()
         ask()
     assert len(asked.errors) == 1
+    assert str(caught.value).endswith("; what was granted adds nothing to max_calls")
+
+
+@pytest.mark.parametrize("no", [None, False])
+def test_a_no_is_said_to_be_one(no):
+    with pytest.raises(BudgetEscalated) as caught, limited(Asked(no)):
+        ask()
+        ask()
+    assert str(caught.value).endswith("1 call spent of 1; whoever was asked for more said no")
+
+
+def test_a_step_that_escalates_to_nobody_says_how_to_name_somebody():
+    with pytest.raises(BudgetEscalated) as caught, limited(None):
+        ask()
+        ask()
+    hint = "nobody could be asked for more: give the step an escalation, or install(escalation=...)"
+    assert caught.value.hint == hint
+    assert str(caught.value).endswith(f"; {hint}")
+
+
+def test_a_budget_that_a_step_escalates_for_says_why_nobody_granted_more():
+    with (
+        pytest.raises(BudgetEscalated) as caught,
+        step(
+            "plan", error_boundary="escalate", escalation=Asked(None), budgets=[Budget("team", max_calls=1)]
+        ),
+    ):
+        ask()
+        ask()
+    assert caught.value.budget == "team"
+    assert caught.value.hint == "whoever was asked for more said no"
+
+
+def test_an_exhaustion_that_leaves_beside_other_errors_says_why_nobody_granted_more():
+    with pytest.raises(ExceptionGroup) as caught, limited(Asked(None)):
+        ask()
+        try:
+            ask()
+        except BudgetExhausted as error:
+            raise ExceptionGroup("both", [error, ValueError("another")]) from None
+    assert caught.value.exceptions[0].hint == "whoever was asked for more said no"
 
 
 def test_a_grant_raises_the_limits_that_are_set_and_sets_none():
@@ -165,7 +207,7 @@ def test_an_exception_inside_the_function_at_the_end_passes_and_leaves_a_record(
 def test_an_answer_that_is_no_grant_is_an_error(answer):
     with limited(Asked(answer)):
         ask()
-        with pytest.raises(TypeError, match="an escalation must answer with a Grant or None"):
+        with pytest.raises(TypeError, match="must answer with a Grant, or with None for no"):
             ask()
 
 

@@ -22,7 +22,7 @@ FLOORS = [
     {"errors"},
     {"records", "twins"},
     # policies, each ignorant of the others
-    {"foreign", "loops", "process"},
+    {"cautions", "foreign", "loops", "process"},
     {
         "pricing",
         "policy",
@@ -38,8 +38,9 @@ FLOORS = [
     {"tokens", "config"},
     # the machine
     {"books"},
-    {"room"},
-    {"account", "request", "keeping"},
+    {"room", "standing_in", "trips"},
+    {"account", "request", "keeper"},
+    {"keeping"},
     {"shared", "announcing"},
     {"line", "around", "hanging"},
     {"sharing"},

@@ -1,14 +1,28 @@
 """Calls that find no step: counted, and where a step may have been lost, loud."""
 
 import asyncio
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 from looking import in_thread, path
 from spending import ask, spend
-from steptrack_callbacks import BudgetExhausted, LostStepWarning, hosts, pinning, report, step
+from steptrack_callbacks import (
+    BudgetExhausted,
+    LostStepWarning,
+    Stage,
+    UnknownCostWarning,
+    bind,
+    hosts,
+    persona,
+    pinning,
+    record_usage,
+    report,
+    step,
+)
 
 
 def test_a_call_without_a_step_is_unattributed_so_that_the_total_is_what_was_seen():
@@ -39,9 +53,62 @@ def test_a_lost_step_is_a_warning_once_and_names_the_cure():
     assert (outer.usage.calls, pinning.unattributed_usage().calls) == (0, 2)
 
 
+def test_a_call_in_the_context_of_a_step_that_has_ended_is_a_warning_once():
+    with step("plan", max_calls=1) as plan:
+        bound = bind(ask)
+    with pytest.warns(LostStepWarning, match="in the context of step 'plan', which has ended") as warned:
+        bound()
+        bound()
+    assert len(warned) == 1
+    assert (plan.usage.calls, pinning.unattributed_usage().calls) == (0, 2)
+
+
+def test_a_task_that_outlives_its_step_is_a_warning_and_a_lost_thread_is_another():
+    async def late(ended):
+        await ended.wait()
+        ask()
+
+    async def main():
+        ended = asyncio.Event()
+        async with step("plan"):
+            task = asyncio.create_task(late(ended))
+        ended.set()
+        await task
+
+    with pytest.warns(LostStepWarning, match="plan', which has ended"):
+        asyncio.run(main())
+    with pytest.warns(LostStepWarning, match="though 'outer' is running elsewhere"), step("outer"):
+        in_thread(ask)
+
+
+def test_a_warning_names_the_line_that_the_user_wrote():
+    def in_a_thread():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            record_usage("gpt-4o-mini", input_tokens=1, output_tokens=1)
+        return caught
+
+    with step("outer"):
+        lost = in_thread(in_a_thread)
+    with pytest.warns(UnknownCostWarning) as unknown, step("plan", max_usd=1, unpriced="warn"):
+        record_usage("nobody-knows", input_tokens=1, output_tokens=1)
+    with (
+        pytest.warns(UserWarning, match="persona 'editor' has stages") as unmet,
+        persona("editor", stages=[Stage("x")]),
+    ):
+        pass
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    # Of the unwatched step is warned as well, if a test before this one has imported a host.
+    for warned, written in ((lost, "record_usage("), (unknown[-1:], "record_usage("), (unmet, "with (")):
+        (warning,) = warned
+        assert warning.filename == __file__
+        assert written in lines[warning.lineno - 1]
+
+
 def test_a_limited_step_that_nothing_watches_is_a_warning_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "langchain_core", sys)
     monkeypatch.setattr(hosts, "_attached", set())
+    monkeypatch.setattr(hosts, "_attached_before", set(hosts.KNOWN_HOSTS))  # as after an uninstall()
     with (
         pytest.warns(
             LostStepWarning, match=r"plan' has limits, but nothing watches .*langchain_core"
@@ -92,3 +159,28 @@ def test_what_a_step_with_room_left_running_goes_on_in_the_step_around_it():
             return await task, outer.usage.calls, inner.usage.calls
 
     assert asyncio.run(main()) == ("outer", 1, 0)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "model.invoke('q', {'callbacks': [StepTrackHandler()]})",
+        "budgeted(model, step='ask').invoke('q')",
+        "attach(); model.invoke('q')",
+    ],
+)
+def test_a_limited_step_is_watched_by_what_is_attached_by_hand(ask):
+    program = f"""
+import warnings
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from steptrack_callbacks import LostStepWarning, step
+from steptrack_callbacks.langchain import StepTrackHandler, attach, budgeted
+
+warnings.simplefilter("error", LostStepWarning)
+model = FakeListChatModel(responses=["yes"])
+with step("plan", max_calls=3) as plan:
+    {ask}
+assert plan.usage.calls == 1
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

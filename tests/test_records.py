@@ -216,6 +216,7 @@ def test_a_late_settlement_puts_the_whole_record_back_with_its_next_revision():
     call.settle(Usage(input_tokens=10, output_tokens=2))
     (second,) = drain_completed_steps()
     assert (second.id, second.revision, second.in_flight_calls) == (first.id, 1, 0)
+    assert (first.late_calls, second.late_calls) == (0, 1)
     assert (second.usage.total_tokens, second.usage.estimated_calls, second.usage.cost_usd) == (12, 0, 12)
 
 
@@ -297,7 +298,8 @@ RECORDS = st.builds(
     **dict.fromkeys(("usage", "own_usage", "here_usage", "resumed_usage"), USAGES),
     **dict.fromkeys(("started_at", "ended_at", "duration_s"), SECONDS),
     **dict.fromkeys(
-        ("denied_calls", "in_flight_calls", "strict_breaches", "tool_calls", "revision"), NUMBERS
+        ("denied_calls", "in_flight_calls", "late_calls", "strict_breaches", "tool_calls", "revision"),
+        NUMBERS,
     ),
     kind=st.sampled_from(get_args(Kind)),
     status=st.sampled_from(get_args(Status)),

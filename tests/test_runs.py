@@ -1,13 +1,15 @@
 """Runs with a name: who begins one again goes on at what it has spent."""
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from fake_host import CALL_USD, FakeHost, run_all
 from spending import spend
-from steptrack_callbacks import BudgetExhausted, keeping, peek_completed_steps, step
+from steptrack_callbacks import BudgetExhausted, keeping, peek_completed_steps, persona, step
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +40,44 @@ def test_another_run_begins_at_zero():
         host.ask()
     with step("nightly", max_calls=1, run_id="2026-11-23"):
         host.ask()
+
+
+def test_names_with_colons_are_kept_apart():
+    host = FakeHost()
+    for name, run_id in (("a:b", "c"), ("a", "b:c"), ("a%3Ab", "c")):
+        with step(name, max_calls=1, run_id=run_id):
+            host.ask()
+    assert len(keeping.keeper().store.accounts()) == 3
+
+
+@pytest.mark.parametrize("run_id", ["", "  ", 5])
+@pytest.mark.parametrize("make", [step, persona])
+def test_a_run_without_a_name_that_could_be_found_again_is_refused(make, run_id):
+    with pytest.raises(ValueError, match="run_id must be a non-empty string"):
+        make("nightly", run_id=run_id)
+
+
+KILLED = """
+import os, signal, sys
+from steptrack_callbacks import install, step
+from spending import open_call
+install(ledger=sys.argv[1])
+with step("nightly", max_calls=1, run_id="r"):
+    open_call()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_room_that_a_dead_process_holds_is_reserved_and_not_spent(ledger):
+    dead = subprocess.run([sys.executable, "-c", KILLED, ledger], cwd=Path(__file__).parent, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    with step("nightly", max_calls=1, run_id="r"):
+        refusal = FakeHost().refusal()
+    assert (refusal.phase, refusal.breaches[0].consumed, refusal.breaches[0].reserved) == ("busy", 0, 1)
+    assert str(refusal) == (
+        "step 'nightly' has no room under max_calls beside calls in flight: 0 calls spent and 1 reserved of 1;"
+        " what others hold comes back when their calls end, or 900 s after they began if their process has died"
+    )
 
 
 def test_inner_steps_begin_at_zero_and_roll_up():

@@ -21,6 +21,7 @@ from steptrack_callbacks import (
     current_step,
     drain_completed_steps,
     peek_completed_steps,
+    record_usage,
     step,
     steps,
     testing,
@@ -256,6 +257,19 @@ def test_a_step_shows_itself_before_during_and_after_its_block():
     assert plan.limits == {"max_usd": 50, "max_calls": 9}
     assert repr(plan) == "<step 'plan' completed 15 USD, max_usd=50, max_calls=9>"
     assert repr(step("new")) == "<step 'new' new 0 USD>"
+
+
+def test_a_step_does_not_show_an_unknown_cost_as_nothing():
+    with step("plan") as plan:
+        record_usage("nobody-knows", input_tokens=1, output_tokens=1)
+        assert repr(plan) == "<step 'plan' open unknown cost>"
+        spend(cost_usd=2)
+    assert repr(plan) == "<step 'plan' completed >=2 USD>"
+
+
+def test_a_step_that_has_not_begun_says_so():
+    with pytest.raises(RuntimeError, match="step 'plan' has not begun: use it with `with`"):
+        step("plan").record()
 
 
 def test_remaining_is_never_negative_and_knows_its_limits():

@@ -3,7 +3,7 @@
 import pytest
 
 from fake_host import FakeHost
-from steptrack_callbacks import BudgetExhausted, install, keeping, persona, step, uninstall
+from steptrack_callbacks import BudgetExhausted, current_step, install, keeping, persona, step, uninstall
 from steptrack_callbacks.config import ConfigError
 from steptrack_callbacks.declared import definition_of, is_declared
 
@@ -40,6 +40,47 @@ def test_what_the_code_says_goes_before_what_the_file_says(write):
     install(config=write("[steps.plan]\nmax_calls = 1\nmax_tokens = 5000"))
     with step("plan", max_calls=3) as plan:
         assert plan.limits == {"max_tokens": 5000, "max_calls": 3}
+
+
+def test_what_the_code_says_goes_before_the_file_though_it_is_the_default(write):
+    install(
+        config=write(
+            """
+            [budgets.team-a]
+            max_calls = 3
+            [steps.plan]
+            max_calls = 1
+            enforce = "strict"
+            error_boundary = "continue"
+            budgets = ["team-a"]
+            """
+        )
+    )
+
+    @step("plan", enforce="estimate", error_boundary="fail", budgets=[])
+    def plan():
+        return current_step()
+
+    definition = plan().definition
+    assert (definition.enforce, definition.error_boundary, definition.budgets) == ("estimate", "fail", ())
+    with step("plan", max_calls=None) as left_to_the_file:
+        assert left_to_the_file.limits == {"max_calls": 1}
+        assert left_to_the_file.definition.enforce == "strict"
+    with persona("plan", enforce="estimate") as no_step_of_the_file:
+        assert no_step_of_the_file.limits == {}
+
+
+def test_what_code_and_file_say_and_does_not_go_together_is_refused_by_the_name_of_the_file(write):
+    path = write(
+        "[steps.plan]\nmax_usd = 1\nwrap_up_usd = 0.1\n[personas.editor]\nmax_usd = 1\nwrap_up_usd = 0.1"
+    )
+    install(config=path)
+    for plan, table in ((step, "steps.plan"), (persona, "personas.editor")):
+        name = table.partition(".")[2]
+        with pytest.raises(ValueError, match="wrap_up_usd=0.1 is kept back from max_usd") as refused:
+            with plan(name, max_usd=0.05):
+                pytest.fail("it must not begin")
+        assert f"[{table}] in {path}" in str(refused.value)
 
 
 def test_a_function_that_was_decorated_before_has_the_limits_too(write):
@@ -86,6 +127,49 @@ def test_the_ledger_of_the_file_is_used_unless_another_is_given(write, tmp_path)
     assert keeping.keeper().on_error == "allow"
     install(config=path, ledger="memory:")
     assert keeping.keeper().store.url == "memory:"
+
+
+def in_force():
+    keeper = keeping.keeper()
+    return keeper.on_error, keeper.lease_s, keeper.store.timeout_s
+
+
+def test_what_is_said_of_the_ledger_holds_for_the_one_of_the_environment(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEPTRACK_LEDGER", f"sqlite:///{tmp_path}/env.db")
+    install(on_store_error="allow", lease_s=5)
+    assert in_force() == ("allow", 5, 0.25)
+    keeping.reset()
+    install(config=write('[ledger]\non_store_error = "allow"\nlease_s = 60\ntimeout_s = 3'))
+    assert in_force() == ("allow", 60, 3)
+
+
+def test_an_argument_goes_before_the_file_and_the_file_before_the_default(write, tmp_path):
+    url = f"sqlite:///{tmp_path}/file.db"
+    path = write(f'[ledger]\nurl = "{url}"\non_store_error = "allow"\nlease_s = 60')
+    install(config=path, lease_s=7)
+    assert in_force() == ("allow", 7, 0.25)
+    install(config=path, on_store_error="refuse")
+    assert in_force() == ("refuse", 60, 0.25)
+    install(config=path, ledger=f"sqlite:///{tmp_path}/other.db?timeout_s=2")
+    assert in_force() == ("allow", 60, 2)
+    assert keeping.keeper().store.url.startswith(f"sqlite:///{tmp_path}/other.db")
+
+
+def test_what_was_said_of_the_ledger_stays_until_something_else_is_said(tmp_path):
+    install(ledger=f"sqlite:///{tmp_path}/books.db", on_store_error="allow")
+    keeper = keeping.keeper()
+    install()
+    install(lease_s=7)
+    assert keeping.keeper() is keeper
+    assert in_force() == ("allow", 7, 0.25)
+
+
+@pytest.mark.parametrize("wrong", [{"on_store_error": "alow"}, {"lease_s": 0}, {"lease_s": "long"}])
+def test_a_wrong_word_about_the_ledger_is_refused_though_none_is_named_and_changes_nothing(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        install(**wrong)
+    install(ledger="memory:")
+    assert (keeping.keeper().on_error, keeping.keeper().lease_s) == ("refuse", 900)
 
 
 def test_a_file_with_an_error_installs_nothing(write):

@@ -54,6 +54,31 @@ def test_strict_reserves_the_models_longest_answer_where_max_tokens_may_not_be_s
         host.refusal(max_output_tokens=None, model="small", upper_bound=937)
 
 
+def test_a_strict_refusal_of_a_request_without_max_tokens_says_which_would_fit(host):
+    pricing.set_prices(
+        {"large": {"output_usd_per_mtok": 1, "input_usd_per_mtok": 1, "max_output_tokens": 5000}}
+    )
+    call = {"model": "large", "can_clamp": False}
+    with step("plan", max_tokens=1000, max_usd=1, enforce="strict"):
+        error = host.refusal(max_output_tokens=None, **call)
+        assert str(error) == (
+            "step 'plan' has no room under max_tokens: 0 tokens spent of 1000, and the next call needs at least"
+            " 5100; strict reserves the model's longest answer, 5000 tokens, for a request without max_tokens:"
+            " give the model a max_tokens of at most 900"
+        )
+        assert host.refusal(max_output_tokens=901, **call).hint == ""
+        host.open(max_output_tokens=900, **call).withdraw()
+
+
+@pytest.mark.parametrize("limits", [{"max_tokens": 100}, {"max_tokens": 1000, "max_calls": 0}])
+def test_a_strict_refusal_names_no_max_tokens_where_none_would_help(host, limits):
+    pricing.set_prices(
+        {"large": {"output_usd_per_mtok": 1, "input_usd_per_mtok": 1, "max_output_tokens": 5000}}
+    )
+    with step("plan", enforce="strict", **limits):
+        assert host.refusal(max_output_tokens=None, model="large", can_clamp=False).hint == ""
+
+
 def test_strict_refuses_what_could_overshoot_though_it_probably_would_not(host):
     with step("plan", max_tokens=1000, enforce="strict"):
         assert host.refusal(max_output_tokens=901).phase == "denied"

@@ -2,6 +2,7 @@
 
 import contextvars
 from io import StringIO
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -14,13 +15,13 @@ from steptrack_callbacks import (
     Grant,
     Usage,
     drain_completed_steps,
-    peek_completed_steps,
     report,
     step,
     testing,
+    timeline,
     views,
 )
-from steptrack_callbacks.views import text
+from steptrack_callbacks.views import dicts, text
 
 
 @pytest.fixture(params=["plain", "rich"])
@@ -65,7 +66,7 @@ def test_inner_steps_are_indented_under_theirs(style):
 
 
 def test_an_empty_report_says_so():
-    assert str(report()) == "no steps have run yet"
+    assert str(report()) == "no steps to show"
     assert report().total == Usage()
 
 
@@ -214,7 +215,7 @@ def test_rich_prints_a_report_as_wide_as_the_terminal():
     run()
     console.print(report())
     lines = console.export_text().splitlines()
-    assert lines[0] == "no steps have run yet"
+    assert lines[0] == "no steps to show"
     assert max(map(len, lines)) <= 60
     assert any("write" in line for line in lines)
 
@@ -228,6 +229,55 @@ def test_own_columns_of_the_dicts_sum_up_to_the_total():
     assert frame["own_cost_usd"].sum() == pytest.approx(float(total.cost_usd))
     assert frame.set_index("name").loc["write", "share_of_max_calls"] == 1
     assert pandas.isna(frame.set_index("name").loc["write", "max_usd"])
+
+
+@pytest.mark.parametrize("table", get_args(dicts.Table))
+def test_every_value_of_the_dicts_is_plain_and_every_row_has_the_same_columns(table):
+    team, all_teams = Budget("team-a", max_usd=60, window="1d"), Budget("all", max_tokens=600)
+    asked = iter([Grant(max_calls=1, by="ops"), Grant(max_usd=5)])
+    with step("outer", budgets=[team]):
+        with step("plan", max_calls=1, error_boundary="escalate", escalation=lambda _: next(asked)):
+            ask()
+            ask()
+        with step(
+            "write",
+            max_usd=14,
+            error_boundary="escalate",
+            budgets=[all_teams],
+            escalation=lambda _: next(asked),
+        ):
+            ask()
+    rows = report().to_dicts(table)
+    assert len(rows) == {"steps": 3, "calls": 3, "models": 1, "budgets": 2, "grants": 2}[table]
+    assert len({tuple(row) for row in rows}) == 1
+    assert {type(value) for row in rows for value in row.values()} <= {str, int, float, bool, type(None)}
+
+
+def test_what_was_refused_or_late_has_columns_that_may_be_summed_up():
+    with step("outer", max_calls=2, error_boundary="continue"), step("inner"):
+        late = open_call()
+        ask()
+        ask()
+    late.settle(Usage(input_tokens=10, output_tokens=3))
+    rows = {row["name"]: row for row in report().to_dicts()}
+    assert [(rows[name]["denied_calls"], rows[name]["late_calls"]) for name in ("outer", "inner")] == [
+        (1, 1)
+    ] * 2
+    assert [
+        (rows[name]["own_denied_calls"], rows[name]["own_late_calls"]) for name in ("outer", "inner")
+    ] == [
+        (0, 0),
+        (1, 1),
+    ]
+
+
+def test_what_was_late_is_still_said_when_its_call_has_left_the_timeline():
+    with step("left"):
+        call = open_call()
+    call.settle(Usage(input_tokens=10, output_tokens=3))
+    timeline.reset()
+    assert "left: calls 1 settled late" in str(report())
+    assert report().late_calls == 1
 
 
 def test_a_cost_that_nobody_knows_is_none_in_the_dicts_and_never_zero():
@@ -249,7 +299,9 @@ def test_a_cost_that_nobody_knows_is_none_in_the_dicts_and_never_zero():
 
 
 def test_dicts_of_something_else_are_an_error_that_names_what_there_is():
-    with pytest.raises(ValueError, match="no dicts of 'tools'; use 'steps', 'calls' or 'models'"):
+    with pytest.raises(
+        ValueError, match="no dicts of 'tools'; use one of steps, calls, models, budgets, grants"
+    ):
         report().to_dicts("tools")
 
 
@@ -322,7 +374,7 @@ class TestRunsThatAreBegunAgain:
         assert [row["llm_calls"] for row in rows] == [1, 2]
         assert [row["resumed_calls"] for row in rows] == [0, 1]
         assert [row["resumed_cost_usd"] for row in rows] == [0, 15]
-        assert [row["here_usage"]["calls"] for row in rows] == [1, 1]
+        assert [row["here_calls"] for row in rows] == [1, 1]
 
 
 def begin(name):
@@ -351,12 +403,10 @@ class TestSharedBudgets:
     def test_they_are_in_the_dicts(self):
         self.run()
         row = report().to_dicts()[1]
-        budget = row["budgets"]["team-a"]
-        assert (budget["limits"], budget["spent"]) == (
-            {"max_usd": 60.0, "max_calls": 4},
-            {"max_usd": 30.0, "max_calls": 2},
-        )
-        assert budget["shares"] == {"max_usd": 0.5, "max_calls": 0.5}
         assert (row["share_of_max_usd"], row["share_of_max_calls"]) == (None, 0.5)
-        [record] = [record for record in peek_completed_steps() if record.name == "plan"]
-        assert "shares" not in record.budgets["team-a"]
+        [_, budget] = report().to_dicts("budgets")
+        assert (budget["step_id"], budget["path"], budget["budget"]) == (row["id"], "plan", "team-a")
+        assert (budget["max_usd"], budget["spent_usd"], budget["share_of_max_usd"]) == (60, 30, 0.5)
+        assert (budget["max_calls"], budget["spent_calls"], budget["share_of_max_calls"]) == (4, 2, 0.5)
+        assert (budget["max_tokens"], budget["spent_tokens"], budget["window"]) == (None, None, "1d")
+        assert budget["resets_at"] == report().records[0].budgets["team-a"]["resets_at"]

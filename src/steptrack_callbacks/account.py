@@ -52,13 +52,15 @@ class Account(Room):
         response: The last answer, for the error that a step raises at its close.
         open_calls: Calls that are neither settled nor swept.
         in_flight_calls: Calls that were still open when the step ended.
+        late_calls: Those of them whose usage has come since.
         waiting: Calls that wait for room here.
         denied: Calls refused in the account's step and inside it.
         raised: The last exhaustion of this account that was raised to a caller; that room was
             merely reserved is none.
         fired: Thresholds that were announced, by limit.
         grants: What escalations added to the limits.
-        escalation, question, declined: Whom to ask for more, what is being asked, and a no.
+        escalation, question, declined: Whom to ask for more, what is being asked, and why not to ask
+            again: what the no was, or an empty string.
         warned: Whether it was said that an `observe` limit is passed.
         on_late_charge: Called after a charge to a closed account.
     """
@@ -72,6 +74,7 @@ class Account(Room):
         "grants",
         "in_flight_calls",
         "label",
+        "late_calls",
         "model",
         "models",
         "on_late_charge",
@@ -97,6 +100,7 @@ class Account(Room):
         self.response: Any = None
         self.open_calls = 0
         self.in_flight_calls = 0
+        self.late_calls = 0
         self.unpriced = definition.unpriced
         self.wait_s = float(definition.wait_s)
         self.clamp = definition.clamp
@@ -107,7 +111,7 @@ class Account(Room):
         self.grants: tuple[Grant, ...] = ()
         self.escalation = definition.escalation
         self.question: Any = None
-        self.declined = False
+        self.declined = ""
         self.warned = False
         self.on_late_charge: Callable[[], None] | None = None
 
@@ -147,6 +151,17 @@ class Account(Room):
             return self.settled.calls
         return self.settled.tokens + running * self.running_tokens
 
+    def reserved(self, limit: LimitName) -> Decimal | float:
+        """Return what calls in flight hold of a limit, in its unit."""
+        if limit == "max_usd":
+            return to_usd(self.held_cost)
+        amounts = {"max_tokens": self.held_tokens, "max_calls": self.held_calls}
+        return amounts.get(limit, 0)
+
+    def hint_if_busy(self) -> str:
+        """Return what to know of the room that others hold here, or an empty string."""
+        return ""
+
     def breaches(
         self, names: Iterable[LimitName], projected: Need | None = None, *, running: bool = False
     ) -> tuple[Breach, ...]:
@@ -161,6 +176,7 @@ class Account(Room):
                 consumed=self.consumed(name, running=running),
                 projected=self._projected(name, projected),
                 budget=self.exhaustion_fields().get("budget"),
+                reserved=0 if running else self.reserved(name),
             )
             for name in names
         )

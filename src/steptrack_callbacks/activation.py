@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-import warnings
 import weakref
 from typing import Any
 
-from . import hooks, hosts, keeping
+from . import cautions, hooks, hosts, keeping
 from .books import BOOKS
 from .boundary import Ending, decide, status_of
 from .call import open_calls_of
@@ -186,21 +185,25 @@ class Activation(Placed):
             if self._keeper.is_durable:
                 self._keeper.put_record(record.to_dict() | {"error": self._kept_error})
             self._keeper.flush()
+            keeping.flush_others()
 
     def _warn_of_unmet_stages(self) -> None:
         if self.kind != "persona" or not isinstance(self.definition, PersonaDefinition):
             return
         unmet = [stage.name for stage in self.definition.stages if stage.name not in self._stages_met]
         if unmet:
-            warnings.warn(
+            cautions.warn(
                 f"persona {self.name!r} has stages that no step of that name ran under: {', '.join(unmet)};"
                 " check the spelling, since such a stage restricts nothing",
                 UserWarning,
-                stacklevel=6,
             )
 
     def record(self) -> CompletedStep:
-        """Return the record as it stands; for a running step, as if it had ended now."""
+        """Return the record as it stands; for a running step, as if it had ended now.
+
+        Raises:
+            RuntimeError: The step has not begun.
+        """
         account, started, usage = self.account, self._times, self.usage
         duration = time.monotonic() - started[1] if self._duration_s is None else self._duration_s
         return CompletedStep(
@@ -219,6 +222,7 @@ class Activation(Placed):
             usage=usage,
             denied_calls=account.denied,
             in_flight_calls=account.in_flight_calls,
+            late_calls=account.late_calls,
             strict_breaches=account.breached,
             tool_calls=self._tool_calls,
             status=self._status,

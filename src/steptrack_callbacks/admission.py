@@ -203,7 +203,7 @@ class Claim:
             return self._admit(need)
         hopeless = [account for account in lacking if not self._hopes(account, need, self._own(account))]
         if hopeless:
-            final = [account for account in hopeless if not self._hopes(account, need, Held())]
+            final = [account for account in hopeless if not self._may_yet_fit(account, need)]
             owner = (final or hopeless)[-1]
             return self._refusal(owner, "denied" if final else "busy", lacking)
         waiting_for = lacking or [account for account in self.accounts if account.waiting]
@@ -232,6 +232,9 @@ class Claim:
     def _hopes(self, account: Account, need: Need, own: Held) -> bool:
         return account.could_have_room(need, own, wrapping=account in self.wrapping)
 
+    def _may_yet_fit(self, account: Account, need: Need) -> bool:
+        return account.may_come_to_have_room(need, wrapping=account in self.wrapping)
+
     def _admit(self, need: Need) -> Outcome:
         self._held = [(account, account.hold(need)) for account in self.accounts]
         _claims.setdefault(self.owner, {})[self] = None
@@ -239,7 +242,26 @@ class Claim:
 
     def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refusal:
         breaches = [breach for account in reversed(lacking) for breach in self._breaches(account)]
-        return Refusal(owner, phase, tuple(breaches), hint)
+        hints = (
+            hint,
+            owner.hint_if_busy() if phase == "busy" else "",
+            self._hint_if_unbounded(owner) if phase == "denied" else "",
+        )
+        return Refusal(owner, phase, tuple(breaches), "; ".join(filter(None, hints)))
+
+    def _hint_if_unbounded(self, owner: Account) -> str:
+        """Say how a request would fit that names no `max_tokens` and could not be given one."""
+        ceiling, wrapping = self._ceiling, owner in self.wrapping
+        if owner.enforce != "strict" or ceiling is None or self._need is None:
+            return ""
+        room = self.request.output_room(owner, wrapping=wrapping)
+        others = set(owner.lacking_now(self._need, wrapping=wrapping)) - {"max_usd", "max_tokens"}
+        if room is None or not 0 < room < ceiling or others:
+            return ""
+        return (
+            f"strict reserves the model's longest answer, {ceiling} tokens, for a request without max_tokens:"
+            f" give the model a max_tokens of at most {room}"
+        )
 
     def _breaches(self, account: Account) -> tuple[Breach, ...]:
         names: list[LimitName] = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Self
 
+from . import cautions
 from .account import Account
 from .books import BOOKS
 from .errors import BudgetExhausted, UnknownCostWarning, UnpricedModel
+from .request import Request
 from .shared import SharedAccount
 
 
@@ -44,19 +45,20 @@ class Around(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass can hav
         around.watches_usd = any(account.cost_limit is not None for account in around)
         return around
 
-    def blindness(self, model: str) -> UnpricedModel | None:
-        """Say which dollar limit cannot see a model of unknown price: an error, or a warning if allowed."""
+    def blindness(self, request: Request) -> UnpricedModel | None:
+        """Say which dollar limit cannot see a call of unknown price: an error, or a warning if allowed."""
         blind = [account for account in self if account.cost_limit is not None and account.unpriced != "free"]
         refusing = [account for account in blind if account.unpriced is None and account.enforce != "observe"]
         if refusing:
-            label = refusing[-1].label
-            return UnpricedModel(model=model, step=label.name, path=label.path)
+            label, budget = refusing[-1].label, refusing[-1].exhaustion_fields().get("budget")
+            return UnpricedModel(
+                model=request.model, step=label.name, path=label.path, lacks=request.lacks, budget=budget
+            )
         if blind:
-            warnings.warn(
-                f"the price of model {model!r} is unknown, so max_usd of step {blind[-1].label.path!r} cannot"
-                " see this call",
+            cautions.warn(
+                f"the price of model {request.model!r} is unknown, so max_usd of step"
+                f" {blind[-1].label.path!r} cannot see this call",
                 UnknownCostWarning,
-                stacklevel=2,
             )
         return None
 

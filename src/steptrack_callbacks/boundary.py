@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .account import Account
 from .errors import BudgetEscalated, BudgetExhausted
-from .escalation import question_about
+from .escalation import question_about, why_not_granted
 from .records import Status
 from .shared import SharedAccount
 from .waiting import Decision
@@ -50,13 +50,14 @@ def decide(
             return Ending("exhausted" if account.raised else "completed", None, None)
         own.response = account.response
         own.result = result if finished else None
-        return _act(account, own, None)
+        return _act(_owner(own, account, budgets), own, None)
     own, rest = _split(account, error)
     if own is None:
         return Ending(status_of(account, error), error, None)
+    owner = _owner(own, account, budgets)
     if rest is not None:
-        return _act_beside(account, own, rest, error)
-    return _act(account, own, error if error is own else None)
+        return _act_beside(owner, own, rest, error)
+    return _act(owner, own, error if error is own else None)
 
 
 def _overspent(account: Account, budgets: Sequence[Account]) -> Decision[BudgetExhausted | None]:
@@ -70,12 +71,17 @@ def _overspent(account: Account, budgets: Sequence[Account]) -> Decision[BudgetE
     return None
 
 
+def _owner(own: BudgetExhausted, account: Account, budgets: Sequence[SharedAccount]) -> Account:
+    """Return whose limit it was: a budget's that hangs on the step, or the step's own."""
+    return next((each for each in budgets if each.budget and each.budget.name == own.budget), account)
+
+
 def _act(account: Account, own: BudgetExhausted, original: BaseException | None) -> Ending:
     boundary = account.label.error_boundary
     if boundary == "continue":
         return Ending("continued", None, own)
     if boundary == "escalate":
-        return Ending("escalated", escalated(own), own)
+        return Ending("escalated", escalated(own, why_not_granted(account, own)), own)
     return Ending("failed", original or own, own)
 
 
@@ -85,9 +91,8 @@ def _act_beside(account: Account, own: BudgetExhausted, rest: BaseException, err
     if boundary == "continue":
         return Ending(status_of(account, rest), rest, own)
     if boundary == "escalate":
-        group = BaseExceptionGroup(
-            "a step's exhaustion was escalated beside other errors", [escalated(own), rest]
-        )
+        handed_on = escalated(own, why_not_granted(account, own))
+        group = BaseExceptionGroup("a step's exhaustion was escalated beside other errors", [handed_on, rest])
         return Ending("escalated", group, own)
     return Ending("failed", error, own)
 
@@ -100,9 +105,10 @@ def pass_on(leaving: BaseException | None, error: BaseException | None) -> None:
         raise leaving
 
 
-def escalated(error: BudgetExhausted) -> BudgetEscalated:
-    """Return the same exhaustion, handed on."""
-    handed_on = BudgetEscalated(**error.fields())
+def escalated(error: BudgetExhausted, why: str = "") -> BudgetEscalated:
+    """Return the same exhaustion, handed on, and say why nobody granted more."""
+    hint = "; ".join(filter(None, (error.hint, why)))
+    handed_on = BudgetEscalated(**error.fields() | {"hint": hint})
     handed_on.response, handed_on.result = error.response, error.result
     return handed_on
 

@@ -45,7 +45,8 @@ class Budget:
         max_calls: Most requests to send.
         window: After which time it begins anew, in UTC, as a number and `m`, `h`, `d`, `w` or `mo`: `"1h"`,
             `"1d"` and `"1mo"` begin with the clock's hour, day and month; weeks begin on Monday.
-            `None` never begins anew.
+            `None` never begins anew. It is kept in its shortest form, `"24h"` as `"1d"`; the same name with
+            another window is another account.
         enforce: As for `step`.
 
     Raises:
@@ -74,12 +75,8 @@ class Budget:
         if self.max_usd is not None and self.max_usd > MOST_USD:
             raise ValueError(f"{where}max_usd must be at most {MOST_USD}, not {self.max_usd}")
         check_choice(self.enforce, Enforce, f"{where}enforce")
-        window: object = self.window
-        if window is not None and not (isinstance(window, str) and _WINDOW.fullmatch(window)):
-            raise ValueError(
-                f"{where}window must be a number and m, h, d, w or mo, such as '1h', '1d' or '1mo',"
-                f" not {self.window!r}"
-            )
+        if self.window is not None:
+            object.__setattr__(self, "window", _shortest(self.window, where))
 
     def window_at(self, seconds: float) -> Window | None:
         """Return the window that a time is in, or `None` for a budget without one.
@@ -106,6 +103,24 @@ class Budget:
             ValueError: A field is unknown, missing or malformed; the message names it and the fix.
         """
         return from_mapping(cls, data, "budget")
+
+
+def _shortest(window: object, where: str) -> str:
+    """Return a window in the largest unit that it is whole in, so that one stretch of time has one name.
+
+    Seven days are no week: days are counted from the epoch, and weeks begin on Monday.
+    """
+    match = _WINDOW.fullmatch(window) if isinstance(window, str) else None
+    if match is None:
+        raise ValueError(
+            f"{where}window must be a number and m, h, d, w or mo, such as '1h', '1d' or '1mo',"
+            f" not {window!r}"
+        )
+    number, unit = int(match[1]), match[2]
+    for smaller, most, larger in (("m", 60, "h"), ("h", 24, "d")):
+        if unit == smaller and number % most == 0:
+            number, unit = number // most, larger
+    return f"{number}{unit}"
 
 
 def _stretch_at(seconds: float, number: int, unit: str) -> Window:

@@ -151,7 +151,7 @@ class Call(Charged):
 
     def _require_price(self) -> None:
         """Refuse a model of unknown price where dollars are limited: fail closed."""
-        error = None if self.request.is_priced else self.accounts.blindness(self.request.model)
+        error = None if self.request.is_priced else self.accounts.blindness(self.request)
         if error is not None:
             self._deny(error)
             raise error
@@ -244,14 +244,15 @@ class Call(Charged):
         cost = self.request.cost_of(used) if used.total_tokens else 0
         self._close(self._counted(used, cost, failed=1, estimated=used.estimated_calls), "failed")
 
-    def abandon(self, output_tokens: int | None = None) -> None:
+    def abandon(self, output_tokens: int | None = None, *, reported: Usage | None = None) -> None:
         """Charge an estimate: the answer was lost or broken off.
 
         Args:
             output_tokens: What was produced, as far as it was seen; `None` if nothing could be seen.
+            reported: What the provider had said of it by then.
         """
         if self.is_open:
-            self._close(self._estimate(output_tokens), "abandoned")
+            self._close(self._estimate(output_tokens, reported), "abandoned")
 
     def withdraw(self) -> None:
         """Give everything back: the call was admitted and never sent."""
@@ -284,11 +285,11 @@ class Call(Charged):
         except StepTrackError:  # there is nobody here to tell, and other calls are still to be swept
             logger.exception("a hook refused the estimate of a call that was open when its step ended")
 
-    def _estimate(self, output_tokens: int | None) -> Charge:
+    def _estimate(self, output_tokens: int | None, reported: Usage | None = None) -> Charge:
         if output_tokens is None:
             expected, cap = self.request.expected_output(), self.max_output_tokens
             output_tokens = max(expected if cap is None else min(expected, cap), self._produced)
-        return self._guess(self.request.estimate(output_tokens))
+        return self._guess(self.request.estimate(output_tokens, reported))
 
     def _guess(self, usage: Usage) -> Charge:
         return self._counted(usage, self.request.cost_of(usage), estimated=1)
@@ -314,7 +315,7 @@ class Call(Charged):
         Raises:
             UnpricedModel: It has none, and the step does not say what to do about it.
         """
-        if self._charge.cost is None and (error := self.accounts.blindness(self.request.model)):
+        if self._charge.cost is None and (error := self.accounts.blindness(self.request)):
             raise error
 
     def _overrun(self) -> Decision[None]:

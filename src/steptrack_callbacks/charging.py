@@ -76,6 +76,7 @@ class Charged:
                 self._before = before
                 for account in self.accounts:
                     account.in_flight_calls -= 1
+                    account.late_calls += state != "withdrawn"
             else:
                 self._release()
             self._book(charge, state)

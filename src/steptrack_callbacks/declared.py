@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ _declared: dict[str, StepDefinition] = {}
 _nodes: dict[Path, StepDefinition] = {}
 _steps_in_file: dict[str, StepDefinition] = {}
 _personas_in_file: dict[str, PersonaDefinition] = {}
+_file = ""
 
 D = TypeVar("D", bound=StepDefinition)
 
@@ -28,6 +29,7 @@ def declare(steps: Mapping[str, Declared]) -> None:
     Raises:
         ValueError: An option is malformed, or one that such a step cannot have; nothing is declared then.
     """
+    _refuse_if_no_mapping("steps", steps)
     checked = {name: _definition(name, options) for name, options in steps.items()}
     _refuse_twice([name for name in checked if (name,) in _nodes])
     _declared.update(checked)
@@ -43,33 +45,52 @@ def declare_nodes(nodes: Mapping[str, Declared]) -> None:
         ValueError: A path or an option is malformed, or one that such a step cannot have; nothing is
             declared then.
     """
+    _refuse_if_no_mapping("nodes", nodes)
     checked = {_path(path): _definition(_path(path)[-1], options) for path, options in nodes.items()}
     _refuse_twice([path[0] for path in checked if len(path) == 1 and is_declared(path[0])])
     _nodes.update(checked)
 
 
-def take_from_file(steps: Mapping[str, StepDefinition], personas: Mapping[str, PersonaDefinition]) -> None:
+def take_from_file(
+    steps: Mapping[str, StepDefinition], personas: Mapping[str, PersonaDefinition], *, source: str = ""
+) -> None:
     """Know what a file says of steps and personas, instead of what one said before."""
+    global _file
+    _file = source
     _steps_in_file.clear()
     _steps_in_file.update(steps)
     _personas_in_file.clear()
     _personas_in_file.update(personas)
 
 
-def completed(definition: D) -> D:
-    """Fill in what a file says of a step of that name, and the code does not say otherwise."""
+def completed(definition: D, said: Collection[str] = ()) -> D:
+    """Fill in what a file says of a step of that name, and the code does not say otherwise.
+
+    Args:
+        definition: What the code says.
+        said: The options that the code gives although they are as by default.
+
+    Raises:
+        ValueError: What both say does not go together.
+    """
     in_file: Mapping[str, StepDefinition] = _steps_in_file
     if isinstance(definition, PersonaDefinition):
         in_file = _personas_in_file
-    said = in_file.get(definition.name)
-    if said is None:
+    found = in_file.get(definition.name)
+    if found is None:
         return definition
     missing = {
-        field.name: getattr(said, field.name)
+        field.name: getattr(found, field.name)
         for field in fields(definition)
-        if field.name != "name" and getattr(definition, field.name) == field.default
+        if field.name not in ("name", *said) and getattr(definition, field.name) == field.default
     }
-    return replace(definition, **missing)
+    try:
+        return replace(definition, **missing)
+    except ValueError as error:
+        table = "personas" if in_file is _personas_in_file else "steps"
+        raise ValueError(
+            f"{error}; the code says one of them, and [{table}.{definition.name}] in {_file} the other"
+        ) from None
 
 
 def has_nodes() -> bool:
@@ -128,11 +149,29 @@ def _refuse_twice(names: list[str]) -> None:
         raise ValueError(f"{', '.join(map(repr, names))}: declared as a step and as a node; keep one")
 
 
+def _from_mapping(name: str, options: Mapping[str, Any]) -> StepDefinition:
+    try:
+        return StepDefinition.from_dict({**options, "name": name})
+    except ValueError as error:
+        message = str(error)
+        if repr(name) in message:
+            raise
+        raise ValueError(f"step {name!r} {message.removeprefix('step ')}") from None
+
+
+def _refuse_if_no_mapping(what: str, given: object) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(  # noqa: TRY004
+            f"{what} must be a mapping from names to options, such as"
+            f" {{'plan': {{'max_usd': 0.05}}}}, not {given!r}"
+        )
+
+
 def _definition(name: str, options: Declared) -> StepDefinition:
     if isinstance(options, StepDefinition):
         definition = replace(options, name=name)
     elif isinstance(options, Mapping):
-        definition = StepDefinition.from_dict({**options, "name": name})
+        definition = _from_mapping(name, options)
     else:
         raise ValueError(f"step {name!r}: give its options as a mapping, such as {{'max_usd': 0.05}}")  # noqa: TRY004
     for field, only in (("error_boundary", "fail"), ("default", None), ("escalation", None)):

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from .budgets import Budget, checked_budgets
 from .money import count_of, decimal_of
-from .options import Enforce, check_choice, check_limits, check_name, from_mapping
+from .options import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
+
+D = TypeVar("D", bound="StepDefinition")
 
 ErrorBoundary = Literal["continue", "escalate", "fail"]
 Unpriced = Literal["warn", "free"]
 LimitName = Literal["max_usd", "max_tokens", "max_calls", "max_seconds"]
 SideEffectLevel = Literal["none", "read_only", "workspace_write", "process_exec", "network"]
 
-Escalation = Callable[[Any], "Grant | Awaitable[Grant | None] | None"]
-"""Asked with the `BudgetExhausted`; answers with a `Grant`, or with `None` for no."""
+Escalation = Callable[[Any], "Grant | Literal[False] | Awaitable[Grant | Literal[False] | None] | None"]
+"""Asked with the `BudgetExhausted`; answers with a `Grant`, or with `None` or `False` for no."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,7 @@ class StepDefinition:
         for name in ("function", "model"):
             if not isinstance(getattr(self, name), str | None):
                 raise ValueError(f"{where}{name} must be a string or None, not {getattr(self, name)!r}")  # noqa: TRY004
-        decimal_of(self.wait_s, f"{where}wait_s")
+        seconds_of(self.wait_s, f"{where}wait_s")
         if self.escalation is not None and not callable(self.escalation):
             raise ValueError(
                 f"{where}escalation must be a function of the exception, not {self.escalation!r}"
@@ -220,6 +222,36 @@ class PersonaDefinition(StepDefinition):
             raise ValueError(f"persona: stages must be a list of tables, not {stages!r}")  # noqa: TRY004
         data["stages"] = tuple(Stage.from_dict(stage) for stage in stages)
         return from_mapping(cls, data, "persona")
+
+
+def defined(kind: type[D], said: object, options: Mapping[str, Any], verb: str) -> D:
+    """Return a definition that was given as such, or make one of a name and options.
+
+    Args:
+        kind: What is to be defined.
+        said: A definition, or a name.
+        options: The fields that were said beside it.
+        verb: What was called, for messages.
+
+    Raises:
+        ValueError: An option is malformed, or there are some beside a definition.
+        TypeError: There is no such option.
+    """
+    if isinstance(said, kind):
+        if options:
+            raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
+        return said
+    if isinstance(said, StepDefinition):
+        raise ValueError(f"{verb}() needs a {kind.__name__}, not {said!r}")  # noqa: TRY004
+    try:
+        return kind(name=said, **options)  # type: ignore[arg-type]
+    except TypeError:
+        known = [field.name for field in fields(kind)]
+        for option in options:
+            if option not in known:
+                message = f"{verb}() got an unexpected keyword argument {option!r}"
+                raise TypeError(f"{message}{did_you_mean(option, known)}") from None
+        raise
 
 
 def _is_list_of_names(value: Any) -> bool:

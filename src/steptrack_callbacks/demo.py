@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import secrets
 import signal
@@ -42,12 +43,13 @@ EXPECTED = {
 """How each step must end, and with how many calls."""
 
 
-def run(*, proxy: bool | None = None) -> int:
+def run(*, proxy: bool | None = None, as_json: bool = False) -> int:
     """Run the demo, print the tree of steps, and return an exit code.
 
     Args:
         proxy: Whether to call a LiteLLM proxy that is started on loopback for the time being, or
             LiteLLM's mock answers in this process; `None` takes the proxy if it is installed.
+        as_json: Whether to print JSON, and all else on stderr.
 
     Returns:
         0 if every step ended as it must, else 1.
@@ -55,13 +57,28 @@ def run(*, proxy: bool | None = None) -> int:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     if proxy is None:
         proxy = all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "backoff", "orjson"))
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        writer = _call_proxy() if proxy else _call_mocks()
+    tree, wrong = report(writer.run_id), _wrong_with(writer)
+    if as_json:
+        said = {"ok": not wrong, "wrong": wrong, "total": tree.total.to_dict()}
+        print(json.dumps(said | {"steps": tree.to_dicts()}, indent=2))
+    else:
+        print(tree)
+        print("\n".join(["\nwhat went wrong:", *wrong]) if wrong else "\nall steps ended as they must")
+    return 1 if wrong else 0
+
+
+def _call_proxy() -> Step:
     key = f"sk-{secrets.token_hex(16)}"
-    with _proxy(key) if proxy else contextlib.nullcontext() as url:
-        target = {"api_base": url, "api_key": key} if url else {"mock_response": ANSWER}
-        print(f"calling {'a LiteLLM proxy at ' + url if url else 'mock answers in this process'}\n")
-        writer = _write({"model": f"openai/{MODEL}" if url else MODEL, **target})
-    print(report(writer.run_id))
-    return _verdict(writer)
+    with _proxy(key) as url:
+        print(f"calling a LiteLLM proxy at {url}\n")
+        return _write({"model": f"openai/{MODEL}", "api_base": url, "api_key": key})
+
+
+def _call_mocks() -> Step:
+    print("calling mock answers in this process\n")
+    return _write({"model": MODEL, "mock_response": ANSWER})
 
 
 def _write(target: dict[str, Any]) -> Step:
@@ -101,7 +118,7 @@ def _write(target: dict[str, Any]) -> Step:
     return writer
 
 
-def _verdict(writer: Step) -> int:
+def _wrong_with(writer: Step) -> list[str]:
     found = {record.path: (record.status, record.llm_calls) for record in writer.records()}
     wrong = [
         f"{path}: {found.get(path)} instead of {end}"
@@ -110,8 +127,7 @@ def _verdict(writer: Step) -> int:
     ]
     if writer.cost_usd <= 0 or writer.usage.unpriced_calls:
         wrong.append(f"writer: a cost of {writer.cost_usd} USD cannot be right")
-    print("\n".join(["\nwhat went wrong:", *wrong]) if wrong else "\nall steps ended as they must")
-    return 1 if wrong else 0
+    return wrong
 
 
 @contextlib.contextmanager
@@ -149,9 +165,9 @@ def _wait_for(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health/liveliness", timeout=1):  # noqa: S310
             return
         time.sleep(0.2)
-    raise RuntimeError(
-        f"the LiteLLM proxy did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}"
-    )
+    said = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+    said = said.replace("'litellm[proxy]'", "'steptrack-callbacks[proxy]'")  # in what is missing
+    raise RuntimeError(f"the LiteLLM proxy did not start:\n{said}")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

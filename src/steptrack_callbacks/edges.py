@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from . import contexts, declared, hosts, importing, keeping, policy, pricing, remote
-from .config import Config, load
+from .config import Config, LedgerOptions, load
 from .definitions import Escalation, SideEffectLevel, StepDefinition
 from .escalation import set_default
-from .keeping import LEASE_S, OnStoreError
+from .keeper import OnStoreError
 from .ledgers.contract import Store
 
 Attach = Callable[[], Callable[[], None]]
@@ -48,8 +48,8 @@ def install(
     nodes: Mapping[str, Mapping[str, Any] | StepDefinition] | None = None,
     config: str | Path | None = None,
     ledger: str | Store | None = None,
-    on_store_error: OnStoreError = "refuse",
-    lease_s: float = LEASE_S,
+    on_store_error: OnStoreError | None = None,
+    lease_s: float | None = None,
     proxy_url: str | None = None,
 ) -> None:
     """See every call that this process makes through a host it has imported, or will import.
@@ -73,10 +73,11 @@ def install(
         ledger: Where budgets, runs with a `run_id` and records of steps are kept: `"memory:"` (the
             default), `"sqlite:///steps.db"` for the processes of one machine, `"redis://host:6379/0"` for
             those of many. `None` takes the file's, else the environment's `STEPTRACK_LEDGER`.
-        on_store_error: What becomes of a call whose budgets cannot be asked: `refuse` raises
-            `LedgerError` before it is sent, `allow` judges it by what is known here.
-        lease_s: Seconds after which room that a dead process had reserved comes back. A call may take
-            longer, but its room is then no longer kept.
+        on_store_error: What becomes of a call whose budgets cannot be asked: `refuse` (the default) raises
+            `LedgerError` before it is sent, `allow` judges it by what is known here. It holds wherever the
+            ledger was named; `None` takes what was said before, or in the file.
+        lease_s: Seconds after which room that a dead process had reserved comes back (900). A call may take
+            longer, but its room is then no longer kept. `None` likewise.
         proxy_url: A LiteLLM proxy that keeps budgets too, such as `"http://localhost:4000"`: requests to
             it say in which step they are made, and what it refuses is a `BudgetExhausted` here.
 
@@ -92,10 +93,17 @@ def install(
     """
     if escalation is not None and not callable(escalation):
         raise ValueError(f"escalation must be a function of the exception, not {escalation!r}")
-    if (path := config or os.environ.get("STEPTRACK_CONFIG")) is not None:
-        _take_from(load(path), ledger=ledger is None)
-    if ledger is not None:
-        keeping.keep_in(ledger, on_store_error=on_store_error, lease_s=lease_s)
+    path = config or os.environ.get("STEPTRACK_CONFIG")
+    said = None if path is None else load(path)
+    in_file = LedgerOptions() if said is None else said.ledger
+    keeping.keep_in(
+        in_file.url if ledger is None else ledger,
+        on_store_error=in_file.on_store_error if on_store_error is None else on_store_error,
+        lease_s=in_file.lease_s if lease_s is None else lease_s,
+        timeout_s=in_file.timeout_s,
+    )
+    if said is not None:
+        _take_from(said)
     if prices is not None:
         pricing.set_prices(prices)
     if steps is not None:
@@ -117,24 +125,22 @@ def install(
             importing.when_imported(host, partial(_attach, host))
 
 
-def _take_from(said: Config, *, ledger: bool) -> None:
-    """Do what a file says."""
-    if ledger and (url := said.ledger.url_within(None)) is not None:
-        keeping.keep_in(
-            url,
-            on_store_error=said.ledger.on_store_error or "refuse",
-            lease_s=said.ledger.lease_s or LEASE_S,
-        )
+def _take_from(said: Config) -> None:
+    """Do what a file says beside its ledger."""
     if said.prices:
         pricing.set_prices(said.prices)
     policy.set_tool_levels(said.tools)
-    declared.take_from_file(said.steps, said.personas)
+    declared.take_from_file(said.steps, said.personas, source=said.source)
     for problem in said.warnings:
         warnings.warn(str(problem), UserWarning, stacklevel=3)
 
 
 def uninstall() -> None:
-    """Take everything off again that `install` has attached; hosts are left as they were."""
+    """Take everything off again that `install` has attached, and forget all that it was given.
+
+    Hosts are left as they were. Prices, limits by name, tools and whom to ask are forgotten. Steps that
+    are open keep to the ledger that they began with, and it is still told what it is owed.
+    """
     global _naming
     importing.forget()
     remote.point_at(None)
@@ -146,6 +152,10 @@ def uninstall() -> None:
         hosts.detach(host)
     contexts.leave_threads_alone()
     set_default(None)
+    keeping.let_go()
+    pricing.reset()
+    policy.reset()
+    declared.reset()
 
 
 def _attach_httpx() -> None:

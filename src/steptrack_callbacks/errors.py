@@ -68,6 +68,7 @@ class Breach:
         projected: What would have been settled had the refused call been let through, at the
             least; `None` where there is no such call.
         budget: The name of the shared budget that set the limit, or `None` for the step itself.
+        reserved: What calls in flight held beside it, in the same unit; 0 in phase `stream`.
     """
 
     path: str
@@ -77,6 +78,7 @@ class Breach:
     consumed: Decimal | float
     projected: Decimal | float | None = None
     budget: str | None = None
+    reserved: Decimal | float = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; money becomes a float."""
@@ -86,6 +88,7 @@ class Breach:
             "limit": self.limit,
             "limit_value": _number(self.limit_value),
             "consumed": _number(self.consumed),
+            "reserved": _number(self.reserved),
         }
 
 
@@ -98,8 +101,9 @@ class BudgetExhausted(StepTrackError):
         path: Its path, outermost first, joined with `/`.
         function: The decorated function's name, or `None`.
         persona: The nearest persona around that step, or `None`.
-        phase: `denied` (would not fit with nothing in flight), `busy` (room was merely reserved),
-            `stream` (cut as it ran), `settled` (what was spent is over), `closed` (the step has ended).
+        phase: `denied` (would not fit whatever comes back of what is reserved), `busy` (room was merely
+            reserved), `stream` (cut as it ran), `settled` (what was spent is over), `closed` (the step has
+            ended).
         limit: The limit's name, as it was passed to `step()`.
         limit_value: The limit, in US dollars, tokens, calls or seconds.
         consumed_tokens: Tokens settled in the step and the steps inside it; in phase `stream` with
@@ -186,11 +190,11 @@ class BudgetExhausted(StepTrackError):
         super().__init__(self._message())
 
     def _message(self) -> str:
-        spent, allowed = self._amounts()
+        spent, reserved, allowed = self._amounts()
         limit = self.limit if self.budget is None else f"{self.limit} of budget {self.budget!r}"
         text = {
-            "denied": f"has no room under {limit}: {spent} spent of {allowed}{self._projection()}",
-            "busy": f"has no room under {limit} beside calls in flight: {spent} spent of {allowed}",
+            "denied": f"has no room under {limit}: {spent} spent{reserved} of {allowed}{self._projection()}",
+            "busy": f"has no room under {limit} beside calls in flight: {spent} spent{reserved} of {allowed}",
             "stream": f"exceeded {limit} in a running stream, which was cut: {spent} spent of {allowed}",
             "settled": f"exceeded {limit}: {spent} spent of {allowed}",
             "closed": f"has ended, and admits no more calls: {spent} spent of {allowed}",
@@ -198,24 +202,32 @@ class BudgetExhausted(StepTrackError):
         anew = f"; it begins anew at {self.resets_at.isoformat()}" if self.resets_at else ""
         return f"step {self.path!r} {text}{anew}" + (f"; {self.hint}" if self.hint else "")
 
-    def _amounts(self) -> tuple[str, str]:
+    def _amounts(self) -> tuple[str, str, str]:
+        """Put in words what is spent, what is reserved beside it if anything is, and the limit."""
         own = next((breach for breach in self.breaches if self._owns(breach)), None)
+        reserved = own.reserved if own else 0
         if self.limit == "max_usd":
-            return _usd(self.consumed_cost_usd), _usd(Decimal(str(self.limit_value)))
+            beside = f" and {_usd(Decimal(reserved))} reserved" if reserved else ""
+            return _usd(self.consumed_cost_usd), beside, _usd(Decimal(str(self.limit_value)))
         consumed = self.consumed_tokens if self.limit == "max_tokens" else own.consumed if own else 0
         one, many = _UNITS[self.limit]
         form = "g" if self.limit == "max_seconds" else ".15g"
-        return f"{consumed:{form}} {one if consumed == 1 else many}", f"{self.limit_value:{form}}"
+        beside = f" and {reserved:{form}} reserved" if reserved else ""
+        return f"{consumed:{form}} {one if consumed == 1 else many}", beside, f"{self.limit_value:{form}}"
 
     def _owns(self, breach: Breach) -> bool:
         mine = (self.limit, self.step_id, self.budget)
         return (breach.limit, breach.step_id, breach.budget) == mine
 
     def _projection(self) -> str:
+        own = next(filter(self._owns, self.breaches), None)
+        if self.limit == "max_tokens" and own and own.projected is not None:
+            needed = int(own.projected) - self.consumed_tokens
+            return f", and the next call needs at least {needed}" if needed > 0 else ""
         if self.limit != "max_usd" or self.projected_cost_usd is None:
             return ""
-        needed = self.projected_cost_usd - self.consumed_cost_usd
-        return f", and the next call needs at least {_usd(needed)}" if needed > 0 else ""
+        cost = self.projected_cost_usd - self.consumed_cost_usd
+        return f", and the next call needs at least {_usd(cost)}" if cost > 0 else ""
 
     def _repr_html_(self) -> str:
         return html_of(self)
@@ -261,18 +273,30 @@ class UnpricedModel(StepTrackError):
         model: The model's name, as it was asked for.
         step: Name of the step whose `max_usd` cannot be kept.
         path: Its path, outermost first.
+        lacks: The rate that is missing if the others are known, such as `output_usd_per_mtok`; else empty.
+        budget: The name of the shared budget whose `max_usd` it is, or `None` for the step's own.
     """
 
-    _fields = ("model", "step", "path")
+    _fields = ("model", "step", "path", "lacks", "budget")
 
-    def __init__(self, *, model: str, step: str, path: str) -> None:
+    def __init__(
+        self, *, model: str, step: str, path: str, lacks: str = "", budget: str | None = None
+    ) -> None:
         self.model = model
         self.step = step
         self.path = path
-        super().__init__(
-            f"step {path!r} has a max_usd, but the price of model {model!r} is unknown: give it with"
-            f" install(prices={{{model!r}: {{...}}}}), or say unpriced='warn' or 'free' on the step"
-        )
+        self.lacks = lacks
+        self.budget = budget
+        rates = "'input_usd_per_mtok': ..., 'output_usd_per_mtok': ..."
+        allowing = "" if budget else ", or say unpriced='warn' or 'free' on the step"
+        super().__init__(f"{self.trouble}: give it with install(prices={{{model!r}: {{{rates}}}}}){allowing}")
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, without what to do about it."""
+        limited = f"step {self.path!r}" if self.budget is None else f"budget {self.budget!r}"
+        unknown = f"has no {self.lacks}" if self.lacks else "is unknown"
+        return f"{limited} has a max_usd, but the price of model {self.model!r} {unknown}"
 
 
 class ToolDenied(StepTrackError):

@@ -18,6 +18,9 @@ from .waiting import Waitable
 _default: Escalation | None = None
 
 
+ASYNC_ONLY = "an async escalation function can only answer async calls; make it a plain function"
+
+
 class Question:
     """What is being asked about one account; the first who is refused asks, the others wait.
 
@@ -53,9 +56,7 @@ class Question:
             answer = ask(self._error)
             if inspect.isawaitable(answer):
                 _discard(answer)
-                raise TypeError(
-                    "an async escalation function can only answer async calls; make it a plain function"
-                )
+                raise TypeError(ASYNC_ONLY)
             return self._answer(answer)
         finally:
             self._close()
@@ -86,15 +87,15 @@ class Question:
                 self.waiting += 1
         return ask
 
-    def _answer(self, grant: Any) -> bool:
-        if grant is not None and not isinstance(grant, Grant):
-            raise TypeError(f"an escalation must answer with a Grant or None, not {grant!r}")
-        account, limit = self._account, self._error.limit
+    def _answer(self, answer: Any) -> bool:
+        if not (answer is None or answer is False or isinstance(answer, Grant)):
+            raise TypeError(f"an escalation must answer with a Grant, or with None for no, not {answer!r}")
+        account, grant = self._account, answer or None
         self._answered = True
-        self._granted = grant is not None and bool(getattr(grant, limit))
         if grant is not None:
             account.grant(grant)
-        account.declined = not self._granted
+        account.declined = no_in(grant, self._error)
+        self._granted = not account.declined
         if hooks.wanted(hooks.Escalated):
             hooks.emit(hooks.Escalated(**account.label.event_fields(), error=self._error, grant=grant))
         return self._granted
@@ -128,6 +129,22 @@ def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
         if account.question is None:
             account.question = Question(account, error, ask)
         return cast(Question, account.question)
+
+
+def no_in(grant: Grant | None, error: BudgetExhausted) -> str:
+    """Say why an answer to an exhaustion is a no, or return an empty string if it is none."""
+    if grant is None:
+        return "whoever was asked for more said no"
+    return "" if getattr(grant, error.limit) else f"what was granted adds nothing to {error.limit}"
+
+
+def why_not_granted(account: Account, error: BudgetExhausted) -> str:
+    """Say why an exhaustion is handed on though its step escalates; empty if it speaks for itself."""
+    if error.phase in ("busy", "closed"):
+        return ""
+    if account.escalation is None and _default is None and not account.declined:
+        return "nobody could be asked for more: give the step an escalation, or install(escalation=...)"
+    return account.declined
 
 
 def set_default(ask: Escalation | None) -> None:

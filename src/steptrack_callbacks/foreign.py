@@ -10,6 +10,8 @@ from typing import Any
 MOST_ITEMS = 100_000
 """Of one list; also what ends one that is endless."""
 
+_LONGEST_CHAIN = 20
+
 
 def reader(item: object) -> Callable[[str], Any]:
     """Return what reads a field as `field` does, and fast where it is a dict's or an object's own."""
@@ -71,3 +73,26 @@ def _plain(value: Any) -> Any:
     schema = field(value, "model_json_schema") if isinstance(value, type) else None
     plain = schema() if callable(schema) else opened(value)
     return str(value) if plain is value else plain
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was made of, the nearest first."""
+    pending: list[Any] = [error]
+    seen = set[int]()
+    while pending and len(seen) < _LONGEST_CHAIN:
+        link: Any = pending.pop(0)
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        pending += [link.__cause__, link.__context__, getattr(link, "original_exception", None)]
+
+
+def is_late_answer(error: BaseException) -> bool:
+    """Tell whether a request was sent and its answer did not come in time: it may have been paid for.
+
+    Every client has a class of its own for it, and they have but their names in common.
+    """
+    names = [type(link).__name__ for link in causes(error)]
+    is_unsent = any("Timeout" in name and ("Connect" in name or "Pool" in name) for name in names)
+    return any("Timeout" in name for name in names) and not is_unsent

@@ -9,7 +9,7 @@ from dataclasses import replace
 from .account import Account, Label
 from .budgets import Budget, Window
 from .definitions import StepDefinition
-from .keeping import Keeper
+from .keeper import Keeper
 from .shared import SharedAccount
 
 clock = time.time
@@ -77,7 +77,23 @@ def budget_key(budget: Budget, window: Window | None) -> str:
 
 def run_account(label: Label, definition: StepDefinition, keeper: Keeper) -> SharedAccount:
     """Return the account of a run that has a name, which goes on at what the run has spent already."""
-    return SharedAccount(label, definition, f"run:{label.name}:{label.run_id}", keeper)
+    return SharedAccount(label, definition, run_key(label.name, label.run_id), keeper)
+
+
+def run_key(name: str, run_id: str) -> str:
+    """Name the account of a run in a ledger: by what is before the next colon, and what is behind it."""
+    return f"run:{name.replace('%', '%25').replace(':', '%3A')}:{run_id}"
+
+
+def checked_run_id(run_id: object) -> str | None:
+    """Return the name of a run, or `None` for one that is not to be found again.
+
+    Raises:
+        ValueError: It is no name: of an empty one nothing would be found again.
+    """
+    if run_id is None or (isinstance(run_id, str) and run_id.strip()):
+        return run_id
+    raise ValueError(f"run_id must be a non-empty string, or None for a run without a name, not {run_id!r}")
 
 
 def new_budgets(budgets: Iterable[Budget], around: Sequence[Hung]) -> list[Budget]:

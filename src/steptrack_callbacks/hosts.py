@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-import warnings
 
+from . import cautions
 from .errors import LostStepWarning
 
-KNOWN_HOSTS = ("litellm", "langchain_core")
+_EDGES = {"litellm": f"{__package__}.litellm", "langchain_core": f"{__package__}.langchain"}
+KNOWN_HOSTS = tuple(_EDGES)
 
 _attached: set[str] = set()
+_attached_before: set[str] = set()
 _warned = False
 
 
 def attach(host: str) -> None:
     """Note that calls of a host are seen from now on."""
     _attached.add(host)
+    _attached_before.add(host)
 
 
 def detach(host: str) -> None:
@@ -29,19 +32,25 @@ def is_attached(host: str) -> bool:
 
 
 def warn_if_unwatched(path: str) -> None:
-    """Warn, once, that a limited step sees no call because nothing is attached to any host."""
+    """Warn, once, that a limited step sees no call because nothing is attached to any host.
+
+    Whoever imports an edge does so for its handlers, `budgeted` or a middleware, which may still come.
+    """
     global _warned
-    if _warned or _attached:
+    if _warned or _attached or _has_edge_by_hand():
         return
     imported = [host for host in KNOWN_HOSTS if host in sys.modules]
     if imported:
         _warned = True
-        warnings.warn(
+        cautions.warn(
             f"step {path!r} has limits, but nothing watches {' and '.join(imported)}: call"
             " steptrack_callbacks.install() first, or record_usage() after each call",
             LostStepWarning,
-            stacklevel=5,
         )
+
+
+def _has_edge_by_hand() -> bool:
+    return any(edge in sys.modules and host not in _attached_before for host, edge in _EDGES.items())
 
 
 def reset() -> None:

@@ -72,12 +72,12 @@ def format_usd(units: int) -> str:
     """Write an amount as people read it: four decimals, or three significant digits below a cent.
 
     Example:
-        >>> format_usd(to_units("0.0000123456", "x")), format_usd(to_units("1.5", "x"))
-        ('$0.0000123', '$1.5000')
+        >>> format_usd(to_units("0.0000123456", "x")), format_usd(to_units("1234.5", "x"))
+        ('$0.0000123', '$1,234.5000')
     """
     number = to_usd(units)
     places = max(4, 2 - number.adjusted()) if number else 4
-    digits = f"{number:.{places}f}"
+    digits = f"{number:,.{places}f}"
     whole, _, decimals = digits.partition(".")
     return f"${whole}.{decimals.rstrip('0').ljust(4, '0')}"
 
@@ -89,7 +89,7 @@ def count_of(value: object, name: str) -> int:
         ValueError: The number is negative, has a fraction, or is a `bool` or no number at all.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be a whole number, such as 4000, not {value!r}")  # noqa: TRY004
+        raise ValueError(f"{name} must be a whole number, not {value!r}")  # noqa: TRY004
     if value < 0:
         raise ValueError(f"{name} must not be negative, not {value!r}")
     return value

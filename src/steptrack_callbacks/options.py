@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar, get_args
 
@@ -35,13 +35,31 @@ def check_limits(holder: Any, where: str = "") -> None:
             raise ValueError(f"{where}max_usd must be a number, such as 0.05, not {holder.max_usd!r}")
         object.__setattr__(holder, "max_usd", decimal_of(holder.max_usd, f"{where}max_usd"))
     if holder.max_tokens is not None and count_of(holder.max_tokens, f"{where}max_tokens") == 0:
-        raise ValueError(f"{where}max_tokens must be at least 1, not 0; leave it out for no limit")
+        raise ValueError(
+            f"{where}max_tokens must be at least 1, not 0: max_calls=0 forbids all calls, and no max_tokens"
+            " sets no limit"
+        )
     if holder.max_calls is not None:
         count_of(holder.max_calls, f"{where}max_calls")
     if getattr(holder, "max_seconds", None) is not None:
-        if isinstance(holder.max_seconds, str) or decimal_of(holder.max_seconds, f"{where}max_seconds") == 0:
+        if not (seconds := seconds_of(holder.max_seconds, f"{where}max_seconds")):
             raise ValueError(f"{where}max_seconds must be more than 0 seconds, not {holder.max_seconds!r}")
-        object.__setattr__(holder, "max_seconds", float(holder.max_seconds))
+        object.__setattr__(holder, "max_seconds", seconds)
+
+
+def seconds_of(value: object, name: str) -> float:
+    """Read a number of seconds; raises `ValueError` for one that is negative, not finite or a text."""
+    if isinstance(value, str):
+        raise ValueError(f"{name} must be a number of seconds, such as 30, not {value!r}")  # noqa: TRY004
+    return float(decimal_of(value, name))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ask whether a known word was meant; empty if none is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors only
+
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def from_mapping(cls: type[T], data: Mapping[str, Any], kind: str) -> T:
@@ -51,7 +69,8 @@ def from_mapping(cls: type[T], data: Mapping[str, Any], kind: str) -> T:
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for name in data:
         if name not in known:
-            raise ValueError(f"{kind} has no field {name!r}; use {', '.join(known)}")
+            meant = did_you_mean(str(name), known) or f"; use {', '.join(known)}"
+            raise ValueError(f"{kind} has no field {name!r}{meant}")
     if "name" not in data:
         raise ValueError(f"a {kind} needs a name: add 'name' to {dict(data)!r}")
     return cls(**data)

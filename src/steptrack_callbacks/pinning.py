@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
-from . import activation, hooks, timeline
+from . import activation, cautions, hooks, timeline
 from .account import Account, Label
 from .activation import Activation, innermost, running, stack
 from .around import Around
@@ -26,7 +25,7 @@ def _new_bucket() -> Account:
 
 
 _unattributed = _new_bucket()
-_lost_warned = False
+_warned_of: set[str] = set()
 
 
 def unattributed_usage() -> Usage:
@@ -114,17 +113,27 @@ def _left_behind(step: Activation) -> BudgetExhausted:
 
 
 def _warn_of_lost_step() -> None:
-    global _lost_warned
-    if _lost_warned or not (others := running()):
-        return
-    _lost_warned = True
-    warnings.warn(
-        f"a model call found no step here, though {others[-1].path!r} is running elsewhere; it is counted as"
-        " unattributed. Plain threads lose the context: use bind(function), step(..., parent=outer) or"
-        " install(threads=True)",
-        LostStepWarning,
-        stacklevel=4,
-    )
+    # One that was left in another context is still on the stack here, though nobody means it any more.
+    if ended := [step for step in stack.entries() if not step.left_elsewhere]:
+        _warn_once(
+            "ended",
+            f"a model call was made in the context of step {ended[-1].path!r}, which has ended: it is"
+            " counted as unattributed, and no limit holds it. Make the call inside the step's block: await"
+            " tasks and join threads there, or begin a step of their own in them",
+        )
+    elif others := running():
+        _warn_once(
+            "lost",
+            f"a model call found no step here, though {others[-1].path!r} is running elsewhere; it is counted"
+            " as unattributed. Plain threads lose the context: use bind(function), step(..., parent=outer) or"
+            " install(threads=True)",
+        )
+
+
+def _warn_once(cause: str, message: str) -> None:
+    if cause not in _warned_of:
+        _warned_of.add(cause)
+        cautions.warn(message, LostStepWarning)
 
 
 def _run_hook(name: str, handle: Callable[[], None]) -> None:
@@ -143,9 +152,9 @@ hooks.set_isolation(_run_hook)
 
 def reset() -> None:
     """Forget all records, running steps and unattributed calls, for tests."""
-    global _unattributed, _lost_warned
+    global _unattributed
     activation.reset()
     timeline.reset()
     wrapping.replace(())
-    _lost_warned = False
+    _warned_of.clear()
     _unattributed = _new_bucket()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from typing import Any
 
 from . import hanging, keeping, sharing
@@ -11,7 +12,8 @@ from .around import Around
 from .budgets import Budget
 from .declared import completed
 from .definitions import PersonaDefinition, StepDefinition
-from .hanging import Hung, new_budgets, run_account
+from .hanging import Hung, checked_run_id, new_budgets, run_account
+from .keeper import Keeper
 from .policy import ToolPolicy
 from .process import process_name
 from .records import Kind
@@ -25,7 +27,13 @@ _NEVER = float("inf")
 
 
 class Placed:
-    """A step among the steps around it; see `Activation`."""
+    """A step among the steps around it; see `Activation`.
+
+    Attributes:
+        said: The options that the code gives, though some may be as by default: no file overrules them.
+    """
+
+    said: Collection[str] = ()
 
     def __init__(
         self, definition: StepDefinition, *, kind: Kind, parent: Placed | None, run_id: str | None
@@ -34,11 +42,11 @@ class Placed:
         self.kind: Kind = kind
         self.parent = parent
         self.policy = ToolPolicy()
-        self._run_id = run_id
+        self._run_id = checked_run_id(run_id)
         self._account: Account | None = None
         self._accounts = _NO_ACCOUNTS
         self._accounts_until = _NEVER
-        self._keeper: keeping.Keeper | None = None
+        self._keeper: Keeper | None = None
         self._hung: tuple[Hung, ...] = ()
         self._hung_around: tuple[Hung, ...] = ()
         self._personas: tuple[Any, ...] = ()
@@ -77,7 +85,8 @@ class Placed:
     @property
     def account(self) -> Account:
         """What is charged; there is one from the beginning of the step."""
-        assert self._account is not None, "the step has not begun"
+        if self._account is None:
+            raise RuntimeError(f"step {self.name!r} has not begun: use it with `with`, or as a decorator")
         return self._account
 
     @property
@@ -93,7 +102,7 @@ class Placed:
         return [hung.account() for hung in self._hung]
 
     def _open_account(self) -> None:
-        self.definition = completed(self.definition)
+        self.definition = completed(self.definition, self.said)
         parent = self.parent
         own = (self,) if self.kind == "persona" else ()
         self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
@@ -116,12 +125,11 @@ class Placed:
             error_boundary=self.definition.error_boundary,
         )
 
-    def _keeper_for(self, parent: Placed | None, new: list[Budget]) -> keeping.Keeper | None:
-        """Return the ledger that all steps of a run keep to, once one of them needs it."""
-        if parent is not None and parent._keeper is not None:  # noqa: SLF001
-            return parent._keeper  # noqa: SLF001
-        needed = new or self._run_id is not None or (parent is None and keeping.is_chosen())
-        return keeping.keeper() if needed else None
+    def _keeper_for(self, parent: Placed | None, new: list[Budget]) -> Keeper | None:
+        """Return the ledger in force if it needs one, else the one of the step around, for its record."""
+        if new or self._run_id is not None or (parent is None and keeping.is_chosen()):
+            return keeping.keeper()
+        return parent._keeper if parent else None  # noqa: SLF001
 
     def _account_for(self, label: Label) -> Account:
         if self._run_id is None:

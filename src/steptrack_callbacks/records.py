@@ -42,13 +42,14 @@ class CompletedStep:
         function: The decorated function's name, or `None`.
         persona: The nearest persona around it (itself for a persona), or `None`.
         model: The model last used, else the declared one, else `None`.
-        models: Own usage by model.
+        models: Own usage by model: what was charged to this very step. Steps inside it have their own.
         limits: The limits in force at the end, grants included.
         own_usage: What was charged to this step itself.
         usage: The same with all steps inside it, which is what its limits count. Of what is begun again
             (a run with a `run_id`, a thread of an agent) with all that was spent before or elsewhere.
         denied_calls: Calls refused in it and inside it; nothing was sent for them.
         in_flight_calls: Calls still open when it ended, charged their estimate.
+        late_calls: Calls in it and inside it whose usage came only after their step had ended.
         strict_breaches: Times a `strict` limit was passed, because a provider reported more than its bound.
         tool_calls: Tools that were let through in this step.
         status: How it ended.
@@ -79,6 +80,7 @@ class CompletedStep:
     here_usage: Usage
     denied_calls: int
     in_flight_calls: int
+    late_calls: int
     strict_breaches: int
     tool_calls: int
     status: Status
@@ -117,6 +119,7 @@ class CompletedStep:
             "own_usage": self.own_usage.to_dict(),
             "denied_calls": self.denied_calls,
             "in_flight_calls": self.in_flight_calls,
+            "late_calls": self.late_calls,
             "strict_breaches": self.strict_breaches,
             "tool_calls": self.tool_calls,
             "grants": [grant.to_dict() for grant in self.grants],
@@ -162,7 +165,7 @@ class CompletedStep:
 _USAGES = ("own_usage", "resumed_usage", "here_usage")
 _REBUILT = (*_USAGES, "usage", "models", "limits", "grants", "budgets")
 _NAMES = ("id", "run_id", "path", "name")
-_COUNTS = ("denied_calls", "in_flight_calls", "strict_breaches", "tool_calls", "revision")
+_COUNTS = ("denied_calls", "in_flight_calls", "late_calls", "strict_breaches", "tool_calls", "revision")
 _TIMES = ("started_at", "ended_at", "duration_s")
 _LATEST = 1e11  # in the year 5138
 _CHOICES = {"status": get_args(Status), "kind": get_args(Kind)}

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from .activation import Activation, stack
 from .errors import Breach, BudgetExhausted
+from .foreign import causes
 from .steps import Step, current_step
 
 RUN, STEP, PERSONA, MAX_USD = (
@@ -23,7 +24,7 @@ RUN, STEP, PERSONA, MAX_USD = (
 """The headers of a request."""
 
 KIND = "budget_exhausted"
-_LONGEST_CHAIN = 20
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _proxy: tuple[str, str, str] | None = None
 _write_trace: Callable[[MutableMapping[str, str]], object] | None = None
@@ -94,19 +95,20 @@ def point_at(url: str | None) -> None:
 
 
 def is_for_proxy(url: object) -> bool:
-    """Tell whether an address is the proxy's."""
+    """Tell whether an address is the proxy's, or below it; the names of loopback count as one."""
     if _proxy is None:
         return False
     parts = _parts(str(url))
-    return parts is not None and parts[:2] == _proxy[:2] and parts[2].startswith(_proxy[2])
+    return parts is not None and parts[:2] == _proxy[:2] and f"{parts[2]}/".startswith(f"{_proxy[2]}/")
 
 
-def _parts(url: str) -> tuple[str, str, str] | None:
+def _parts(url: object) -> tuple[str, str, str] | None:
     with suppress(ValueError):
-        parts = urlsplit(url)
+        parts = urlsplit(url if isinstance(url, str) else "")
         if parts.scheme in ("http", "https") and parts.hostname:
             port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-            return parts.scheme, f"{parts.hostname}:{port}", parts.path.rstrip("/")
+            host = "localhost" if parts.hostname in _LOOPBACK else parts.hostname
+            return parts.scheme, f"{host}:{port}", parts.path.rstrip("/")
     return None
 
 
@@ -121,23 +123,11 @@ def refusal_in(error: BaseException) -> BudgetExhausted | None:
     """
     if _proxy is None or isinstance(error, BudgetExhausted):
         return None
-    for link in _chain(error):
+    for link in causes(error):
         for said in _said_by(link):
             if (fields := _fields_in(said)) is not None:
                 return _refusal(fields)
     return None
-
-
-def _chain(error: BaseException) -> Iterator[Any]:
-    pending: list[Any] = [error]
-    seen = set[int]()
-    while pending and len(seen) < _LONGEST_CHAIN:
-        link: Any = pending.pop(0)
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        pending += [link.__cause__, link.__context__, getattr(link, "original_exception", None)]
 
 
 def _said_by(link: Any) -> Iterator[Any]:
@@ -203,6 +193,7 @@ def _breach(said: Mapping[str, Any]) -> Breach:
         limit_value=_amount(limit, said["limit_value"]),
         consumed=_amount(limit, said["consumed"]),
         budget=said.get("budget"),
+        reserved=_amount(limit, said.get("reserved", 0)),
     )
 
 

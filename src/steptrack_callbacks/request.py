@@ -61,9 +61,21 @@ class Request:
     def is_priced(self) -> bool:
         """Whether anybody knows what it costs."""
         if self.price is not None:
-            return self.cost(1, 1) is not None
+            return self.cost(1, self._least_output) is not None
         self._prices()
         return self._listed is not None
+
+    @property
+    def lacks(self) -> str:
+        """The one rate that nobody knows, as `install(prices=...)` calls it; empty if it is both or none."""
+        known = (self.cost(1, 0) is not None, self.cost(0, 1) is not None)
+        rates = {(True, False): "output_usd_per_mtok", (False, True): "input_usd_per_mtok"}
+        return rates.get(known, "")
+
+    @property
+    def _least_output(self) -> int:
+        """An output that it may have: embeddings have none, and need no price for it."""
+        return 0 if self.max_output_tokens == 0 else 1
 
     def cost(self, input_tokens: int, output_tokens: int) -> int | None:
         """Price a number of tokens, in money units; `None` if the model's price is unknown."""
@@ -77,7 +89,7 @@ class Request:
         if self._listed is None or self._listed[0] != asked:
             found = prices_of(self.model, provider=self.provider, service_tier=self.service_tier)
             # While nobody knows them they are looked up again: somebody may by the time of the answer.
-            self._listed = None if found.plain(1, 1) is None else (asked, found)
+            self._listed = None if found.plain(1, self._least_output) is None else (asked, found)
             return found
         return self._listed[1]
 
@@ -100,12 +112,20 @@ class Request:
             return history.START_OUTPUT_TOKENS if learned is None else learned
         return self.max_output_tokens if learned is None else min(learned, self.max_output_tokens)
 
-    def estimate(self, output_tokens: int | None = None) -> Usage:
-        """Estimate the usage of a call that nobody reports; never more input than was bounded."""
+    def estimate(self, output_tokens: int | None = None, reported: Usage | None = None) -> Usage:
+        """Estimate the usage of a call that nobody reports; never more input than was bounded.
+
+        Args:
+            output_tokens: What was produced; `None` takes what is to be expected.
+            reported: What the provider had said by the time that it was broken off.
+        """
+        said = reported or Usage()
         likely = self.counted.tokens + (history.of(self.model).surplus or 0)
-        return Usage(
-            input_tokens=min(likely, max(self.counted.tokens, self.counted.upper_bound)),
-            output_tokens=self.expected_output() if output_tokens is None else output_tokens,
+        counted = min(likely, max(self.counted.tokens, self.counted.upper_bound))
+        produced = self.expected_output() if output_tokens is None else output_tokens
+        return said.replace(
+            input_tokens=said.input_tokens or counted,
+            output_tokens=max(said.output_tokens, produced),
         )
 
     def most(self, output_tokens: int) -> Usage:
@@ -156,12 +176,13 @@ class Request:
         if account.max_tokens is not None:
             rooms.append(account.max_tokens - account.settled.tokens - account.held_tokens - bound)
         cost_room = account.cost_room(wrapping=wrapping)
-        if cost_room is not None and (per_token := self._cost_per_output_token(bound)):
+        if cost_room is not None and (per_token := self.cost_per_output_token(bound)):
             left = cost_room - account.settled.cost - account.held_cost - self.most_cost(bound, 0)
             rooms.append(left // per_token)
         return min(rooms, default=None)
 
-    def _cost_per_output_token(self, input_tokens: int) -> int:
+    def cost_per_output_token(self, input_tokens: int) -> int:
+        """Price one more token of output, beside so many of input, as dearly as it may be billed."""
         many = 1000
         difference = self.most_cost(input_tokens, many) - self.most_cost(input_tokens, 0)
         return -(-difference // many)

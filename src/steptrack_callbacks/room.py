@@ -167,12 +167,17 @@ class Room:
         return names
 
     def lacking(
-        self, asked: tuple[int, int], held: Held | tuple[int, int], *, wrapping: bool
+        self,
+        asked: tuple[int, int],
+        held: Held | tuple[int, int],
+        *,
+        wrapping: bool,
+        calls: int | None = None,
     ) -> list[LimitName]:
         """Name the limits without room for an amount beside what others hold.
 
         Exactly at a limit is within it, and admits no further call. Calls in flight count toward
-        `max_calls` whatever becomes of them.
+        `max_calls` whatever becomes of them: `calls`, or all.
         """
         settled = self.settled
         names: list[LimitName] = []
@@ -184,7 +189,8 @@ class Room:
             used = settled.tokens
             if used >= self.max_tokens or used + held[1] + asked[1] > self.max_tokens:
                 names.append("max_tokens")
-        if self.max_calls is not None and settled.calls + self.held_calls >= self.max_calls:
+        counted = self.held_calls if calls is None else calls
+        if self.max_calls is not None and settled.calls + counted >= self.max_calls:
             names.append("max_calls")
         if self.max_seconds is not None and self._seconds() >= self.max_seconds:
             names.append("max_seconds")
@@ -199,6 +205,15 @@ class Room:
     def could_have_room(self, need: Need, own: Held, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
         return not self.lacking(self._asked(need, alone=own.calls == 0), own, wrapping=wrapping)
+
+    def may_come_to_have_room(self, need: Need, *, wrapping: bool) -> bool:
+        """Tell whether a call would fit if all that can come back of what is reserved did."""
+        asked = self._asked(need, alone=True)
+        return not self.lacking(asked, Held(), wrapping=wrapping, calls=self._lasting_calls())
+
+    def _lasting_calls(self) -> int:
+        """Return how many calls in flight are known to count in the end: nearly all do."""
+        return self.held_calls
 
     def is_cold(self, need: Need) -> bool:
         """Tell whether there is nothing to reserve a call by; `strict` trusts no bound untried."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -15,6 +15,7 @@ from .definitions import (
     Stage,
     StepDefinition,
     Unpriced,
+    defined,
 )
 from .errors import ToolDenied
 from .functions import UNNAMED
@@ -80,23 +81,27 @@ def step(  # noqa: D417 - the overload above names the options
         error_boundary: What happens to this step's own exhaustion: `fail` raises it, `continue` leaves
             the block quietly, `escalate` asks `escalation` and raises `BudgetEscalated` on a no.
         default: What a decorated function returns under `continue` if it did not finish: a value, or
-            a function of the exception.
+            a function of the exception. A generator that has yielded nothing yields it as one item; a
+            `with` block has nowhere to put it.
         enforce: `estimate` reserves what a call will probably use; `strict` the most that it can
             use, so that the limit is never passed; `observe` refuses nothing.
         wait_s: Seconds that a call waits at most for room that others have merely reserved.
-        clamp: Under `strict`, whether a request without `max_tokens` gets one: what is left.
+        clamp: Under `strict`, whether a request without `max_tokens` gets one: what is left. LiteLLM's
+            requests can; LangChain's cannot, and reserve the model's longest answer unless the model
+            has a `max_tokens`.
         cut_streams: Whether a stream is cut where it passes a limit.
         wrap_up_usd: US dollars of `max_usd` kept back for calls inside `with step.wrap_up()`.
         unpriced: What a call of unknown price does under a `max_usd`: `None` refuses it, `warn` sends it
             and warns, `free` sends it.
-        escalation: A function of the exception that answers with a `Grant` or `None`; it may be a
-            coroutine function where calls are async.
+        escalation: A function of the exception that answers with a `Grant`, or with `None` or `False`
+            for no; it may be a coroutine function where calls are async.
         budgets: Shared limits that this step's calls are charged to as well; see `Budget`. Their
             exhaustion is this step's to handle.
         parent: The step to begin in, for threads that have no context of their own.
-        run_id: Name of the run, for the outermost step only; `None` makes one up. A step that is
-            begun again under the same name goes on at what the ledger says the run has spent, and
-            whoever runs at the same time shares it.
+        run_id: Name of the run, for the outermost step only, never empty; `None` makes one up. A step that
+            is begun again under the same name goes on at what the ledger says the run has spent, and
+            whoever runs at the same time shares it. The default ledger is this process's memory: give
+            `install(ledger=...)` a file or a server for a run to outlive its process.
 
     Returns:
         A step that is good for one `with`; as a decorator it makes a fresh one per call.
@@ -118,7 +123,10 @@ def step(  # noqa: D417 - the overload above names the options
     """
     if callable(name) and not isinstance(name, StepDefinition):
         return Step(StepDefinition(name=UNNAMED))(name)
-    return Step(_definition(StepDefinition, name, options), parent=parent, run_id=run_id)
+    definition = defined(StepDefinition, UNNAMED if name is None else name, options, "step")
+    made = Step(definition, parent=parent, run_id=run_id)
+    made.said = _given(options)
+    return made
 
 
 def persona(
@@ -156,24 +164,15 @@ def persona(
     """
     if stages:
         options["stages"] = tuple(stages)
-    definition = _definition(PersonaDefinition, name, options)
-    return Step(definition, kind="persona", parent=parent, run_id=run_id)
+    definition = defined(PersonaDefinition, name, options, "persona")
+    made = Step(definition, kind="persona", parent=parent, run_id=run_id)
+    made.said = _given(options)
+    return made
 
 
-D = TypeVar("D", bound=StepDefinition)
-
-
-def _definition(kind: type[D], name: object, options: dict[str, Any]) -> D:
-    if isinstance(name, StepDefinition):
-        if options:
-            raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
-        if not isinstance(name, kind):
-            raise ValueError(f"a persona needs a PersonaDefinition, not {name!r}")  # noqa: TRY004
-        return name
-    try:
-        return kind(name=UNNAMED if name is None and kind is StepDefinition else name, **options)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise TypeError(str(error).replace(f"{kind.__name__}.__init__()", "step()")) from None
+def _given(options: Mapping[str, Any]) -> frozenset[str]:
+    """Name the options that say something: `None` leaves it to a file."""
+    return frozenset(name for name, value in options.items() if value is not None)
 
 
 def current_persona() -> Step | None:
@@ -249,7 +248,7 @@ def record_usage(
         BudgetExhausted: This takes a step past its limit: strictly more than the limit. Exactly at
             it is within it, but admits no further call. The usage is charged either way.
         UnpricedModel: A `max_usd` is in force and the price is unknown. The tokens are charged.
-        ValueError: A count or the cost is negative, not finite, or of a wrong type.
+        ValueError: A count or the cost is negative, not finite, or of a wrong type; or the model is no name.
 
     Example:
         >>> from steptrack_callbacks import record_usage, step
@@ -258,6 +257,8 @@ def record_usage(
         >>> plan.cost_usd
         Decimal('0.02')
     """
+    if not isinstance(model, str):
+        raise ValueError(f"record_usage() needs the model's name, not {model!r}")  # noqa: TRY004
     try:
         counts: dict[str, Any] = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         usage = Usage(**counts, **details)  # type: ignore[arg-type]

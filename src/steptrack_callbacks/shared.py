@@ -12,7 +12,7 @@ from .books import BOOKS, Sums, Tally
 from .budgets import Budget, Window
 from .definitions import StepDefinition
 from .errors import BudgetExhausted
-from .keeping import Keeper
+from .keeper import Keeper
 from .ledgers.checking import MOST
 from .ledgers.contract import COST, Ask, Asked, Totals, from_pico, to_pico
 from .money import to_usd
@@ -138,6 +138,23 @@ class SharedAccount(Account):
     def could_have_room(self, need: Need, own: Held, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
         return super().could_have_room(_whole(need), own, wrapping=wrapping)
+
+    def may_come_to_have_room(self, need: Need, *, wrapping: bool) -> bool:
+        """Tell whether a call would fit if all that can come back of what is reserved did."""
+        return super().may_come_to_have_room(_whole(need), wrapping=wrapping)
+
+    def _lasting_calls(self) -> int:
+        """Leave out those of others, whose process may have died."""
+        return self.held_calls - self._elsewhere.calls
+
+    def hint_if_busy(self) -> str:
+        """Say when what others hold comes back, if they hold anything."""
+        if not self._elsewhere.calls:
+            return ""
+        return (
+            "what others hold comes back when their calls end, or"
+            f" {self.keeper.lease_s:g} s after they began if their process has died"
+        )
 
     def hold(self, need: Need) -> Held:
         """Reserve what a call asks, and say what that was."""

@@ -59,7 +59,11 @@ class Step(Activation):
 
     @property
     def cost_usd(self) -> Decimal:
-        """US dollars charged to it and to the steps inside it; see `usage.unpriced_calls`."""
+        """US dollars charged to it and to the steps inside it.
+
+        Calls of unknown price are not in it: where `usage.unpriced_calls` is not 0 it is a lower bound,
+        and 0 may mean that nothing is known.
+        """
         return to_usd(self._account.settled.cost) if self._account else Decimal(0)
 
     @property
@@ -107,10 +111,15 @@ class Step(Activation):
         return html_of(self)
 
     def __repr__(self) -> str:
-        limits = ", ".join(f"{name}={value}" for name, value in self.limits.items())
-        return (
-            f"<{self.kind} {self.path!r} {self.status} {self.cost_usd} USD{', ' if limits else ''}{limits}>"
-        )
+        limits = [f"{name}={value}" for name, value in self.limits.items()]
+        return f"<{', '.join([f'{self.kind} {self.path!r} {self.status} {self._spent()}', *limits])}>"
+
+    def _spent(self) -> str:
+        """Put the cost in words, so that one that is not known whole does not look like one that is."""
+        usage = self.usage
+        if usage.unpriced_calls and not usage.cost_usd:
+            return "unknown cost"
+        return f"{'>=' if usage.unpriced_calls else ''}{usage.cost_usd} USD"
 
     def __enter__(self) -> Self:
         self.begin()
@@ -154,7 +163,9 @@ class Step(Activation):
 
     def fresh(self, definition: StepDefinition) -> Step:
         """Return a step like this one, not begun, with another declaration."""
-        return Step(definition, kind=self.kind, parent=self.parent, run_id=self._run_id)
+        fresh = Step(definition, kind=self.kind, parent=self.parent, run_id=self._run_id)
+        fresh.said = self.said
+        return fresh
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function, coroutine function, generator or async generator function.

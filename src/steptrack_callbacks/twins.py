@@ -21,14 +21,14 @@ def twin_of(error: StepTrackError, host: Any, members: Members, **changes: Any) 
     """
     fields = error.fields() | changes
     kind: Any = type(error)
-    twin = _twin_class(kind, host, members)(**fields)
+    twin = twin_class(kind, host, members)(**fields)
     twin.__dict__.update({name: value for name, value in vars(error).items() if name not in fields})
     return twin
 
 
 @cache
-def _twin_class(kind: Any, host: Any, members: Members) -> Any:
-    """Derive from both, under our own name."""
+def twin_class(kind: Any, host: Any, members: Members) -> Any:
+    """Derive from one of our classes and from a host's, under our own name."""
     described = {
         "__doc__": kind.__doc__,
         "__module__": kind.__module__,

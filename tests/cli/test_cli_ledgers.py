@@ -14,7 +14,8 @@ from urllib.parse import quote
 import pytest
 from programs import steptrack
 
-from steptrack_callbacks import drain_completed_steps, step
+from spending import open_call
+from steptrack_callbacks import Budget, Usage, drain_completed_steps, install, step, uninstall
 from steptrack_callbacks.cli import main
 from steptrack_callbacks.ledgers import open_ledger
 from steptrack_callbacks.ledgers.contract import Ask, Asked, Reservation
@@ -72,7 +73,65 @@ def test_a_report_is_of_a_run_or_of_a_time(ledger, said):
     )
     for since, steps in (("1d", 3), ("2999-01-01", 0), ("2000-01-01T00:00:00+02:00", 3)):
         assert len(json.loads(said("report", ledger, "--since", since, "--json")[1])["steps"]) == steps
-    assert said("report", ledger, "--since", "2999-01-01")[1] == "no steps have run yet\n"
+    nothing = f"no step that ended since 2999-01-01 00:00 UTC is kept in sqlite:///{ledger}\n"
+    assert said("report", ledger, "--since", "2999-01-01") == (0, nothing, "")
+    code, out, err = said("report", ledger, "--run", "tonight", "--since", "2999-01-01")
+    assert (code, out) == (1, "")
+    assert "no step of a run 'tonight' that ended since 2999-01-01 00:00 UTC is kept" in err
+    assert len(json.loads(said("report", ledger, "--since", "999999w", "--json")[1])["steps"]) == 3
+
+
+def test_an_empty_ledger_is_said_to_be_empty(said, tmp_path):
+    file = tmp_path / "steps.db"
+    open_ledger(f"sqlite:///{file}").accounts()
+    assert said("report", file) == (0, f"no step is kept in sqlite:///{file}\n", "")
+
+
+def keep(file):
+    """Put the records of this process into a ledger, as its process did."""
+    store = open_ledger(f"sqlite:///{file}")
+    for record in drain_completed_steps():
+        store.put_record(record.to_dict())
+    store.close_connections()
+
+
+def test_a_call_that_was_settled_late_is_said_to_be_late(said, tmp_path):
+    with step("nightly"), step("plan"):
+        call = open_call()
+    call.settle(Usage(input_tokens=10, output_tokens=3))
+    keep(tmp_path / "steps.db")
+    out = said("report", tmp_path / "steps.db")[1]
+    assert "nightly/plan: calls 1 settled late" in out
+    assert out.count("settled late") == 1
+    rows = json.loads(said("report", tmp_path / "steps.db", "--json")[1])["steps"]
+    assert [(row["name"], row["late_calls"], row["own_late_calls"]) for row in rows] == [
+        ("nightly", 1, 0),
+        ("plan", 1, 1),
+    ]
+    page = tmp_path / "out.html"
+    said("report", tmp_path / "steps.db", "--html", page)
+    text = page.read_text(encoding="utf-8")
+    assert "<dt>Late</dt><dd>1 call</dd>" in text
+    assert "When 1 call ran is not kept" in text
+
+
+def test_top_marks_what_is_uncertain_as_a_report_does(said, tmp_path):
+    install(ledger=f"sqlite:///{tmp_path / 'steps.db'}")
+    try:
+        for name, price in (("guessed", 2 * 10**22), ("unknown", None)):
+            with step(name, budgets=[Budget(f"{name}-team", max_calls=9)]):
+                open_call(price=lambda _, price=price: price).abandon(5)
+    finally:
+        uninstall()
+    out = said("top", "--once", tmp_path / "steps.db")[1]
+    lines = [
+        line.removeprefix("budget ").split()
+        for line in out.splitlines()
+        if "guessed" in line or "unknown" in line
+    ]
+    shown = {name: rest for name, *rest in lines}
+    assert (shown["guessed-team"][0], shown["guessed"][1]) == ("~$0.0200", "~$0.0200")
+    assert (shown["unknown-team"][0], shown["unknown"][1]) == ("~unknown", "~unknown")
 
 
 def test_a_report_can_be_a_page(ledger, said, tmp_path):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +15,6 @@ from programs import COMMAND, environment, steptrack
 from steptrack_callbacks import Usage, pricing
 from steptrack_callbacks.cli import main
 from steptrack_callbacks.cli.costs import priced
-from steptrack_callbacks.cli.parser import build
 from steptrack_callbacks.config import schema
 
 MODELS = [
@@ -180,19 +177,3 @@ def test_without_argcomplete_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "argcomplete.shell_integration", None)
     assert main(["completion", "bash"]) == 2
     assert "pip install 'steptrack-callbacks[completion]'" in capsys.readouterr().err
-
-
-DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
-
-
-@pytest.mark.parametrize(
-    "line", re.findall(r"^\$ (steptrack .*)$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
-)
-def test_what_the_docs_say_can_be_said(line):
-    build().parse_args(shlex.split(line.partition(" | ")[0])[1:])
-
-
-def test_the_docs_name_every_command():
-    commands = [action.choices for action in build()._actions if action.choices]
-    for command in commands[0]:
-        assert f"| `steptrack {command}` |" in DOCS.read_text(encoding="utf-8")

@@ -316,6 +316,15 @@ def test_a_run_with_an_id_finds_again_what_it_has_spent(tmp_path):
     assert [steptrack(*how, times).returncode for times in ("2", "1", "1")] == [0, 0, 3]
 
 
+def test_a_run_with_an_id_and_no_ledger_that_outlives_it_says_so(tmp_path):
+    file = spender(tmp_path, "spend(1)")
+    said = "--run-id goes on with nothing without a ledger that outlives the process"
+    assert said in steptrack("run", "--run-id", "tonight", file).stderr
+    url = f"sqlite:///{tmp_path / 'l.db'}"
+    done = steptrack("run", "--run-id", "tonight", file, env={"STEPTRACK_LEDGER": url})
+    assert (done.returncode, said in done.stderr) == (0, False)
+
+
 def test_a_program_that_names_its_run_itself_goes_on_there_under_the_runs_own_budget(tmp_path):
     text = """
         from steptrack_callbacks import current_step, step

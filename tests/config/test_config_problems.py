@@ -59,7 +59,19 @@ def said(text: str) -> str:
             "[prices.m]\nsource = 'x'",
             "prices.m: has no rate: give input_usd_per_mtok and output_usd_per_mtok",
         ),
-        ("[prices.m]\ninput_usd_per_mtoken = 1", 'did you mean "input_usd_per_mtok"?'),
+        (
+            "[prices.m]\ninput_usd_per_mtoken = 1",
+            "did you mean 'input_usd_per_mtok' (US dollars per million tokens)?",
+        ),
+        (
+            "[prices.m]\ninput_cost_per_tokn = 1e-6",
+            "prices.m.input_cost_per_tokn: is unknown; did you mean 'input_cost_per_token' (US dollars per token)?",
+        ),
+        ("[prices.m]\nmax_output_tokns = 9", "did you mean 'max_output_tokens'?"),
+        (
+            "[prices.m]\ninput_usd_per_mtok = 1\ninput_cost_per_token = 1e-6",
+            "line 1: prices.m: has one rate twice: 'input_usd_per_mtok' and 'input_cost_per_token' are",
+        ),
         ("[prices.m]\ninput_usd_per_mtok = -1", "must be a number from 0, such as 0.15, not -1"),
         ("[budgets.a]", "line 1: budgets.a: set at least one of max_usd, max_tokens and max_calls"),
         ("[budgets.a]\nmax_usd = 1e8", "must be a number from 0 to 9,000,000, such as 50, not 100000000.0"),

@@ -146,6 +146,10 @@ def test_to_read_a_file_opens_no_ledger(tmp_path, monkeypatch):
             'line 4: proxy: no budget with scope = "key" is used',
         ),
         ("[proxy]", 'line 1: proxy: no budget with scope = "key" is used'),
+        (
+            '[budgets.a]\nmax_usd = 1\nscope = "key"\n[steps.s]\nbudgets = ["a"]\n[proxy]',
+            'line 6: proxy: no budget with scope = "key" is used for all requests',
+        ),
     ],
 )
 def test_what_is_probably_not_meant_is_a_warning(text, said):

@@ -167,6 +167,7 @@ async def _events_v3(runnable: Any, question: Any) -> Any:
 
 
 Q = {"question": "hello"}
+AT_ONCE: dict[str, Any] = {"stop_after_attempt": 3, "wait_exponential_jitter": False}
 
 MODES: dict[str, Callable[[Any], Any]] = {
     "invoke": lambda m: m.invoke("hello"),
@@ -191,8 +192,8 @@ MODES: dict[str, Callable[[Any], Any]] = {
     "generator invoke": lambda m: in_generator(m).invoke("hello"),
     "generator stream": lambda m: list(in_generator(m).stream("hello")),
     "generator astream": lambda m: asyncio.run(_read(in_generator(m).astream("hello"))),
-    "with_retry invoke": lambda m: m.with_retry(stop_after_attempt=3).invoke("hello"),
-    "with_retry ainvoke": lambda m: asyncio.run(m.with_retry(stop_after_attempt=3).ainvoke("hello")),
+    "with_retry invoke": lambda m: m.with_retry(**AT_ONCE).invoke("hello"),
+    "with_retry ainvoke": lambda m: asyncio.run(m.with_retry(**AT_ONCE).ainvoke("hello")),
     "with_fallbacks invoke": lambda m: m.with_fallbacks([m]).invoke("hello"),
     "with_fallbacks ainvoke": lambda m: asyncio.run(m.with_fallbacks([m]).ainvoke("hello")),
     "structured output": lambda m: m.with_structured_output(

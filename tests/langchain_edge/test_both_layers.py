@@ -8,13 +8,14 @@ from typing import Any
 
 import litellm
 import pytest
-from asking import CALL_TOKENS, CALL_USD, MODES, chat
+from asking import AT_ONCE, CALL_TOKENS, CALL_USD, MODES, chat
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_litellm import ChatLiteLLM, ChatLiteLLMRouter
 from litellm.caching.caching import Cache
 
+import custom_providers
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
@@ -98,6 +99,7 @@ class UsersOwn(BaseChatModel):
             yield ChatGenerationChunk(message=AIMessageChunk(chunk.choices[0].delta.content or ""))
 
 
+EVENTS = [name for name in MODES if name.startswith(("astream_events", "stream_events"))]
 NO_TOOLS = [name for name in MODES if "structured" not in name and "tools" not in name]
 
 
@@ -115,6 +117,27 @@ def test_a_users_own_model_around_litellm_is_charged_once_and_exactly(mode: str,
         MODES[mode](UsersOwn(api_base=provider.url))
     assert provider.count() == plan.usage.calls == 1
     assert (plan.usage.total_tokens, plan.cost_usd, plan.usage.estimated_calls) == (CALL_TOKENS, CALL_USD, 0)
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke", "batch", "abatch", "stream", "astream", *EVENTS])
+@pytest.mark.parametrize("kind", custom_providers.KINDS)
+def test_a_provider_of_the_users_own_is_charged_once_and_exactly(
+    kind: Any, mode: str, provider: Provider
+) -> None:
+    steptrack.install(prices={custom_providers.MODEL: custom_providers.RATES})
+    with custom_providers.registered(kind(provider)), step("plan", max_usd=1) as plan:
+        MODES[mode](ChatLiteLLM(model=custom_providers.MODEL, max_retries=1))
+    assert provider.count() == plan.usage.calls == 1
+    assert (plan.usage.total_tokens, plan.cost_usd, plan.usage.estimated_calls) == (CALL_TOKENS, CALL_USD, 0)
+
+
+@pytest.mark.parametrize("kind", custom_providers.KINDS)
+def test_each_try_of_a_provider_of_the_users_own_is_charged(kind: Any, provider: Provider) -> None:
+    provider.fail_next(1)
+    with custom_providers.registered(kind(provider)), step("plan", max_calls=9) as plan:
+        ChatLiteLLM(model=custom_providers.MODEL, max_retries=1).with_retry(**AT_ONCE).invoke("hello")
+    assert provider.count() == plan.usage.calls == 2
+    assert (plan.usage.failed_calls, plan.usage.total_tokens) == (1, CALL_TOKENS)
 
 
 def test_each_request_of_a_model_that_sends_several_is_charged(provider: Provider) -> None:

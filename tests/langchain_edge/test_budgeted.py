@@ -224,6 +224,10 @@ def test_what_is_wrong_is_said_at_once() -> None:
         budgeted(lambda x: x)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="max_dollars"):
         budgeted(FakeChat(), max_dollars=1)
+    with pytest.raises(ValueError, match="makes the step itself: give it a name and options"):
+        budgeted(FakeChat(), step=step("ask"))  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="a step needs a name"):
+        budgeted(FakeChat(), step=5)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="max_usd"):
         budgeted(FakeChat(), max_usd=-1)
 
@@ -275,3 +279,31 @@ def test_embeddings_that_fail_are_counted_as_failed(provider: Provider) -> None:
     with pytest.raises(Exception, match="500"), step("plan") as plan:
         budgeted(vectors, step="embed").embed_query("a text")
     assert (plan.usage.calls, plan.usage.failed_calls) == (1, 1)
+
+
+@pytest.mark.parametrize("method", ["bind_tools", "with_structured_output"])
+def test_what_has_to_be_done_before_is_said(method: str) -> None:
+    with pytest.raises(AttributeError, match=rf"budgeted\(model\.{method}\(\.\.\.\)\)"):
+        getattr(budgeted(FakeChat()), method)
+    assert not hasattr(budgeted(FakeChat()), method)
+
+
+@pytest.mark.parametrize("method", ["astream", "atransform"])
+def test_closing_a_budgeted_stream_ends_its_step_and_charges_what_was_seen(
+    method: str, provider: Provider
+) -> None:
+    provider.hold(after_chunks=50)
+    ask = budgeted(chat(provider), step="ask")
+
+    async def main() -> None:
+        async with step("plan", max_usd=1) as plan:
+            stream = ask.astream("hello") if method == "astream" else ask.atransform(_given("hello"))
+            for _ in range(5):
+                await anext(stream)
+            await stream.aclose()
+            assert [record.path for record in peek_completed_steps()] == ["plan/ask"]
+            assert plan.usage.calls == plan.usage.estimated_calls == 1
+            if method == "astream":  # LangChain's own atransform leaves the model's stream to Python
+                assert plan.usage.output_tokens <= 5
+
+    asyncio.run(main())

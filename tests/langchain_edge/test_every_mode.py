@@ -1,71 +1,104 @@
-"""Every mode times within budget, denied, overrun, cut: counted at the provider, not at us."""
+"""Every mode times within budget, denied, overrun, cut: counted at the provider, not at us.
+
+Each row of the matrix is asked once in a step, and four things are looked at: the requests that reached
+the provider, the charge, what the caller sees raised, and the record that is left.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal
+import gc
 
 import pytest
-from asking import CALL_USD, MODES, STREAMS, chat
+from asking import INPUT_USD, OUTPUT_USD
+from every_mode import OUTPUT_TOKENS, ROWS, Row
 from langchain_core.exceptions import ModelError
 
 from provider import Provider
-from steptrack_callbacks import BudgetExhausted, peek_completed_steps, step
-
-TRIES_AGAIN = ("with_retry", "with_fallbacks")
-SWALLOWS = ("astream_events v1", "astream_events v2")
+from steptrack_callbacks import BudgetExhausted, Step, peek_completed_steps, step
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_within_budget_a_call_is_charged_once_and_exactly(mode: str, provider: Provider) -> None:
+@pytest.fixture(autouse=True)
+def _collections_look_at_what_this_test_makes() -> None:
+    gc.freeze()
+
+
+@pytest.fixture
+def provider(provider: Provider) -> Provider:
+    provider.behave(output_tokens=OUTPUT_TOKENS)
+    return provider
+
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=str)
+
+
+@every_row
+def test_within_budget(row: Row, provider: Provider) -> None:
     with step("plan", max_usd=1) as plan:
-        MODES[mode](chat(provider))
-    assert provider.count() == plan.usage.calls == 1
-    assert (plan.usage.input_tokens, plan.usage.output_tokens) == (100, 200)
-    assert (plan.cost_usd, plan.usage.estimated_calls) == (CALL_USD, 0)
-    [record] = peek_completed_steps()
-    assert (record.status, record.model, record.in_flight_calls) == ("completed", "gpt-4o", 0)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_without_budget_a_call_is_refused_and_nothing_is_sent(mode: str, provider: Provider) -> None:
-    with pytest.raises(BudgetExhausted) as refusal, step("plan", max_usd=0) as plan:
-        MODES[mode](chat(provider))
-    assert provider.count() == plan.usage.calls == 0
-    assert refusal.value.phase == "denied"
-    assert isinstance(refusal.value, ModelError)
-    assert not refusal.value.is_retryable
-    [record] = peek_completed_steps()
-    assert record.status == "failed"
-    assert record.denied_calls >= 1
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_answer_that_was_paid_for_is_kept_when_it_overruns(mode: str, provider: Provider) -> None:
-    with (
-        pytest.raises(BudgetExhausted) as exhaustion,
-        step("plan", max_tokens=250, cut_streams=False) as plan,
-    ):
-        answer = MODES[mode](chat(provider))
-        with pytest.raises(BudgetExhausted):
-            MODES[mode](chat(provider))
-        raise exhaustion_of(plan)
+        answer = row.ask(provider)
     assert answer
-    assert provider.count() == plan.usage.calls == 1
-    assert plan.usage.total_tokens == 300
-    assert exhaustion.value.limit == "max_tokens"
+    assert [request.body.get("stream", False) for request in provider.requests] == [row.streams]
+    assert charge(plan) == (1, *row.used)
+    assert plan.cost_usd == row.used[0] * INPUT_USD + row.used[1] * OUTPUT_USD
+    assert record() == ("completed", 0, 0)
 
 
-def exhaustion_of(plan: object) -> BudgetExhausted:
-    return BudgetExhausted(step="other", limit="max_tokens", limit_value=1)
+@every_row
+def test_denied(row: Row, provider: Provider) -> None:
+    with pytest.raises(BudgetExhausted) as seen, step("plan", max_usd=0) as plan:
+        row.ask(provider)
+    assert provider.count() == 0
+    assert charge(plan) == (0, 0, 0, False)
+    assert (seen.value.phase, seen.value.limit) == ("denied", "max_usd")
+    assert isinstance(seen.value, ModelError)
+    assert not seen.value.is_retryable
+    assert record() == ("failed", row.tries, 0)
 
 
-@pytest.mark.parametrize("mode", STREAMS)
-def test_a_stream_that_passes_a_limit_is_cut_as_it_runs(mode: str, provider: Provider) -> None:
-    provider.behave(output_tokens=2_000)
-    with pytest.raises(BudgetExhausted) as cut, step("plan", max_tokens=100) as plan:
-        MODES[mode](chat(provider))
-    assert provider.count() == plan.usage.calls == plan.usage.estimated_calls == 1
-    assert cut.value.phase == "stream"
-    assert cut.value.response.startswith(" word time word")
-    assert 100 < plan.usage.total_tokens < 130
-    assert plan.cost_usd > Decimal("0.0008")
+@every_row
+def test_overrun(row: Row, provider: Provider) -> None:
+    answer = None
+    with pytest.raises(BudgetExhausted) as seen, step("plan", max_tokens=50, cut_streams=False) as plan:
+        answer = row.ask(provider)
+    assert answer
+    assert provider.count() == 1
+    assert charge(plan) == (1, *row.used)
+    assert (seen.value.phase, seen.value.limit) == ("settled", "max_tokens")
+    assert seen.value.consumed_tokens == row.used[0] + row.used[1]
+    assert record() == ("failed", 0, 0)
+
+
+@every_row
+def test_after_an_overrun_nothing_more_is_sent(row: Row, provider: Provider) -> None:
+    with pytest.raises(BudgetExhausted) as seen, step("plan", max_tokens=50, cut_streams=False) as plan:
+        row.ask(provider)
+        row.ask(provider)
+    assert provider.count() == 1
+    assert charge(plan) == (1, *row.used)
+    assert seen.value.phase == "denied"
+    assert record() == ("failed", row.tries, 0)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.streams], ids=str)
+def test_cut_stream(row: Row, provider: Provider) -> None:
+    provider.behave(output_tokens=150)
+    with pytest.raises(BudgetExhausted) as seen, step("plan", max_tokens=100) as plan:
+        row.ask(provider)
+    assert provider.count() == 1
+    calls, input_tokens, output_tokens, is_counted = charge(plan)
+    assert (calls, is_counted) == (1, True)
+    assert 100 < input_tokens + output_tokens < 130
+    assert (seen.value.phase, seen.value.limit) == ("stream", "max_tokens")
+    assert seen.value.response.startswith(" word time word" if row.kind != "two answers" else " word word")
+    assert record() == ("failed", 0, 0)
+
+
+def charge(plan: Step) -> tuple[int, int, int, bool]:
+    """Say what was charged: calls, input and output tokens, and whether we counted those."""
+    usage = plan.usage
+    return usage.calls, usage.input_tokens, usage.output_tokens, bool(usage.estimated_calls)
+
+
+def record() -> tuple[str, int, int]:
+    """Say what the only record tells: status, calls denied, calls still in flight."""
+    [left] = peek_completed_steps()
+    return left.status, left.denied_calls, left.in_flight_calls

@@ -212,3 +212,24 @@ def test_bound_functions_keep_their_step() -> None:
     with step("answer") as answer:
         bind(prompted(FakeChat()).invoke)(Q, PLAN)
     assert answer.usage.calls == 1
+
+
+@pytest.mark.parametrize("name", [5, "", " ", "a/b", ["x"], {}])
+def test_metadata_that_names_no_step_says_which_key_it_is(name: Any) -> None:
+    model = FakeChat()
+    with pytest.raises(ValueError, match="'steptrack_step' names a step"):
+        model.invoke("hello", {"metadata": {"steptrack_step": name}})
+    assert model.sent == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (["plan"], r"steps must be a mapping .*\['plan'\]"),
+        ({"plan": {"max_dollars": 1}}, "'plan' has no field 'max_dollars'"),
+        ({"plan": {"max_usd": -1}}, "'plan': max_usd"),
+    ],
+)
+def test_a_malformed_declaration_says_whose_it_is(steps: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        declare(steps)

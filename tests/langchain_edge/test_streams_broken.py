@@ -197,6 +197,14 @@ def test_two_streams_read_in_turn_are_charged_each(provider: Provider) -> None:
     assert plan.usage.calls == 2
 
 
+def test_a_stream_starts_with_its_first_chunk(provider: Provider) -> None:
+    with step("maker") as maker:
+        stream = chat(provider).stream("hello")
+    with step("reader") as reader:
+        list(stream)
+    assert (maker.usage.calls, reader.usage.calls) == (0, 1)
+
+
 def test_a_stream_without_usage_is_counted_and_marked_estimated(provider: Provider) -> None:
     with step("plan", max_usd=1) as plan:
         list(chat(provider, stream_usage=None).stream("hello"))

@@ -74,6 +74,25 @@ def steptrack_admission() -> Any:
     return admission
 
 
+def test_a_hit_of_the_cache_in_an_exhausted_step_is_refused_where_langchain_looks_too_late(
+    provider: Provider,
+) -> None:
+    model = chat(provider, cache=InMemoryCache())
+    with step("plan", max_calls=1, error_boundary="continue") as plan:
+        model.invoke("hello")
+        model.invoke("hello")
+    assert plan.exhausted
+
+    async def main() -> None:
+        limited = chat(provider, cache=model.cache, rate_limiter=steptrack_admission())
+        async with step("plan", max_calls=0) as plan:
+            await limited.ainvoke("hello")
+        assert plan.usage.calls == 0
+
+    asyncio.run(main())
+    assert provider.count() == 1
+
+
 def test_a_hit_of_the_cache_of_a_completion_model_is_free() -> None:
     set_llm_cache(InMemoryCache())
     try:

@@ -13,7 +13,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableLambda
 
 from provider import Provider
-from steptrack_callbacks import BudgetExhausted, bind, step
+from steptrack_callbacks import BudgetExhausted, Grant, bind, step
 from steptrack_callbacks.langchain import admission, budgeted
 
 TEN_CALLS = 10 * CALL_USD
@@ -205,3 +205,23 @@ def test_a_thread_waits_for_a_call_of_the_event_loop(provider: Provider) -> None
 
     asyncio.run(main())
     assert provider.count() == 2
+
+
+@pytest.mark.parametrize("way", ["plain", "admission", "budgeted"])
+def test_an_async_escalation_is_asked_where_somebody_can_await_it(way: str, provider: Provider) -> None:
+    async def grant(_: BudgetExhausted) -> Grant:
+        return Grant(max_calls=1)
+
+    model = chat(provider, rate_limiter=admission if way == "admission" else None)
+    ask = budgeted(model, step="ask") if way == "budgeted" else model
+
+    async def main() -> None:
+        async with step("plan", max_calls=0, error_boundary="escalate", escalation=grant):
+            await ask.ainvoke("hello")
+
+    if way == "plain":
+        with pytest.raises(TypeError, match=r"async calls.*rate_limiter=.*admission.*budgeted.*Middleware"):
+            asyncio.run(main())
+    else:
+        asyncio.run(main())
+    assert provider.count() == (way != "plain")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agents import scripted, thread
+from agents import by_path, scripted, thread
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 from test_nodes import EMPTY, State, asking
 from test_people import paused
 
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, StepTrackError, step
-from steptrack_callbacks.declared import declare_nodes
+from steptrack_callbacks.declared import declare, declare_nodes
 from steptrack_callbacks.langgraph import budget_error_handler, handling
 
 Invoke = Any
@@ -63,6 +63,57 @@ def test_the_exhaustion_of_a_step_around_the_graph_is_raised_on(invoke: Invoke, 
     with pytest.raises(BudgetExhausted) as refusal, step("answer", max_calls=0):
         invoke(graph, EMPTY)
     assert refusal.value.path == "answer"
+
+
+AROUND: Any = {
+    "metadata": {"metadata": {"steptrack_step": "plan"}},
+    "run name": {"run_name": "plan"},
+    "tag": {"tags": ["plan"]},
+}
+
+
+@pytest.mark.parametrize("config", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("boundary", ["continue", "escalate"])
+def test_the_exhaustion_of_a_step_that_the_graphs_run_names_is_raised_on(
+    invoke: Invoke, config: Any, boundary: Any
+) -> None:
+    declare({"plan": {"max_calls": 1}})
+    handler = budget_error_handler({"answers": ["none"]}, error_boundary=boundary)
+    graph = graph_of(asking(scripted(), 2), handler, InMemorySaver())
+    with pytest.raises(BudgetExhausted) as refusal:
+        invoke(graph, EMPTY, {**config, **thread()})
+    assert (refusal.value.path, by_path()["plan"].status) == ("plan", "failed")
+
+
+@pytest.mark.parametrize(
+    ("owner", "handled"), [("outer", "outside"), ("ask", "inside"), ("outer/ask", "inside")]
+)
+def test_of_nodes_inside_nodes_each_handler_acts_on_the_steps_of_its_own(
+    invoke: Invoke, owner: str, handled: str
+) -> None:
+    declare_nodes({owner: {"max_calls": 1}})
+    inner = graph_of(asking(scripted(), 2), budget_error_handler({"answers": ["inside"]}, goto=END))
+    builder = StateGraph(State)
+    outside = budget_error_handler({"answers": ["outside"]})
+    builder.add_node("outer", inner, error_handler=outside).add_edge(START, "outer")
+    assert invoke(builder.compile(), EMPTY)["answers"] == [handled]
+
+
+def test_a_step_that_a_node_itself_names_is_its_handlers_business(invoke: Invoke) -> None:
+    declare({"plan": {"max_calls": 0}})
+    model = scripted()
+
+    def by_metadata(_: Any) -> Any:
+        return {"answers": [model.invoke("hello", {"metadata": {"steptrack_step": "plan"}}).text]}
+
+    handler = budget_error_handler({"answers": ["none"]})
+    assert invoke(graph_of(by_metadata, handler), EMPTY)["answers"][0] == "none"
+
+
+def test_without_a_checkpointer_nobody_can_be_asked_and_escalate_raises(invoke: Invoke) -> None:
+    graph = graph_of(out_of_budget, budget_error_handler(error_boundary="escalate"))
+    with pytest.raises(BudgetEscalated, match="nobody could be asked: .* checkpointer="):
+        invoke(graph, EMPTY)
 
 
 def test_any_other_error_and_every_one_under_fail_is_raised_on(invoke: Invoke) -> None:

@@ -72,6 +72,16 @@ def test_a_node_is_named_by_its_path_through_subgraphs(invoke: Invoke) -> None:
     }
 
 
+def test_a_node_that_is_called_as_the_node_around_it_has_its_own_limit(invoke: Invoke) -> None:
+    declare_nodes({"ask": {"max_calls": 9}, "ask/ask": {"max_calls": 1}})
+    model = scripted()
+    with pytest.raises(BudgetExhausted) as refusal:
+        invoke(graph_of(ask=graph_of(first=asking(model), ask=asking(model, 2))), EMPTY)
+    assert refusal.value.path == "ask/ask"
+    assert len(model.sent) == 2
+    assert {path: record.usage.calls for path, record in by_path().items()} == {"ask": 2, "ask/ask": 1}
+
+
 def test_only_the_node_that_fails_is_said_to_have_failed(invoke: Invoke) -> None:
     declare_nodes({"one": {}, "two": {}, "outer": {"max_calls": 3}, "outer/three": {"max_calls": 1}})
     graph = graph_of(

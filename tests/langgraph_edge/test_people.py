@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from agents import CALL_USD, HELLO, agent_of, asking_tool, by_path, last, look, paths, scripted, thread
-from langchain.agents import create_agent
+from langchain.agents import AgentState, create_agent
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, Grant, peek_completed_steps, step, testing
+from steptrack_callbacks.escalation import set_default
 from steptrack_callbacks.langgraph import StepBudgetMiddleware, running, spending
 
 Invoke = Any
@@ -171,6 +173,39 @@ def test_the_steps_own_escalation_is_asked_instead(invoke: Invoke) -> None:
     agent = agent_of(scripted(), max_calls=0, error_boundary="escalate", escalation=grant)
     assert last(invoke(agent, HELLO)) == "done"
     assert len(asked) == 1
+
+
+def test_without_a_checkpointer_the_processs_escalation_is_asked(invoke: Invoke) -> None:
+    asked: list[BudgetExhausted] = []
+
+    def grant(error: BudgetExhausted) -> Grant | None:
+        asked.append(error)
+        return Grant(max_calls=1) if len(asked) == 1 else None
+
+    set_default(grant)
+    agent = agent_of(scripted(["look"]), look, max_calls=0, error_boundary="escalate")
+    with pytest.raises(BudgetEscalated, match="said no"):
+        invoke(agent, HELLO)
+    assert [error.limit_value for error in asked] == [0, 1]
+    assert by_path()["research"].status == "escalated"
+
+
+@BOTH
+@pytest.mark.parametrize("limits", [{"max_calls": 0}, {"max_tokens": 12}], ids=["refused", "over at the end"])
+def test_without_a_checkpointer_and_anybody_to_ask_it_is_an_error_that_says_so(
+    invoke: Invoke, attached: bool, limits: Any
+) -> None:
+    with pytest.raises(BudgetEscalated, match="nobody could be asked: .* checkpointer="):
+        invoke(agent_of(scripted(), error_boundary="escalate", **limits), HELLO)
+
+
+def test_an_agent_in_a_graph_with_a_checkpointer_pauses_with_it(invoke: Invoke) -> None:
+    inner = agent_of(scripted(), max_calls=0, error_boundary="escalate")
+    builder = StateGraph(AgentState)
+    builder.add_node("agent", inner).add_edge(START, "agent")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    assert paused(invoke(graph, HELLO, thread()))
+    assert last(invoke(graph, Command(resume=1), thread())) == "done"
 
 
 def test_an_outer_steps_exhaustion_pauses_nothing(invoke: Invoke) -> None:

@@ -9,8 +9,10 @@ import pytest
 from agents import CALL_USD, HELLO, agent_of, asking_tool, by_path, last, look, scripted, thread
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain.agents import AgentState
 from langchain.agents.middleware import AgentMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from test_people import other_process
 
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, report
@@ -83,6 +85,28 @@ def test_what_a_run_that_failed_had_spent_is_not_forgotten_here(invoke: Invoke) 
         with pytest.raises(BudgetExhausted):
             invoke(agent, HELLO, thread())
         assert len(model.sent) == 2
+
+
+@pytest.mark.parametrize("remembers", [None, True], ids=["as it is", "checkpointer=True"])
+def test_an_agent_that_is_a_node_goes_on_at_what_its_thread_had_spent_if_it_is_told_to(
+    invoke: Invoke, remembers: bool | None
+) -> None:
+    model, saver = scripted(), InMemorySaver()
+
+    def graph() -> Any:
+        builder = StateGraph(AgentState)
+        builder.add_node("agent", agent_of(model, max_calls=1, checkpointer=remembers))
+        return builder.add_edge(START, "agent").compile(checkpointer=saver)
+
+    assert last(invoke(graph(), HELLO, thread())) == "done"
+    other_process()
+    if remembers:
+        with pytest.raises(BudgetExhausted, match="1 call spent of 1"):
+            invoke(graph(), HELLO, thread())
+    else:
+        assert last(invoke(graph(), HELLO, thread())) == "done"
+    assert len(model.sent) == (1 if remembers else 2)
+    assert last(invoke(graph(), HELLO, thread(2))) == "done"
 
 
 def test_a_thread_that_was_deleted_begins_anew(invoke: Invoke) -> None:

@@ -17,7 +17,7 @@ from calling import NAMES, arguments, ask, call, run, wait_until
 
 import steptrack_callbacks as steptrack
 from provider import Provider
-from steptrack_callbacks import BudgetExhausted, step
+from steptrack_callbacks import BudgetExhausted, LostStepWarning, bind, step
 from steptrack_callbacks.litellm.refusals import LOGGERS
 
 LISTS = [
@@ -140,7 +140,7 @@ def test_an_entry_point_keeps_its_name_and_signature(name: str) -> None:
 PROGRAM = """
 import sys
 import steptrack_callbacks as steptrack
-from steptrack_callbacks import BudgetExhausted, step
+from steptrack_callbacks import BudgetExhausted, LostStepWarning, bind, step
 
 steptrack.install()
 assert "litellm" not in sys.modules
@@ -191,3 +191,11 @@ def test_refusals_leave_no_traceback_in_litellms_logs(
     finally:
         for logger in LOGGERS:
             logging.getLogger(logger).removeHandler(caplog.handler)
+
+
+def test_a_lost_step_names_the_line_that_called_litellm(provider: Provider) -> None:
+    with step("plan"):
+        late = bind(call)
+    with pytest.warns(LostStepWarning, match="plan', which has ended") as warned:
+        late("completion", provider)
+    assert warned[0].filename == call.__code__.co_filename

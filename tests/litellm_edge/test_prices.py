@@ -12,7 +12,7 @@ from calling import ASK, CALL_USD, NAMES, ask, call, read, run
 from litellm import Router
 
 from provider import Provider
-from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, step
+from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, pricing, step
 
 CHAT = ("completion", "acompletion")
 
@@ -44,6 +44,27 @@ def test_a_model_without_a_price_is_counted_as_such_where_no_dollars_are_limited
         call("completion", provider, model=UNKNOWN)
         read("completion", provider, model=UNKNOWN)
     assert (plan.usage.unpriced_calls, plan.usage.total_tokens) == (2, 600)
+
+
+INPUT_ONLY = {"input_usd_per_mtok": 1}
+
+
+@pytest.mark.parametrize("name", ["embedding", "aembedding"])
+def test_embeddings_need_no_price_for_their_output(name: str, provider: Provider) -> None:
+    pricing.set_prices({"a-model-of-our-own": INPUT_ONLY})
+    with step("plan", max_usd=1) as plan:
+        call(name, provider, model=UNKNOWN)
+    assert plan.usage.calls == 1
+    assert plan.cost_usd == plan.usage.input_tokens * Decimal("1e-6") > 0
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_a_price_without_an_output_rate_is_said_to_lack_it(name: str, provider: Provider) -> None:
+    pricing.set_prices({"a-model-of-our-own": INPUT_ONLY})
+    with pytest.raises(UnpricedModel, match="has no output_usd_per_mtok") as caught, step("plan", max_usd=1):
+        call(name, provider, model=UNKNOWN)
+    assert caught.value.lacks == "output_usd_per_mtok"
+    assert provider.count() == 0
 
 
 PRICE = {"input_cost_per_token": 1e-6, "output_cost_per_token": 3e-6}

@@ -58,6 +58,10 @@ max_calls = 3
 allowed_tools = ["search"]
 max_iterations = 1
 
+[prices.house]
+input_usd_per_mtok = 1
+output_usd_per_mtok = 2
+
 [proxy]
 budgets = ["per-key"]
 max_open_steps = 400

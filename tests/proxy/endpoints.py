@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from serving import MASTER, Proxy, named
 
@@ -60,14 +62,28 @@ def error_in(body: Any) -> dict[str, Any]:
     return frames[-1]["error"]
 
 
+@contextmanager
+def leave_unanswered(proxy: Proxy, endpoint: Endpoint, run: str, step: str) -> Iterator[None]:
+    """Send a request, and hang up at the end of the block without having read anything."""
+    body = json.dumps({"model": endpoint.model, **endpoint.body}).encode()
+    address = urlsplit(proxy.url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port)
+    with closing(connection):
+        connection.request("POST", endpoint.path, body, _headers(run, step))
+        yield
+
+
 def begin(proxy: Proxy, endpoint: Endpoint, run: str, step: str) -> Iterator[bytes]:
     """Begin to read a stream; closing the generator hangs up."""
     body = json.dumps({"model": endpoint.model, **endpoint.body}).encode()
-    headers = {
+    request = urllib.request.Request(proxy.url + endpoint.path, body, _headers(run, step))
+    with closing(urllib.request.urlopen(request, timeout=60)) as answer:
+        yield from answer
+
+
+def _headers(run: str, step: str) -> dict[str, str]:
+    return {
         "content-type": "application/json",
         "authorization": f"Bearer {MASTER}",
         **named(run=run, step=step),
     }
-    request = urllib.request.Request(proxy.url + endpoint.path, body, headers)
-    with closing(urllib.request.urlopen(request, timeout=60)) as answer:
-        yield from answer

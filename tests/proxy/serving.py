@@ -32,13 +32,22 @@ model_list:
     litellm_params: {{model: openai/gpt-4o-mini, api_base: "{provider}", api_key: none, max_retries: 0}}
   - model_name: vectors
     litellm_params: {{model: openai/text-embedding-3-small, api_base: "{provider}", api_key: none, max_retries: 0}}
+  - model_name: more-vectors
+    litellm_params: {{model: openai/text-embedding-3-large, api_base: "{provider}", api_key: none, max_retries: 0}}
+  - model_name: claude
+    litellm_params: {{model: anthropic/claude-sonnet-4-5, api_base: "{provider}/messages", api_key: none}}
+  - model_name: vllm
+    litellm_params:
+      {{model: hosted_vllm/mine, api_base: "{provider}", api_key: none, input_cost_per_token: 1.5e-7, output_cost_per_token: 6e-7}}
   - model_name: nobody-knows
     litellm_params: {{model: openai/nobody-knows-its-price, api_base: "{provider}", api_key: none}}
+  - model_name: house
+    litellm_params: {{model: openai/house-model, api_base: "{provider}", api_key: none, max_retries: 0}}
 router_settings:
   num_retries: 1
   retry_after: 0
   disable_cooldowns: true
-  fallbacks: [{{"fast": ["dear"]}}]
+  fallbacks: [{{"fast": ["dear"]}}, {{"vectors": ["more-vectors"]}}]
 litellm_settings:
   callbacks: [steptrack_callbacks.litellm_proxy.proxy_handler_instance, keys.seen]
   cache: true
@@ -46,6 +55,7 @@ litellm_settings:
 general_settings:
   master_key: sk-master
   custom_auth: keys.check
+  custom_auth_run_common_checks: true
 """
 
 KEYS = '''
@@ -65,10 +75,11 @@ seen = Events()
 
 
 async def check(request, api_key):
-    """Every key that begins with sk- is a key of its own."""
+    """Every key that begins with sk- is a key of its own; one that begins with sk-poor has little money."""
     if not api_key.startswith("sk-"):
         raise ProxyException(message="no such key", type="auth_error", param="api_key", code=401)
-    return UserAPIKeyAuth(api_key=api_key)
+    budget = {"max_budget": 0.0005, "token": api_key, "spend": 0.0} if api_key.startswith("sk-poor") else {}
+    return UserAPIKeyAuth(api_key=api_key, **budget)
 '''
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 
+import httpx
 import litellm
 import pytest
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 import steptrack_callbacks as steptrack
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, remote, step
+from steptrack_callbacks.langchain import budgeted
 from steptrack_callbacks.litellm_proxy import headers
 
 ASK = [{"role": "user", "content": "hello"}]
@@ -30,9 +32,35 @@ def calls(served):
         "api_key": "sk-master",
         "max_retries": 0,
     }
-    chat = ChatOpenAI(
-        model="fast", base_url=f"{served.url}/v1", api_key="sk-master", max_retries=0, http_async_client=None
+
+    def chat_with(client):
+        return ChatOpenAI(
+            model="fast",
+            base_url=f"{served.url}/v1",
+            api_key="sk-master",
+            max_retries=0,
+            http_async_client=client,
+        )
+
+    chat = chat_with(None)
+    chat_of_responses = chat.model_copy(update={"use_responses_api": True})
+
+    embeddings = budgeted(
+        OpenAIEmbeddings(
+            model="vectors",
+            base_url=f"{served.url}/v1",
+            api_key="sk-master",
+            max_retries=0,
+            check_embedding_ctx_length=False,
+        ),
+        step="vectors",
     )
+    deployed = {"model_name": "here", "litellm_params": {**options, "model": "litellm_proxy/fast"}}
+    router = litellm.Router(model_list=[deployed], num_retries=2)
+
+    async def ask_langchain():
+        async with httpx.AsyncClient() as client:  # of this loop, and closed with it
+            await chat_with(client).ainvoke("hello")
 
     async def read(stream):
         return [chunk async for chunk in stream]
@@ -51,6 +79,13 @@ def calls(served):
         ),
         "LangChain": lambda: chat.invoke("hello"),
         "LangChain stream": lambda: list(chat.stream("hello")),
+        "LangChain async": lambda: asyncio.run(ask_langchain()),
+        "LangChain responses": lambda: chat_of_responses.invoke("hello"),
+        "LangChain embeddings": lambda: embeddings.embed_query("hello"),
+        "LiteLLM by the proxy's name": lambda: litellm.completion(
+            messages=ASK, num_retries=2, **{**options, "model": "litellm_proxy/fast"}
+        ),
+        "LiteLLM Router": lambda: router.completion(model="here", messages=ASK),
     }
 
 
@@ -62,6 +97,11 @@ NAMES = (
     "LiteLLM embedding",
     "LangChain",
     "LangChain stream",
+    "LangChain async",
+    "LangChain responses",
+    "LangChain embeddings",
+    "LiteLLM by the proxy's name",
+    "LiteLLM Router",
 )
 
 
@@ -138,7 +178,7 @@ def test_an_error_that_is_no_refusal_is_left_alone(provider, calls):
     assert remote.refusal_in(ValueError("402 budget_exhausted {")) is None
 
 
-@pytest.mark.parametrize("url", ["localhost:4000", "ftp://host", "", "http://"])
+@pytest.mark.parametrize("url", ["localhost:4000", "ftp://host", "", "http://", 5])
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="must be an address such as"):
         steptrack.install(proxy_url=url)
@@ -149,6 +189,7 @@ def test_an_address_that_is_none_is_refused(url):
     [
         ("http://proxy:80/team/v1", True),
         ("http://proxy/team", True),
+        ("http://proxy/teamster/v1", False),
         ("http://proxy/other", False),
         ("https://proxy/team", False),
         ("http://proxy:81/team", False),
@@ -158,3 +199,11 @@ def test_an_address_that_is_none_is_refused(url):
 def test_an_address_below_the_proxys_is_the_proxys(url, is_ours):
     remote.point_at("http://proxy/team/")
     assert remote.is_for_proxy(url) is is_ours
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_this_machine_is_the_same_by_each_of_its_names(host):
+    remote.point_at(f"http://{host}:4000")
+    for other in ("localhost", "127.0.0.1", "[::1]"):
+        assert remote.is_for_proxy(f"http://{other}:4000/v1")
+    assert not remote.is_for_proxy("http://elsewhere:4000/v1")

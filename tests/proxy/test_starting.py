@@ -1,6 +1,7 @@
 """What the handler needs to start, and what it says if that is missing."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -70,13 +71,29 @@ def test_the_ledger_of_the_file_is_put_in_force(tmp_path, monkeypatch):
     keeper = keeping.keeper()
     assert keeper.is_durable
     assert (keeper.on_error, keeper.lease_s) == ("allow", 7)
-    starting.open_ledger(LedgerOptions())
+    starting.open_ledger(LedgerOptions(timeout_s=3))
     assert keeping.keeper() is keeper
 
 
-def test_naming_the_headers_needs_no_proxy():
-    import subprocess
+def test_what_the_file_says_of_the_ledger_holds_for_the_one_in_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEPTRACK_LEDGER", f"sqlite:///{tmp_path}/env.db")
+    starting.open_ledger(LedgerOptions(on_store_error="allow", lease_s=7))
+    keeper = keeping.keeper()
+    assert (keeper.on_error, keeper.lease_s, keeper.store.timeout_s) == ("allow", 7, 2.0)
 
+
+def test_a_proxy_that_is_not_installed_is_told_by_the_name_of_our_extra():
+    code = (
+        "import sys; sys.modules['apscheduler'] = None\n"
+        "from steptrack_callbacks.cli import main; sys.exit(main(['proxy', '--example']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode != 0
+    assert "pip install 'steptrack-callbacks[proxy]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_naming_the_headers_needs_no_proxy():
     code = "import sys, steptrack_callbacks.litellm_proxy as p; p.headers(); print('litellm' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(said.stdout.lower()) is False

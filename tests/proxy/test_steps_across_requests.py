@@ -1,8 +1,12 @@
 """A step on the proxy lives across requests, within the key that has opened it."""
 
 import time
+from urllib.parse import quote
 
+import pytest
 from endpoints import ENDPOINTS, error_in
+
+from steptrack_callbacks.remote import encoded
 
 CHAT = ENDPOINTS["chat"]
 
@@ -28,6 +32,18 @@ def test_a_closed_step_and_all_under_it_admit_no_more(served, provider, run):
     assert CHAT.ask(served, run, "answers")[0] == 200
     assert provider.count() == 4
     assert served.run(run)["answer/write"]["status"] == "closed"
+
+
+@pytest.mark.parametrize("name", ["a/b", "x/steps/y", "a%2Fb", "über uns"])
+def test_a_run_may_be_called_anything_and_only_its_own_steps_are_closed(served, run, name):
+    named = f"{run}/{name}"
+    assert CHAT.ask(served, encoded(named), "answer")[0] == 200
+    assert CHAT.ask(served, encoded(f"{run}/x"), "y/steps/answer")[0] == 200
+    address = f"/steptrack/runs/{quote(named, safe='')}"
+    assert served.send(address)[2]["run"] == named
+    assert served.send(f"{address}/steps/answer/close", {})[0] == 200
+    assert CHAT.ask(served, encoded(named), "answer")[0] == 402
+    assert CHAT.ask(served, encoded(f"{run}/x"), "y/steps/answer")[0] == 200
 
 
 def test_a_step_may_be_closed_before_it_was_opened(served, run):
@@ -145,9 +161,22 @@ def test_nonsense_is_told_with_the_fix(served, provider, run):
         ({"run": run, "step": "a", "max_usd": "lots"}, "must be US dollars"),
         ({"run": run, "persona": "a/b"}, "one name"),
         ({"run": "%ff"}, "percent-encoded"),
+        ({"run": run, "setp": "plan"}, "x-steptrack-setp: is no header that is known; did you mean"),
+        ({"run": run, "owner": "me"}, "known are x-steptrack-run, x-steptrack-step"),
+        ({"run": ""}, "x-steptrack-run: must be 1 to 256"),
+        ({"run": run, "max_usd": "-1"}, "must be US dollars, 0 or more"),
     ):
         status, _, body = served.send("/v1/chat/completions", BODY, **headers)
         assert (status, error_in(body)["type"]) == (400, "invalid_request_error")
+        assert words in error_in(body)["message"]
+    for claimed, words in (
+        ({"run": ""}, "metadata.steptrack.run: must be 1 to 256"),
+        ({"run": run, "step": "a//b"}, "metadata.steptrack.step: must be names"),
+        ({"run": run, "persona": "a/b"}, "metadata.steptrack.persona: must be one name"),
+        ({"run": run, "max_usd": -1}, "metadata.steptrack.max_usd: must be US dollars"),
+    ):
+        status, _, body = served.send("/v1/chat/completions", {**BODY, "metadata": {"steptrack": claimed}})
+        assert status == 400
         assert words in error_in(body)["message"]
     assert provider.count() == 0
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 
+import litellm
 import pytest
 
 from steptrack_callbacks.budgets import Budget
@@ -106,7 +107,7 @@ def test_an_exhausted_budget_of_the_proxy_belongs_to_no_step(accounts):
             made = Ticket("chat", accounts.around(Identity(key=f"key-{number}")), accounts)
             call = await made.admit(request_from("chat", "gpt-4o-mini", OPTIONS))
             call.attempts = 1
-            await made.give_up(sent=lambda sent: sent.fail())
+            await made.give_up()
 
     with pytest.raises(BudgetExhausted) as exhausted:
         asyncio.run(spend())
@@ -119,7 +120,7 @@ def test_the_tree_has_each_step_under_the_one_around_it(accounts):
         for path in (("a", "b"), ("a",), ("c", "d")):
             made, call = await admitted(accounts, *path)
             call.attempts = 1
-            await made.give_up(sent=lambda sent: sent.fail())
+            await made.give_up()
 
     asyncio.run(spend())
     store = accounts.keeper.store
@@ -132,6 +133,33 @@ def test_the_tree_has_each_step_under_the_one_around_it(accounts):
         ("c", 1, ["c/d"]),
     ]
     assert members_of(store, accounts.group("other"), accounts.prefix("other", "r")) == {}
+
+
+def test_the_fastest_of_several_models_is_charged_as_its_own_call(accounts):
+    """The answer that the client gets is not the one of the attempt that began last."""
+    made = ticket(accounts, "races")
+    answers = {
+        model: litellm.ModelResponse(
+            model=model,
+            choices=[{"message": {"content": "word"}}],
+            usage={"prompt_tokens": tokens, "completion_tokens": 1},
+        )
+        for model, tokens in (("gpt-4o-mini", 100), ("gpt-4o", 7))
+    }
+
+    async def attempt(model):
+        call = await made.begin_attempt(request_from("chat", model, OPTIONS))
+        call.attempts = 1
+        made.note_answer(answers[model])
+
+    async def race():
+        for model in answers:
+            await asyncio.create_task(attempt(model))
+        await made.finish(answers["gpt-4o-mini"])
+
+    asyncio.run(race())
+    step = totals(accounts)[accounts.prefix("key", "r") + "races"]
+    assert (step.settled["calls"], step.settled["input_tokens"]) == (2, 107)
 
 
 class LateStore(MemoryStore):
@@ -155,7 +183,7 @@ def test_an_answer_of_the_ledger_that_is_not_seen_in_time_is_asked_for_once_more
 
     async def spend():
         made, _ = await admitted(accounts, "plan")
-        await made.give_up(sent=lambda sent: sent.fail())
+        await made.give_up()
 
     if times == 1:
         asyncio.run(spend())

@@ -41,6 +41,10 @@ def short_lived(redis, _provider: Provider, tmp_path_factory: pytest.TempPathFac
         yield running
 
 
+def test_what_the_file_probably_does_not_mean_is_in_the_proxys_log(short_lived):
+    assert 'no budget with scope = "key" is used for all requests' in short_lived.log()
+
+
 def test_steps_that_nobody_closed_make_room_when_their_time_is_over(short_lived, provider, run, key):
     for step in ("one", "two"):
         assert CHAT.ask(short_lived, run, step, key=key)[0] == 200

@@ -10,7 +10,7 @@ from steptrack_callbacks import persona, remote, step
 from steptrack_callbacks.errors import ToolDenied
 from steptrack_callbacks.litellm_proxy import headers
 from steptrack_callbacks.litellm_proxy.identity import Identity, MalformedIdentity, identity_of, key_of
-from steptrack_callbacks.litellm_proxy.reading import MessageMeter, message_usage
+from steptrack_callbacks.litellm_proxy.reading import MessageMeter, WholeEvents, message_usage
 from steptrack_callbacks.litellm_proxy.requests import kind_of
 from steptrack_callbacks.litellm_proxy.tools import narrow, tool_name
 from steptrack_callbacks.policy import ToolPolicy
@@ -167,3 +167,20 @@ def test_a_stream_of_messages_is_counted_wherever_its_pieces_are_cut():
         assert meter.output_tokens > 0
         assert (meter._usage.input_tokens, meter._usage.output_tokens) == (9, 12)
         assert meter._truncated
+
+
+@given(
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.lists(st.binary(max_size=9).map(lambda data: data.replace(b"\n", b"").replace(b"\r", b""))),
+    st.lists(st.integers(1, 12)),
+)
+def test_events_are_passed_on_whole_however_their_bytes_arrive(end, said, sizes):
+    """So that an error frame which takes the place of the rest stands by itself."""
+    stream = b"".join(b"data: " + data + end * 2 for data in said) + b"data: and so"
+    events, passed_on = WholeEvents(), b""
+    for size in [*sizes, len(stream)]:
+        chunk, stream = stream[:size], stream[size:]
+        passed_on += events.of(chunk)
+        assert passed_on.endswith((b"", end * 2)[bool(passed_on)])
+    assert passed_on + events.rest == b"".join(b"data: " + data + end * 2 for data in said) + b"data: and so"
+    assert events.rest == b"data: and so"

@@ -6,7 +6,8 @@ import shutil
 import pytest
 import story
 
-from steptrack_callbacks import report, step
+from spending import open_call, spend
+from steptrack_callbacks import Budget, report, step
 
 FLAGS = [
     "--headless",
@@ -104,6 +105,42 @@ def test_axe_finds_nothing_and_nothing_sticks_out(page, axe):
         ".filter(each => each.getBoundingClientRect().right > window.innerWidth + 1).map(each => each.outerHTML)"
     )
     assert outside == []
+
+
+BROKEN = """[...document.querySelectorAll('td, dd, .words')].flatMap(cell => {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), broken = [];
+    for (let text; (text = texts.nextNode()); )
+        for (const number of text.data.matchAll(/[$\\d][\\d,.]*/g)) {
+            const range = document.createRange();
+            range.setStart(text, number.index);
+            range.setEnd(text, number.index + number[0].length);
+            if (range.getClientRects().length > 1) broken.push(number[0]);
+        }
+    return broken;
+})"""
+"""Numbers that go on in a second line."""
+
+
+def dig(depth):
+    team = Budget("team-of-the-north", max_usd=5_000_000, window="1d")
+    with step(f"level {depth}", max_usd=4e7, max_tokens=900_000_000, budgets=[team], unpriced="free"):
+        open_call(price=lambda _: None).abandon(1_234_567)
+        spend(1_234_567, 1_234_567, cost_usd=12_345.6789)
+        if depth < 8:
+            dig(depth + 1)
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 941, 1024, 1280])
+def test_large_numbers_in_deep_steps_stay_whole_and_on_the_page(browser, tmp_path, width):
+    dig(1)
+    file = report().write_html(tmp_path / "report.html")
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(file.as_uri())
+    page.locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert "$98,765.4312" in page.locator(".tree").inner_text()
+    assert page.evaluate(BROKEN) == []
+    page.close()
 
 
 def test_a_screen_reader_finds_tables_with_headers_at_any_width(page):

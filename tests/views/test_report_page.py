@@ -182,14 +182,21 @@ def record_of_one():
 
 
 def test_an_empty_report_is_a_page_that_says_so():
-    assert "No steps have run yet." in report().to_html()
-    assert "No steps have run yet." in report()._repr_html_()
+    assert "No steps to show." in report().to_html()
+    assert "No steps to show." in report()._repr_html_()
 
 
 def test_steps_without_calls_have_no_timeline():
     with step("plan"):
         pass
     assert "Timeline" not in report().to_html()
+
+
+def test_where_nobody_knows_when_calls_ran_the_page_says_so():
+    record_of_one()
+    kept = Report(records=report().records)
+    assert "When 1 call ran is not kept" in kept.to_html()
+    assert "is not kept" not in report().to_html()
 
 
 def test_a_page_can_be_written_to_a_file(tmp_path):

@@ -50,7 +50,7 @@ def moment(text: str) -> float:
         (1699920000.0, 1700000000.0)
     """
     if ago := _AGO.fullmatch(text):
-        return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+        return max(0.0, time.time() - float(ago[1]) * _SECONDS[ago[2]])
     try:
         read = datetime.fromisoformat(text)
         return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 Row = Sequence[str]
@@ -26,6 +27,22 @@ def print_report(report: Any, file: TextIO) -> None:
             Console(file=file).print(report)
             return
     print(report, file=file)
+
+
+def tables_of(report: Any) -> dict[str, Any]:
+    """Return a report as plain values."""
+    names = ("steps", "models", "budgets", "grants")
+    return {"total": report.total.to_dict()} | {name: report.to_dicts(name) for name in names}
+
+
+def date(seconds: float) -> str:
+    """Write a moment in UTC.
+
+    Example:
+        >>> date(1700000000.0)
+        '2023-11-14 22:13 UTC'
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def table(columns: Row, rows: Sequence[Row], *, numbers: Sequence[int] = ()) -> str:

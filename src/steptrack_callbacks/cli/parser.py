@@ -46,6 +46,7 @@ def _demo(commands: Any) -> None:
     where.add_argument(
         "--in-process", action="store_false", dest="proxy", help="with LiteLLM's mock answers in this process"
     )
+    _add_json(demo)
 
 
 def _proxy(commands: Any) -> None:

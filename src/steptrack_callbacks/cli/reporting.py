@@ -10,31 +10,35 @@ from typing import Any
 from steptrack_callbacks.records import CompletedStep
 
 from .errors import OK, UNKNOWN, CommandError
-from .output import print_json, print_report
+from .output import date, print_json, print_report, tables_of
 from .places import opened
 
 
 def go(options: Namespace) -> int:
     """Print the tree of the steps that a ledger keeps, or write it as HTML."""
-    tree = _collected(options)
+    from steptrack_callbacks.views import Report  # noqa: PLC0415
+
+    with opened(options.place) as store:
+        kept, url = store.records(run_id=options.run, since=options.since), store.url
+    if options.run is not None and not kept:
+        raise CommandError(_nothing(options, url), code=UNKNOWN)
+    tree = Report(records=tuple(map(_record, kept)))
     if options.html:
         _write(tree, options)
     if options.json:
-        summary = {"total": tree.total.to_dict(), "steps": tree.to_dicts(), "models": tree.to_dicts("models")}
-        print_json(summary)
+        print_json(tables_of(tree))
+    elif not kept and not options.html:
+        print(_nothing(options, url))
     elif not options.html:
         print_report(tree, sys.stdout)
     return OK
 
 
-def _collected(options: Namespace) -> Any:
-    from steptrack_callbacks.views import Report  # noqa: PLC0415
-
-    with opened(options.place) as store:
-        kept = store.records(run_id=options.run, since=options.since)
-    if options.run is not None and not kept:
-        raise CommandError(f"no step of a run {options.run!r} is kept in {store.url}", code=UNKNOWN)
-    return Report(records=tuple(map(_record, kept)))
+def _nothing(options: Namespace, url: str) -> str:
+    which = "no step" if options.run is None else f"no step of a run {options.run!r}"
+    if options.since is not None:
+        which += f" that ended since {date(options.since)}"
+    return f"{which} is kept in {url}"
 
 
 def _record(data: Mapping[str, Any]) -> CompletedStep:

@@ -11,7 +11,7 @@ from typing import Any
 from steptrack_callbacks.errors import BudgetExhausted
 
 from .errors import EXHAUSTED, INTERRUPTED, CommandError
-from .output import print_json, print_report
+from .output import print_json, print_report, tables_of
 from .program import Program, module, script, wait_for_threads, without_us
 
 _LIMITS = ("max_usd", "max_tokens", "max_calls", "max_seconds", "enforce", "unpriced")
@@ -72,12 +72,20 @@ def _step(options: Namespace, program: Program) -> Any:
 
 def _install(options: Namespace) -> None:
     from steptrack_callbacks import install  # noqa: PLC0415
+    from steptrack_callbacks.keeping import keeper  # noqa: PLC0415
 
     given = {name: getattr(options, name) for name in ("ledger", "config") if getattr(options, name)}
     try:
         install(threads=True, **given)
+        forgetful = options.run_id is not None and not keeper().is_durable
     except ValueError as error:  # a ConfigError is one, and says all that is wrong
         raise CommandError(str(error)) from None
+    if forgetful:
+        print(
+            "steptrack run: --run-id goes on with nothing without a ledger that outlives the process:"
+            " give --ledger sqlite:///steps.db, say",
+            file=sys.stderr,
+        )
 
 
 def _run(program: Program, step: Any) -> Outcome:
@@ -146,8 +154,8 @@ def _print(options: Namespace, outcome: Outcome) -> None:
     with contextlib.suppress(OSError):  # nobody is there to read it
         if options.json:
             said = exhaustion.to_dict() if exhaustion else None
-            summary = {"exit_code": outcome.code, "exhausted": said, "total": tree.total.to_dict()}
-            print_json(summary | {"steps": tree.to_dicts()}, sys.stderr, indent=None)
+            summary = {"exit_code": outcome.code, "exhausted": said} | tables_of(tree)
+            print_json(summary, sys.stderr, indent=None)
             return
         print(file=sys.stderr)
         print_report(tree, sys.stderr)

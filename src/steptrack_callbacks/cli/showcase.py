@@ -9,4 +9,4 @@ def go(options: Namespace) -> int:
     """Run the demo."""
     from steptrack_callbacks.demo import run  # noqa: PLC0415 - the other commands do without
 
-    return run(proxy=options.proxy)
+    return run(proxy=options.proxy, as_json=options.json)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import OK, CommandError
-from .output import print_json, table
+from .output import date, print_json, table
 from .places import opened
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -44,7 +44,7 @@ def _prune(options: Namespace) -> None:
     if options.json:
         print_json({"pruned": rows, "before": options.before})
     else:
-        print(f"{rows:,} rows of before {_date(options.before)} are forgotten")
+        print(f"{rows:,} rows of before {date(options.before)} are forgotten")
 
 
 def _export(options: Namespace) -> None:
@@ -95,9 +95,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(_FORMULAS):
         return f"'{value}"
     return value
-
-
-def _date(seconds: float) -> str:
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -7,9 +7,12 @@ import shutil
 import sys
 import time
 from argparse import Namespace
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from steptrack_callbacks.errors import LedgerError
+from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.views.marks import cost_of, usd
 
 from .errors import OK
 from .output import print_json, table
@@ -89,9 +92,9 @@ def _lines(url: str, look: Look) -> list[str]:
 def _account_row(account: dict[str, Any]) -> tuple[str, ...]:
     tokens = account.get("input_tokens", 0) + account.get("output_tokens", 0)
     key = _printable(_named(account["key"]), 30) + (" (closed)" if account["closed"] else "")
-    spent = _usd(account["cost_usd"], unpriced=account.get("unpriced_calls", 0))
-    counts = (f"{account.get('calls', 0):,}", f"{tokens:,}", f"{account['calls_in_flight']:,}")
-    return (key, spent, *counts, _usd(account["reserved_usd"]))
+    calls = account.get("calls", 0)
+    counts = (f"{calls:,}", f"{tokens:,}", f"{account['calls_in_flight']:,}")
+    return (key, _cost(account, calls), *counts, usd(max(account["reserved_usd"], 0.0)))
 
 
 def _named(key: str) -> str:
@@ -103,15 +106,14 @@ def _named(key: str) -> str:
 
 def _step_row(step: dict[str, Any]) -> tuple[str, ...]:
     ended = time.strftime("%H:%M:%S", time.localtime(step["ended_at"]))
-    cost = _usd(step["cost_usd"], unpriced=step["unpriced_calls"])
-    return (_printable(step["path"], 34), step["status"], cost, f"{step['llm_calls']:,}", ended)
+    calls = step["llm_calls"]
+    return (_printable(step["path"], 34), step["status"], _cost(step, calls), f"{calls:,}", ended)
 
 
-def _usd(amount: float, *, unpriced: int = 0) -> str:
-    from steptrack_callbacks.money import format_usd, to_units  # noqa: PLC0415
-
-    least = ">=" if unpriced else ""
-    return f"{least}{format_usd(to_units(max(amount, 0.0), 'amount'))}"
+def _cost(spent: dict[str, Any], calls: int) -> str:
+    """Write a cost with what it is worth; a difference may have come to an account that was forgotten."""
+    counts = {name: max(spent.get(name, 0), 0) for name in ("estimated_calls", "unpriced_calls")}
+    return cost_of(Usage(calls=max(calls, 0), cost_usd=Decimal(str(max(spent["cost_usd"], 0.0))), **counts))
 
 
 def _printable(text: str, width: int) -> str:

@@ -178,10 +178,10 @@ def _warnings(config: Config, used: set[str]) -> Iterator[Problem]:
         if config.scopes[name] == "key" and config.proxy is None:
             why = 'scope = "key" has a meaning on the proxy only, and there is no [proxy] table: elsewhere it'
             yield Problem(path=(*path, "scope"), why=f"{why} is one account for all")
-    keyed = any(config.scopes.get(name) == "key" for name in used)
-    if config.proxy is not None and not keyed:
+    charged_always = config.proxy.budgets if config.proxy else ()
+    if config.proxy is not None and not any(config.scopes.get(name) == "key" for name in charged_always):
         yield Problem(
             path=("proxy",),
-            why='no budget with scope = "key" is used, so one key can spend what is meant for all; give a'
-            ' [budgets.NAME] scope = "key" and name it in proxy.budgets',
+            why='no budget with scope = "key" is used for all requests, so one key can spend what is meant'
+            ' for all; give a [budgets.NAME] scope = "key" and name it in proxy.budgets',
         )

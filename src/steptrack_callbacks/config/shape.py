@@ -14,6 +14,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from steptrack_callbacks.pricing import user
+
 from .problems import Path, Problem, dotted, meant, quoted, shown
 
 Schema = Mapping[str, Any]
@@ -92,6 +94,8 @@ def _unknown(key: str, value: Any, part: Schema, path: Path) -> str:
         whole = quoted(f"{path[-1]}.{key}")
         fix = f"a name with a dot is quoted: [{dotted(path[:-1])}.{whole}]"
         return f"is a table where a value is expected; {fix}"
+    if path[:1] == ("prices",):
+        return f"is unknown{user.meant(key)}"
     return f"is unknown{meant(key, known) or '; known are ' + ', '.join(known)}"
 
 

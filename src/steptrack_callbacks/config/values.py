@@ -19,34 +19,18 @@ class LedgerOptions:
     """The table `[ledger]`.
 
     Attributes:
-        url: Where shared budgets and records are kept; `None` if the file does not say it.
+        url: Where shared budgets and records are kept; `None` if the file does not say it, and the rest
+            is then said of the ledger that code or `STEPTRACK_LEDGER` names.
         on_store_error: What happens to calls under a shared budget while it cannot be reached; `None`
             leaves it at what it is by default.
         lease_s: Seconds after which reservations of a dead process come back; `None` likewise.
-        timeout_s: Seconds that one trip may take; `None` likewise.
+        timeout_s: Seconds that one trip may take, unless the URL says it; `None` likewise.
     """
 
     url: str | None = None
     on_store_error: Literal["refuse", "allow"] | None = None
     lease_s: float | None = None
     timeout_s: float | None = None
-
-    def url_within(self, timeout_s: float | None) -> str | None:
-        """Return the URL with the seconds that one trip may take, unless it says them itself.
-
-        Args:
-            timeout_s: What holds if the table does not say it; `None` for what the ledger takes by default.
-
-        Example:
-            >>> LedgerOptions(url="sqlite:///steps.db").url_within(2.0)
-            'sqlite:///steps.db?timeout_s=2.0'
-            >>> LedgerOptions(url="memory:", timeout_s=1).url_within(None)
-            'memory:'
-        """
-        seconds = self.timeout_s or timeout_s
-        if self.url is None or seconds is None or "timeout_s=" in self.url or self.url.startswith("memory:"):
-            return self.url
-        return f"{self.url}{'&' if '?' in self.url else '?'}timeout_s={seconds}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.steps import Step
 from steptrack_callbacks.waiting import drive
 
-from .refusals import host_error
+from .refusals import HostStep
 
 STEP_KEY = "steptrack_step"
 """The metadata that names a step."""
@@ -57,7 +57,7 @@ class Outermost:
                 raised = leaving
         self.outcomes.clear()  # they hold the frames that they have passed, and those the runs
         if raised is not None and error is None:
-            raise host_error(raised)
+            raise raised
 
 
 class Place:
@@ -70,23 +70,17 @@ class Place:
         self.names = names
         self.step = step
 
-    def inside(self, definition: StepDefinition) -> Place:
-        """Return the place in a step of that name, opened if it is the first time."""
-        if definition.name in self.names:
+    def inside(self, definition: StepDefinition, *, depth: int = 1) -> Place:
+        """Return the place in so many steps of that name, the innermost opened if it is the first time."""
+        if self.names.count(definition.name) >= depth:
             return self
         names = (*self.names, definition.name)
         step = self.outermost.steps.get(names)
         if step is None:
-            step = self.outermost.steps[names] = _begun(Step(definition, parent=self.step))
+            step = HostStep(definition, parent=self.step)
+            step.begin()
+            self.outermost.steps[names] = step
         return Place(self.outermost, names, step)
-
-
-def _begun(step: Step) -> Step:
-    try:
-        step.begin()
-    except StepTrackError as error:  # a hook said no
-        raise host_error(error) from None
-    return step
 
 
 class _Watch(weakref.ref[UUID]):
@@ -130,14 +124,23 @@ def enter(
     around = None if parent_run_id is None else _watches.get(parent_run_id.int)
     place = Place(Outermost(key)) if around is None else around.place
     if metadata and has_nodes():
+        met: list[str] = []  # a subgraph's node may be called as the node that it is in
         for definition in node_steps(_nodes(metadata)):
-            place = place.inside(definition)
+            met.append(definition.name)
+            place = place.inside(definition, depth=met.count(definition.name))
     for step_name in _names(name, tags, metadata):
         place = place.inside(definition_of(step_name))
     watch = _watches[key] = _Watch(run_id, _lost)
     watch.key, watch.place, watch.when_over = key, place, None
     watch.around = None if parent_run_id is None else parent_run_id.int
     return place.step
+
+
+def step_around(run_id: UUID) -> Step | None:
+    """Return the step that the run around a run is in, if names or metadata have opened one."""
+    watch = _watches.get(run_id.int)
+    around = None if watch is None or watch.around is None else _watches.get(watch.around)
+    return None if around is None else around.place.step
 
 
 def occupy(node: UUID, step: Step, when_over: Callable[[BaseException | None], None]) -> bool:
@@ -160,10 +163,16 @@ def occupy(node: UUID, step: Step, when_over: Callable[[BaseException | None], N
 
 def _names(name: str | None, tags: Sequence[str] | None, metadata: Metadata) -> Iterator[str]:
     if metadata and (named := metadata.get(STEP_KEY)) is not None:
-        yield named
+        yield _checked(named)
     if name is not None and is_declared(name):
         yield name
     yield from (tag for tag in tags or () if is_declared(tag))
+
+
+def _checked(named: object) -> str:
+    if not isinstance(named, str) or not named.strip() or "/" in named:
+        raise ValueError(f"metadata {STEP_KEY!r} names a step: a non-empty string without '/', not {named!r}")
+    return named
 
 
 def _nodes(metadata: Mapping[str, Any]) -> list[str]:

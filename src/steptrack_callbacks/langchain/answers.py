@@ -18,6 +18,8 @@ from steptrack_callbacks.usage import LEAST_USD, MOST_TOKENS, MOST_USD, Usage
 
 _SENT = ("input_tokens", "prompt_tokens", "prompt_token_count", "prompt_eval_count")
 _PRODUCED = ("output_tokens", "completion_tokens", "candidates_token_count", "eval_count")
+_GIVEN = ("input_token_details", "prompt_tokens_details", "input_tokens_details")
+_MADE = ("output_token_details", "completion_tokens_details", "output_tokens_details")
 _TIERS = ("priority", "flex")
 _NO_DETAILS: Mapping[str, Any] = {}
 _REASONS = ("finish_reason", "stop_reason", "done_reason")
@@ -45,13 +47,30 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
         output = count_text(text_of(result), call.request.model)
         call.settle(call.request.estimate(output), estimated=True, response=answer)
         return False
-    _settle_reported(call, usage, tier_of(reported), answer)
+    settle_reported(call, usage, reported, _told(answer), response=answer)
     return True
 
 
-def _settle_reported(call: Call, usage: Usage, tier: str | None, answer: Any) -> None:
-    told = _told(answer)
-    if tier := tier or _text(told.get("service_tier")):
+def settle_reported(
+    call: Call,
+    usage: Usage,
+    reported: Any,
+    told: Mapping[str, Any],
+    *,
+    is_whole: bool = True,
+    response: Any = None,
+) -> None:
+    """Charge a call with its usage.
+
+    Args:
+        call: The call.
+        usage: The usage, in our words.
+        reported: The same in LangChain's, or in a provider's.
+        told: What the answer says beside it.
+        is_whole: Whether the model ended the answer itself, as far as is known.
+        response: The answer, if it can be used.
+    """
+    if tier := tier_of(reported) or _text(told.get("service_tier")):
         call.request.service_tier = tier
     missing = 0 if usage.input_tokens else call.request.estimate(0).input_tokens
     call.settle(
@@ -59,9 +78,19 @@ def _settle_reported(call: Call, usage: Usage, tier: str | None, answer: Any) ->
         cost_usd=stated_cost(told.get("response_cost")),
         model=_text(told.get("model_name")) or _text(told.get("model")) or None,
         estimated=bool(missing),
-        truncated=_is_truncated(told),
-        response=answer,
+        truncated=not is_whole or _is_truncated(told),
+        response=response,
     )
+
+
+def report_of(result: LLMResult) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the usage that LangChain knows of a failed run, and what is said beside it."""
+    answer = _first(result)
+    told = _told(answer)
+    if (reported := _reported(answer, result)) is not None:
+        return reported, told
+    body = _mapping(told.get("body"))
+    return _mapping(body.get("usage")), body
 
 
 def has_lost_its_usage(result: LLMResult) -> bool:
@@ -81,8 +110,8 @@ def usage_of(reported: Mapping[str, Any]) -> Usage | None:
     sent, produced = _tokens(reported, *_SENT), _tokens(reported, *_PRODUCED)
     if not sent and not produced:
         return None
-    given = _details(reported, "input_token_details")
-    made = _details(reported, "output_token_details")
+    given = _details(reported, *_GIVEN)
+    made = _details(reported, *_MADE)
     if not given and not made:
         return Usage(input_tokens=sent, output_tokens=produced)
     prefix = f"{tier}_" if (tier := tier_of(reported)) else ""
@@ -91,12 +120,12 @@ def usage_of(reported: Mapping[str, Any]) -> Usage | None:
     return Usage(
         input_tokens=sent,
         output_tokens=produced,
-        cache_read_tokens=_tokens(given, f"{prefix}cache_read", "cache_read"),
+        cache_read_tokens=_tokens(given, f"{prefix}cache_read", "cache_read", "cached_tokens"),
         cache_write_tokens=max(written, _tokens(given, "ephemeral_5m_input_tokens") + hour),
         cache_write_1h_tokens=hour,
-        reasoning_tokens=_tokens(made, f"{prefix}reasoning", "reasoning"),
-        input_audio_tokens=_tokens(given, "audio"),
-        output_audio_tokens=_tokens(made, "audio"),
+        reasoning_tokens=_tokens(made, f"{prefix}reasoning", "reasoning", "reasoning_tokens"),
+        input_audio_tokens=_tokens(given, "audio", "audio_tokens"),
+        output_audio_tokens=_tokens(made, "audio", "audio_tokens"),
         input_image_tokens=_tokens(given, "image"),
         output_image_tokens=_tokens(made, "image"),
     )
@@ -104,7 +133,7 @@ def usage_of(reported: Mapping[str, Any]) -> Usage | None:
 
 def tier_of(reported: Any) -> str | None:
     """Name the service tier by which LangChain has renamed the details of a usage."""
-    given, made = _details(reported, "input_token_details"), _details(reported, "output_token_details")
+    given, made = _details(reported, *_GIVEN), _details(reported, *_MADE)
     if not given and not made:
         return None
     names: tuple[Any, ...] = (*given, *made)
@@ -203,9 +232,10 @@ def _told(answer: Any) -> Mapping[str, Any]:
     return _mapping(getattr(answer, "generation_info", None))
 
 
-def _details(reported: Any, name: str) -> Mapping[str, Any]:
-    found = reported.get(name) if isinstance(reported, dict) else None
-    return found if isinstance(found, dict) else _NO_DETAILS
+def _details(reported: Any, *names: str) -> Mapping[str, Any]:
+    if not isinstance(reported, dict):
+        return _NO_DETAILS
+    return next((found for name in names if isinstance(found := reported.get(name), dict)), _NO_DETAILS)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

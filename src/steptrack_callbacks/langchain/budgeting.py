@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -11,15 +12,18 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-from steptrack_callbacks.definitions import StepDefinition
+from steptrack_callbacks.definitions import StepDefinition, defined
 from steptrack_callbacks.functions import around
 from steptrack_callbacks.steps import Step
 
 from .embeddings import BudgetedEmbeddings
 from .patience import watched
+from .refusals import HostStep
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
+
+_MAKES_ANOTHER = ("bind_tools", "with_structured_output")
 
 
 @overload
@@ -67,17 +71,13 @@ def budgeted(runnable: Any, /, step: str | StepDefinition | None = None, **optio
 
 
 def _definition(runnable: Any, step: str | StepDefinition | None, options: dict[str, Any]) -> StepDefinition:
-    if isinstance(step, StepDefinition):
-        if options:
-            raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
-        return step
-    name = step
-    if name is None:
-        name = runnable.get_name() if isinstance(runnable, Runnable) else type(runnable).__name__
-    try:
-        return StepDefinition(name=name.replace("/", "."), **options)
-    except TypeError as error:
-        raise TypeError(str(error).replace("StepDefinition.__init__()", "budgeted()")) from None
+    said = step
+    if said is None:
+        said = runnable.get_name() if isinstance(runnable, Runnable) else type(runnable).__name__
+    if isinstance(said, Step):
+        raise ValueError("budgeted() makes the step itself: give it a name and options, or a StepDefinition")  # noqa: TRY004
+    name = said.replace("/", ".") if isinstance(said, str) else said
+    return defined(StepDefinition, name, options, "budgeted")
 
 
 class Budgeted(Runnable[Input, Output]):
@@ -130,11 +130,13 @@ class Budgeted(Runnable[Input, Output]):
         """Do as `stream`, on the event loop."""
 
         async def body() -> AsyncIterator[Output]:
-            async for chunk in self.bound.astream(input, watched(config, waiting=True), **kwargs):
-                yield chunk
+            async with _closing(self.bound.astream(input, watched(config, waiting=True), **kwargs)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
-        async for chunk in around(body, self._step)():
-            yield chunk
+        async with _closing(around(body, self._step)()) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def transform(
         self,
@@ -161,20 +163,23 @@ class Budgeted(Runnable[Input, Output]):
 
         async def body() -> AsyncIterator[Output]:
             config_ = watched(config, waiting=True)
-            async for chunk in self.bound.atransform(_outside_async(step, input), config_, **kwargs):
+            source = _outside_async(step, input)
+            async with _closing(self.bound.atransform(source, config_, **kwargs)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+        async with _closing(around(body, lambda: step)()) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
-        async for chunk in around(body, lambda: step)():
-            yield chunk
-
     def _step(self) -> Step:
-        return Step(self.definition)
+        return HostStep(self.definition)
 
     def _step_that_says_something(self) -> Step:
         """Make a step whose default goes on down the sequence, be it `None`: what follows waits for it."""
         if self.definition.default is not None:
             return self._step()
-        return Step(replace(self.definition, default=lambda _: None))
+        return HostStep(replace(self.definition, default=lambda _: None))
 
     # What it is to those who look at it
 
@@ -201,8 +206,25 @@ class Budgeted(Runnable[Input, Output]):
         """Return what it is made of."""
         return self.bound.get_graph(config)
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _MAKES_ANOTHER:
+            raise AttributeError(
+                f"budgeted(...) has no {name}: call it on the model inside, as in budgeted(model.{name}(...))"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __repr__(self) -> str:
         return f"budgeted({self.bound!r}, step={self.definition.name!r})"
+
+
+@asynccontextmanager
+async def _closing(stream: AsyncIterator[Output]) -> AsyncIterator[AsyncIterator[Output]]:
+    """Close a stream with its reader; Python would leave that to its garbage collection."""
+    try:
+        yield stream
+    finally:
+        if (close := getattr(stream, "aclose", None)) is not None:
+            await close()
 
 
 def _outside(step: Step, source: Iterator[Input]) -> Iterator[Input]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from langchain_core.embeddings import Embeddings
 
-from steptrack_callbacks import joining
+from steptrack_callbacks import joining, remote
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.definitions import StepDefinition
 from steptrack_callbacks.errors import StepTrackError
@@ -17,7 +17,8 @@ from steptrack_callbacks.request import Request
 from steptrack_callbacks.steps import Step
 from steptrack_callbacks.tokens import count_prompt
 
-from .refusals import host_error
+from .failures import is_refusal
+from .refusals import HostStep, host_error
 from .requests import UNKNOWN_MODEL
 
 
@@ -77,7 +78,7 @@ class BudgetedEmbeddings(Embeddings):
         return await around(body, self._step)()  # type: ignore[no-any-return]
 
     def _step(self) -> Step:
-        return Step(self.definition)
+        return HostStep(self.definition)
 
     def _call(self, texts: list[str]) -> Call:
         named = (getattr(self.bound, name, None) for name in ("model", "model_name", "model_id"))
@@ -103,8 +104,12 @@ def _sent(call: Call) -> Generator[None]:
     except StepTrackError as error:
         call.withdraw()
         raise host_error(error) from None
-    except Exception:
-        call.fail()
+    except Exception as error:
+        refused = remote.refusal_in(error)  # a proxy did not send it
+        if refused is not None:
+            call.withdraw()
+            raise host_error(refused) from error
+        call.fail() if is_refusal(error) else call.abandon(0)
         raise
     except BaseException:
         call.abandon(0)

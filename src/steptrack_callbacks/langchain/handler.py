@@ -14,10 +14,10 @@ from steptrack_callbacks import remote
 from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.scope import check_tool
 
-from . import ancestry, answers, runs
+from . import ancestry, answers, failures, pacing, runs
 from .inline import is_inline
 from .limiter import will_wait
-from .refusals import host_error, hush
+from .refusals import host_error, hush, leave_alone
 from .requests import UNKNOWN_MODEL
 from .starting import Start, begin, is_new
 
@@ -168,17 +168,19 @@ class StepTrackHandler(BaseCallbackHandler):
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
+        response: LLMResult | None = None,
         **kwargs: Any,
     ) -> None:
-        """Charge what was seen of an answer that has failed or was broken off.
+        """Charge what was seen of an answer that has failed or was broken off, or could not be used.
 
         Raises:
             BudgetExhausted: It was a proxy that has refused the call, or cut the stream.
         """
+        leave_alone(error)
         run = runs.find(run_id)
         refused = remote.refusal_in(error)
         if run is not None and run.call is not None:
-            _charge_failed(run, refused or error)
+            _charge_failed(run, refused or error, response)
         ancestry.leave(run_id, refused or error)
         if refused is not None:
             raise host_error(refused) from error
@@ -236,6 +238,10 @@ class StepTrackHandler(BaseCallbackHandler):
         except StepTrackError as error:
             raise host_error(error) from None
 
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Keep what a step in the tool has raised from being retried, and so paid for again."""
+        leave_alone(error)
+
 
 def _begun_unseen(run_id: UUID) -> runs.Run:
     run = Start(run_id, "", None, None, 1, None).pin(None, sent=True)
@@ -256,6 +262,7 @@ def _settle(run: runs.Run, response: LLMResult) -> None:
     if call.request.model == UNKNOWN_MODEL:
         call.request.model = answers.model_of(response) or UNKNOWN_MODEL
     run.has_reported = answers.settle(call, response, counted_elsewhere=_is_counted(run, response))
+    pacing.hurry(call)
 
 
 def _is_counted(run: runs.Run, response: LLMResult) -> bool:
@@ -265,10 +272,14 @@ def _is_counted(run: runs.Run, response: LLMResult) -> bool:
     return any(other.has_reported for other in runs.batch_of(run.batch))
 
 
-def _charge_failed(run: runs.Run, error: BaseException) -> None:
+def _charge_failed(run: runs.Run, error: BaseException, response: LLMResult | None) -> None:
     if isinstance(error, StepTrackError) and not run.has_text:
         run.withdraw()  # refused further down, before anything was sent
-    elif isinstance(error, Exception) and not isinstance(error, StepTrackError):
-        run.fail()
-    else:
+    elif isinstance(error, StepTrackError) or not isinstance(error, Exception):
         run.abandon()
+    elif failures.is_refusal(error):
+        run.fail()
+    elif run.call is not None and failures.settle_unread(run.call, error, response, seen=run.seen):
+        run.make_way()
+    else:
+        run.miss()

@@ -9,11 +9,10 @@ from types import FrameType
 from langchain_core.language_models import BaseChatModel
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.loops import running_loop
 
 from . import ancestry
-from .refusals import host_error
+from .refusals import given_to_host
 from .runs import Run
 
 _waiting: ContextVar[tuple[Run, ...]] = ContextVar("steptrack_waiting_runs", default=())
@@ -77,7 +76,7 @@ def _given_up(run: Run, error: BaseException) -> BaseException:
     run_id = run.watch() if run.watch is not None else None
     if run_id is not None:
         ancestry.leave(run_id, error)
-    return host_error(error) if isinstance(error, StepTrackError) else error
+    return given_to_host(error)
 
 
 def _next_waiting() -> Run | None:

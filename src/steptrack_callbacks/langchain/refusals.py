@@ -3,28 +3,72 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from langchain_core.exceptions import ModelError
 
 from steptrack_callbacks.admission import NO_WAIT_HINT
 from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
-from steptrack_callbacks.twins import twin_of
+from steptrack_callbacks.escalation import ASYNC_ONLY
+from steptrack_callbacks.loops import running_loop
+from steptrack_callbacks.steps import Step
+from steptrack_callbacks.twins import twin_class, twin_of
+from steptrack_callbacks.waiting import Decision
 
 BUSY_HINT = (
     "a LangChain callback cannot wait on an event loop: give the model"
     " rate_limiter=steptrack_callbacks.langchain.admission, put budgeted(...) around it, or"
     " StepBudgetMiddleware in its agent"
 )
+_MEMBERS = (("is_retryable", False),)
 
 
 def host_error(error: StepTrackError) -> StepTrackError:
     """Return the same error, as a model error that must not be retried too."""
     if isinstance(error, ModelError):
         return error
-    cannot_wait = isinstance(error, BudgetExhausted) and error.hint == NO_WAIT_HINT
-    changes = {"hint": BUSY_HINT} if cannot_wait else {}
-    twin: StepTrackError = twin_of(error, ModelError, (("is_retryable", False),), **changes)
+    changes = {}
+    if isinstance(error, BudgetExhausted) and NO_WAIT_HINT in error.hint:
+        changes = {"hint": error.hint.replace(NO_WAIT_HINT, BUSY_HINT)}
+    twin: StepTrackError = twin_of(error, ModelError, _MEMBERS, **changes)
     return twin
+
+
+def given_to_host(error: BaseException) -> BaseException:
+    """Return what has kept a call from being admitted as whoever made it should see it."""
+    if isinstance(error, StepTrackError):
+        return host_error(error)
+    if isinstance(error, TypeError) and str(error) == ASYNC_ONLY and running_loop() is not None:
+        return TypeError(f"{ASYNC_ONLY}, or let somebody await it: {BUSY_HINT}")
+    return error
+
+
+def leave_alone(error: BaseException | None) -> None:
+    """Make an error of ours that is on its way already one that must not be retried.
+
+    It stays the same object: replaced, it would lose its traceback, and other handlers its report.
+    """
+    if isinstance(error, StepTrackError) and not isinstance(error, ModelError):
+        kind: Any = type(error)
+        error.__class__ = twin_class(kind, ModelError, _MEMBERS)
+
+
+class HostStep(Step):
+    """A step whose errors LangChain leaves alone."""
+
+    def begin(self) -> None:
+        """Begin it as any step."""
+        try:
+            super().begin()
+        except StepTrackError as error:
+            leave_alone(error)
+            raise
+
+    def end(self, error: BaseException | None) -> Decision[BaseException | None]:
+        """End it as any step."""
+        leaving = yield from super().end(error)
+        leave_alone(leaving)
+        return leaving
 
 
 class QuietRefusals(logging.Filter):

@@ -9,13 +9,11 @@ from uuid import UUID
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import BudgetExhausted
 from steptrack_callbacks.joining import Offer, offer
-from steptrack_callbacks.tokens import count_text
 
+from . import pacing
 from .inline import inside_model
+from .produced import Produced
 from .refusals import host_error
-
-_STRIDE, _LONGEST_STRIDE = 48, 4_096
-"""Characters of a stream between two looks at its limits: a look costs as much as LangChain's own work."""
 
 
 class Run:
@@ -30,11 +28,9 @@ class Run:
     """
 
     __slots__ = (
-        "_counted",
         "_has_chunks",
-        "_stride",
-        "_texts",
-        "_uncounted",
+        "_pace",
+        "_produced",
         "batch",
         "call",
         "has_reported",
@@ -50,10 +46,8 @@ class Run:
         self.has_reported = False
         self.offer: Offer | None = None
         self.watch: _Watch | None = None
-        self._texts: list[str] = []
-        self._uncounted = 0
-        self._counted = 0
-        self._stride = _STRIDE
+        self._produced = Produced()
+        self._pace = None if call is None else pacing.Pace(call)
         self._has_chunks = False
 
     def begun(self) -> None:
@@ -78,20 +72,19 @@ class Run:
             self._has_chunks = True
             if self.offer is not None:
                 self.offer.sent = True
-        self._texts.append(text)
-        self._uncounted += len(text)
-        if self._uncounted >= self._stride:
-            self._look()
+        self._produced.add(text)
+        if self._pace is not None and self._produced.uncounted >= self._pace.stride:
+            self._look(self._pace)
 
-    def _look(self) -> None:
+    def _look(self, pace: pacing.Pace) -> None:
         call = self.call
         if call is None or self._is_metered_below:
             return
         try:
-            call.progress(self._count(call))
-            self._stride = _stride(call)
+            call.progress(self._produced.tokens(call.request.model))
+            pace.renew()
         except BudgetExhausted as error:
-            error.response = "".join(self._texts)
+            error.response = self._produced.text
             self.abandon()
             raise host_error(error) from None
 
@@ -99,24 +92,23 @@ class Run:
     def _is_metered_below(self) -> bool:
         return self.offer is not None and self.offer.taken
 
-    def _count(self, call: Call) -> int:
-        """Count the tokens produced so far; what was counted before is not counted again."""
-        if self._uncounted:
-            fresh = "".join(self._texts)[-self._uncounted :]
-            self._counted += count_text(fresh, call.request.model)
-            self._uncounted = 0
-        return self._counted
-
     def end(self) -> Call | None:
         """Take its call out, to be charged; `None` if that has happened."""
         call, self.call = self.call, None
-        self._texts.clear()
+        if self._pace is not None:
+            self._pace.end()
+        self._produced.forget()
         return call
 
     @property
     def has_text(self) -> bool:
         """Whether anything of its answer was seen."""
-        return bool(self._texts)
+        return bool(self._produced)
+
+    @property
+    def seen(self) -> int:
+        """Tokens that were seen of its answer."""
+        return 0 if self.call is None else self._produced.tokens(self.call.request.model)
 
     def withdraw(self) -> None:
         """Charge nothing: it was never sent."""
@@ -127,33 +119,34 @@ class Run:
     def abandon(self) -> None:
         """Charge what was seen of an answer that nobody will see more of."""
         if self.call is not None:
-            seen = self._count(self.call) if self._texts else None
-            self.call.abandon(seen)
-        self.end()
+            self.call.abandon(self.seen if self._produced else None)
+        self.make_way()
+
+    def miss(self) -> None:
+        """Charge an answer that came and could not be used: what was seen of it, or was to be expected."""
+        if self.call is not None:
+            self.call.abandon(self.seen or None)
+        self.make_way()
 
     def fail(self) -> None:
-        """Charge what was seen before the provider, or the model, gave up."""
+        """Charge what was seen before the provider gave up."""
         if self.call is not None:
-            seen = self._count(self.call)
+            seen = self.seen
             estimate = self.call.request.estimate(seen).replace(estimated_calls=1)
             self.call.fail(estimate if seen else None)
-        self.end()
+        self.make_way()
+
+    def make_way(self) -> None:
+        """Leave what is left to others, once it was charged."""
+        call = self.end()
+        if call is not None:
+            pacing.hurry(call)
 
     def lose(self) -> None:
         """Charge an estimate, since nobody is left who could report the answer; its step may have done so."""
         if self.call is not None and self.call.state == "in flight":
             self.abandon()
         self.end()
-
-
-def _stride(call: Call) -> int:
-    """Say how soon to look again: in about an eighth of what is left, or of the time, soon."""
-    limited = call.accounts.limited
-    if any(account.max_seconds is not None for account in limited):
-        return _STRIDE
-    rooms = (call.request.output_room(account, wrapping=False) for account in limited)
-    least = min((room for room in rooms if room is not None), default=_LONGEST_STRIDE)
-    return max(_STRIDE, min(_LONGEST_STRIDE, least // 2))
 
 
 class _Watch(weakref.ref[UUID]):

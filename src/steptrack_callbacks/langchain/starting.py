@@ -10,12 +10,11 @@ from langchain_core.messages import BaseMessage
 
 from steptrack_callbacks import hosts
 from steptrack_callbacks.call import Call
-from steptrack_callbacks.errors import StepTrackError
 from steptrack_callbacks.pinning import new_call
 from steptrack_callbacks.steps import Step
 
 from . import ancestry, runs
-from .refusals import host_error
+from .refusals import given_to_host
 from .requests import chat_request, completion_request
 
 
@@ -60,7 +59,7 @@ class Start(NamedTuple):
             for run in runs.batch_of(self._batch):
                 run.withdraw()  # one request for all of them, which is not sent
         ancestry.leave(self.run_id, error)
-        return host_error(error) if isinstance(error, StepTrackError) else error
+        return given_to_host(error)
 
 
 def is_new(run_id: UUID) -> bool:

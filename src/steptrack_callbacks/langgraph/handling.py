@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from langgraph.errors import NodeError
@@ -12,8 +12,13 @@ from langgraph.types import Command, interrupt
 from steptrack_callbacks.boundary import escalated
 from steptrack_callbacks.definitions import ErrorBoundary
 from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.escalation import no_in
+from steptrack_callbacks.langchain import ancestry
 from steptrack_callbacks.langchain.refusals import host_error
-from steptrack_callbacks.steps import current_step
+from steptrack_callbacks.steps import Step, current_step
+
+from . import nodes
+from .people import NOBODY
 
 Update = Mapping[str, Any]
 
@@ -41,7 +46,8 @@ def budget_error_handler(
         goto: The node to go on to, or several; `None` follows the edges of the failed node.
         error_boundary: `continue` goes on with `default`; `escalate` pauses the graph, so that a person
             answers with the update, or with a no that raises `BudgetEscalated` (in another process a
-            `StepTrackError`, since checkpoints keep the text of an error only); `fail` raises.
+            `StepTrackError`, since checkpoints keep the text of an error only), as it is raised at once
+            in a graph without a checkpointer; `fail` raises.
 
     Returns:
         The handler.
@@ -99,18 +105,28 @@ def _is_around(error: Any) -> bool:
     """Tell whether a step around the graph owns an exhaustion, so that no node can help it."""
     if not isinstance(error, BudgetExhausted):
         return False
-    step = current_step()
-    while step is not None and step.id != error.step_id:
-        step = step.parent
-    return error.escalated or step is not None
+    return error.escalated or any(step.id == error.step_id for step in _steps_around())
+
+
+def _steps_around() -> Iterator[Step]:
+    """Go through the steps around the graph, those that names and metadata of runs have opened among them."""
+    node = nodes.run_of_node()
+    for innermost in (current_step(), None if node is None else ancestry.step_around(node)):
+        step = innermost
+        while step is not None:
+            yield step
+            step = step.parent
 
 
 def _answered(error: Any, node: str) -> Update:
     """Pause the graph until a person has said what to go on with.
 
     Raises:
-        BudgetEscalated: The answer is no; a `StepTrackError`, if it came in another process.
+        BudgetEscalated: The answer is no, or nobody could answer, as the graph has no checkpointer; a
+            `StepTrackError`, if a no came in another process.
     """
+    if not nodes.can_pause():
+        raise host_error(escalated(error, NOBODY))
     question = {"node": node, "answer": _HOW}
     if isinstance(error, BudgetExhausted):
         question |= error.to_dict()
@@ -120,7 +136,9 @@ def _answered(error: Any, node: str) -> Update:
         if isinstance(answer, Mapping):
             return answer
         if any(answer is no or (isinstance(no, str) and answer == no) for no in _NO):
-            raise host_error(escalated(error)) if isinstance(error, BudgetExhausted) else error
+            if isinstance(error, BudgetExhausted):
+                raise host_error(escalated(error, no_in(None, error)))
+            raise error
         question = {**question, "problem": f"{answer!r} is neither a state update nor a no"}
 
 

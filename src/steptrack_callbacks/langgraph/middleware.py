@@ -13,10 +13,9 @@ from langchain_core.runnables.config import ensure_config, var_child_runnable_co
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.types import Command
 
-from steptrack_callbacks.definitions import PersonaDefinition, StepDefinition
-from steptrack_callbacks.errors import StepTrackError, ToolDenied
+from steptrack_callbacks.definitions import PersonaDefinition, StepDefinition, defined
+from steptrack_callbacks.errors import ToolDenied
 from steptrack_callbacks.langchain.patience import watched
-from steptrack_callbacks.langchain.refusals import host_error
 from steptrack_callbacks.steps import Step
 from steptrack_callbacks.usage import Usage
 from steptrack_callbacks.waiting import drive, drive_async
@@ -44,7 +43,9 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 
     What happens at the limit: `fail` raises; `continue` ends the agent with a message, which is
     `default` or says what ran out; `escalate` pauses the graph before the call is paid, so that a
-    person can answer with more budget or a no, unless `escalation=` names somebody else to ask.
+    person can answer with more budget or a no, unless `escalation=` names somebody else to ask. A
+    graph without a checkpointer cannot pause: there it asks the function of `install(escalation=...)`,
+    and raises `BudgetEscalated` if there is none.
 
     The tool policy of the stage in force holds: tools that it does not allow are not offered to the
     model, and are answered with an error if the model calls them all the same.
@@ -169,14 +170,11 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 def _definition(step: object, options: dict[str, Any]) -> StepDefinition:
     if isinstance(step, PersonaDefinition):
         raise ValueError(f"{step.name!r} is a persona: put `with persona(...)` around the agent's calls")  # noqa: TRY004
-    if isinstance(step, StepDefinition):
-        if options:
-            raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
-        return step
-    try:
-        return StepDefinition(name=step, **options)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise TypeError(str(error).replace("StepDefinition.__init__()", "StepBudgetMiddleware()")) from None
+    definition = defined(StepDefinition, step, options, "StepBudgetMiddleware")
+    text = definition.default
+    if not (text is None or isinstance(text, str | list) or callable(text)):
+        raise ValueError(f"default must be the text that the agent ends with, or a function, not {text!r}")
+    return definition
 
 
 @contextmanager
@@ -211,5 +209,5 @@ def _last_word(run: AgentRun, error: Any) -> Any:
 
 def _ended(run: AgentRun, leaving: BaseException | None) -> dict[str, Any]:
     if leaving is not None:
-        raise host_error(leaving) if isinstance(leaving, StepTrackError) else leaving
+        raise leaving
     return {"steptrack_spent": run.state()}

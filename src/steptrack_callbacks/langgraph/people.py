@@ -16,6 +16,7 @@ HOW = (
     "answer with Command(resume=...): a number to add to the limit that broke, a mapping such as"
     ' {"max_usd": 0.10, "by": "ops"}, a Grant, or False for no'
 )
+NOBODY = "nobody could be asked: a graph can pause for a person only if it has a checkpointer="
 
 
 def ask(error: BudgetExhausted) -> Grant | None:

@@ -13,22 +13,22 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
-from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 
 from steptrack_callbacks.account import Account
 from steptrack_callbacks.books import BOOKS
 from steptrack_callbacks.boundary import escalated
 from steptrack_callbacks.definitions import Grant, StepDefinition
-from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.errors import BudgetExhausted
+from steptrack_callbacks.escalation import has_default, no_in, why_not_granted
 from steptrack_callbacks.langchain import ancestry
-from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.langchain.refusals import HostStep, host_error
 from steptrack_callbacks.line import settle_line
 from steptrack_callbacks.steps import Step
 from steptrack_callbacks.usage import Usage
 from steptrack_callbacks.waiting import Decision, drive
 
-from . import people, spending
+from . import nodes, people, spending
 from .spending import Spending
 
 _MOST_REMEMBERED = 10_000
@@ -76,9 +76,9 @@ class AgentRun:
 
     def __init__(self, definition: StepDefinition, saved: Spending) -> None:
         asks = definition.error_boundary == "escalate" and definition.escalation is None
-        self.pauses = asks
+        self.pauses = asks and nodes.can_pause()
         self.fate = Fate()
-        self.step = Step(replace(definition, escalation=people.ask) if asks else definition)
+        self.step = HostStep(replace(definition, escalation=people.ask) if self.pauses else definition)
         self._count = 0
         self._granted: list[
             dict[str, Any]
@@ -87,7 +87,9 @@ class AgentRun:
         known = spending.merged(saved, _unsaved.get(self._thread, {}))
         self._unsaved = {run: e for run, e in known["runs"].items() if e != saved.get("runs", {}).get(run)}
         self._grants_before = len(granted := spending.grants(known))
-        _begin(self.step)
+        self.step.begin()
+        if asks and not self.pauses and not has_default():
+            self.step.account.declined = people.NOBODY
         _seed(self.step.account, spending.total(known), granted)
         self._lost = weakref.finalize(self, _lose, self.step, self.fate)
         self._lost.atexit = False
@@ -95,7 +97,7 @@ class AgentRun:
 
     def _follow(self) -> bool:
         """End the step with the graph's run, and let it be charged what other nodes of the graph spend."""
-        node = getattr(get_config().get("callbacks"), "parent_run_id", None)
+        node = nodes.run_of_node()
         return node is not None and ancestry.occupy(node, self.step, self.over)
 
     @property
@@ -120,7 +122,7 @@ class AgentRun:
         if grant is not None:
             account.grant(grant)
             settle_line()
-        account.declined = grant is None or not getattr(grant, error.limit)
+        account.declined = no_in(grant, error)
 
     def act_on(self, error: BudgetExhausted) -> BudgetExhausted:
         """Do at an exhaustion what the agent's boundary says; returns it if the agent is to go on.
@@ -134,7 +136,8 @@ class AgentRun:
         self.fate.exhaustion = error
         if boundary == "continue":
             return error
-        raised = self.fate.raised = host_error(escalated(error) if boundary == "escalate" else error)
+        handed_on = escalated(error, why_not_granted(self.step.account, error))
+        raised = self.fate.raised = host_error(handed_on if boundary == "escalate" else error)
         if not self._is_followed:
             self.over(raised)
         raise raised
@@ -172,13 +175,6 @@ class AgentRun:
         _unsaved.move_to_end(self._thread)
         while len(_unsaved) > _MOST_REMEMBERED:
             _unsaved.popitem(last=False)
-
-
-def _begin(step: Step) -> None:
-    try:
-        step.begin()
-    except StepTrackError as error:  # a hook said no
-        raise host_error(error) from None
 
 
 def _seed(account: Account, before: Usage, granted: list[Grant]) -> None:

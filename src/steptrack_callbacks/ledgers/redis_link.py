@@ -26,6 +26,8 @@ AT_ONCE = 64
 TURNS = 25
 """How often an event loop has turned at least before a trip is late: more than connecting and asking take."""
 
+_NO_RIGHTS = ("can't run this command", "can't access", "ACL failure")
+
 
 class RedisLink:
     """Connections to one server or cluster, by thread and event loop."""
@@ -159,7 +161,9 @@ class RedisLink:
             return error  # the last two are of a caller's keys and details
         if isinstance(error, known.TimeoutError | TimeoutError):
             why = f"it did not answer within {self._timeout_s:g} s: see to it, or raise timeout_s"
-        elif isinstance(error, known.AuthenticationError | known.NoPermissionError):
+        elif isinstance(error, known.NoPermissionError):
+            why = _of_rights(str(error))
+        elif isinstance(error, known.AuthenticationError):
             why = f"it lets nobody in with this name and password: {error}"
         elif isinstance(error, known.ConnectionError | known.RedisClusterException | OSError):
             why = f"it cannot be reached: {error}"
@@ -221,7 +225,13 @@ def _of_response(error: Exception) -> str:
         return "it is one node of a Redis Cluster: add ?cluster=true"
     if "READONLY" in message:
         return "it is a replica, which may only be read: name the primary"
+    if any(words in message for words in _NO_RIGHTS):
+        return _of_rights(message)
     return f"Redis says: {message}"
+
+
+def _of_rights(message: str) -> str:
+    return f"its user may not do all that a ledger needs, see docs/ledgers.md for the rights: {message}"
 
 
 @cache

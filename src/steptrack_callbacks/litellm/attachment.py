@@ -8,6 +8,7 @@ from typing import Any
 import litellm
 
 from .carrying import carry
+from .custom import hear
 from .entry_points import ENTRY_POINTS, around, gates, is_gated
 from .logger import StepTrackLogger
 from .refusals import hush, unhush
@@ -35,7 +36,7 @@ def attach() -> Callable[[], None]:
     litellm.callbacks.append(logger)
     litellm.pre_call_rules.append(rule)
     hush()
-    put_back = carry()
+    put_back, stop_hearing = carry(), hear(logger.announce)
 
     def detach() -> None:
         gates.closed = False
@@ -47,6 +48,7 @@ def attach() -> Callable[[], None]:
             litellm.pre_call_rules.remove(rule)
         unhush()
         put_back()
+        stop_hearing()
 
     return detach
 

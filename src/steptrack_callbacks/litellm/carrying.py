@@ -27,9 +27,9 @@ class CarryingThreadPool(ThreadPoolExecutor):
 
 def carry() -> Callable[[], None]:
     """Put the carrying helpers in place, and return what takes them out again."""
-    replaced = [_replace(module, "run_async_function", _carrying_runner) for module in _RUNS_COROUTINES]
+    replaced = [replace(module, "run_async_function", _carrying_runner) for module in _RUNS_COROUTINES]
     replaced += [
-        _replace(module, "ThreadPoolExecutor", lambda _pool: CarryingThreadPool) for module in _RUNS_BATCHES
+        replace(module, "ThreadPoolExecutor", lambda _pool: CarryingThreadPool) for module in _RUNS_BATCHES
     ]
 
     def undo() -> None:
@@ -39,7 +39,8 @@ def carry() -> Callable[[], None]:
     return undo
 
 
-def _replace(module_name: str, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+def replace(module_name: str, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+    """Put what is made of a module's function in its place, and return what undoes it."""
     module = importlib.import_module(module_name)
     original = getattr(module, name)
     setattr(module, name, make(original))

@@ -14,9 +14,10 @@ from litellm.exceptions import BadRequestError, UnprocessableEntityError
 from steptrack_callbacks import joining, remote
 from steptrack_callbacks.call import Call
 from steptrack_callbacks.errors import StepTrackError
+from steptrack_callbacks.foreign import is_late_answer
 from steptrack_callbacks.pinning import new_call
 
-from . import answers
+from . import answers, custom
 from .refusals import host_error
 from .requests import Kind, request_of
 from .streams import is_from_cache, is_stream, metered
@@ -135,7 +136,7 @@ class _Sending:
         self._arguments = arguments
         content = arguments.get(_CONTENT[kind])
         request = request_of(kind, str(arguments.get("model") or ""), content, arguments)
-        self.call = joining.take() or new_call(request)
+        self.call = joining.take() or custom.take(request) or new_call(request)
         self._before: Call | None = None
 
     @property
@@ -193,7 +194,7 @@ class _Sending:
         if refused is not None:
             self.call.withdraw()
             raise refused from error
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or (self.call.attempts and is_late_answer(error)):
             self.call.abandon()
         elif self.call.attempts:
             self.call.fail()

@@ -74,15 +74,20 @@ class StepTrackLogger(CustomLogger):
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
         """Stamp a request with its call as it is sent, in the caller's own context."""
-        call = kwargs.get(TICKET) or (None if _is_apart(kwargs) else active_call() or joining.take())
-        if call is None:
-            call = new_call(
-                request_of(_kind_of(kwargs), str(model or ""), messages, _options_of(kwargs)), sent=True
-            )
-            call.note()
-        kwargs[TICKET] = call
+        call = self.announce(model, messages, kwargs)
         if kwargs.setdefault(_COUNTER, self.instance_id) == self.instance_id:
             call.attempts += 1
+
+    def announce(self, model: Any, messages: Any, details: dict[str, Any]) -> Call:
+        """Find the call of a request, or make it, and keep it in LiteLLM's account of the request."""
+        call = details.get(TICKET) or (None if _is_apart(details) else active_call() or joining.take())
+        if call is None:
+            call = new_call(
+                request_of(_kind_of(details), str(model or ""), messages, _options_of(details)), sent=True
+            )
+            call.note()
+        details[TICKET] = call
+        return call
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Charge a call that no entry point accounts for."""

@@ -36,6 +36,7 @@ class Meter:
         call: Its call.
         output_tokens: Tokens counted so far.
         closed: Whether the reader has closed it.
+        ended: Whether nothing more will come of it.
         loop: The event loop that it was begun on, if there was one.
     """
 
@@ -43,7 +44,7 @@ class Meter:
         self.call = call
         self.loop = running_loop()
         self.output_tokens = 0
-        self.closed = False
+        self.closed = self.ended = False
         self._chat = chat
         self._texts: list[str] = []
         self._counted, self._tail = 0, ""
@@ -79,12 +80,14 @@ class Meter:
 
     def finish(self) -> None:
         """Charge a stream that has come to its end."""
-        usage = self._usage or self._collected_usage()
-        used, is_whole = answers.completed(usage, self.text, self.call.request)
+        self.ended = True
+        used, is_whole = answers.completed(self._told_usage(), self.text, self.call.request)
         self.call.settle(used, estimated=not is_whole, truncated=self._truncated, response=self.text)
 
-    def _collected_usage(self) -> Usage | None:
-        """Find the usage that LiteLLM took from the provider and did not show."""
+    def _told_usage(self) -> Usage | None:
+        """Return what the provider has said so far, also what LiteLLM took from it and did not show."""
+        if self._usage is not None:
+            return self._usage
         chunks = getattr(self._chat, "chunks", None) or ()
         return next(
             (
@@ -97,12 +100,19 @@ class Meter:
 
     def break_off(self) -> None:
         """Charge what was seen of a stream that will not be read to its end."""
-        self.closed = True
-        self.call.abandon(self.output_tokens)
+        self.closed = self.ended = True
+        self.call.abandon(self.output_tokens, reported=self._told_usage())
+
+    def lose(self) -> None:
+        """Do as `break_off`, but expect an answer where nothing of it was seen."""
+        self.closed = self.ended = True
+        self.call.abandon(self.output_tokens or None, reported=self._told_usage())
 
     def fail(self) -> None:
         """Charge what was seen of a stream that the provider has broken."""
-        self.call.fail(self.call.request.estimate(self.output_tokens).replace(estimated_calls=1))
+        self.ended = True
+        used = self.call.request.estimate(self.output_tokens, self._told_usage())
+        self.call.fail(used.replace(estimated_calls=1))
 
     def cut(self, error: BudgetExhausted) -> StepTrackError:
         """Charge what was produced, and return the error for the reader, with the partial text."""
@@ -158,7 +168,7 @@ class MeteredStream:
 
     def __del__(self) -> None:
         meter = self.steptrack_meter
-        if meter.call.is_open:
+        if not meter.ended:
             meter.break_off()
             _drop(self.steptrack_original, meter.loop)
 

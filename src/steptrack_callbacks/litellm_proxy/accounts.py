@@ -6,9 +6,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from steptrack_callbacks import pricing
 from steptrack_callbacks.account import Label
 from steptrack_callbacks.around import Around
 from steptrack_callbacks.budgets import Budget
@@ -16,12 +18,13 @@ from steptrack_callbacks.config import Config, ProxyOptions
 from steptrack_callbacks.definitions import PersonaDefinition, Stage, StepDefinition
 from steptrack_callbacks.errors import BudgetExhausted
 from steptrack_callbacks.hanging import budget_key
-from steptrack_callbacks.keeping import Keeper
+from steptrack_callbacks.keeper import Keeper
 from steptrack_callbacks.ledgers.contract import Totals
 from steptrack_callbacks.policy import ToolPolicy
 from steptrack_callbacks.shared import SharedAccount
 
 from .identity import Identity
+from .requests import Price
 
 MOST_OPEN_STEPS = 1_000
 STEP_TTL_S = 86_400.0
@@ -108,6 +111,10 @@ class Accounts:
         first = {account.key: account for account in reversed(accounts)}  # the outermost of each budget
         kept = [account for account in accounts if first[account.key] is account]
         return Around(kept) if kept else None
+
+    def price_of(self, name: str) -> Price | None:
+        """Return what the file says that a model costs, by the name that clients know it by."""
+        return partial(pricing.cost_units, name) if name in self._config.prices else None
 
     def policy(self, identity: Identity) -> ToolPolicy:
         """Return what tools the stages around a request allow together."""

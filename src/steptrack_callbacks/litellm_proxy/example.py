@@ -71,9 +71,7 @@ def run(folder: Path | None = None, *, port: int = 4000) -> int:
     try:
         from litellm import run_server  # noqa: PLC0415 - takes seconds, so only when it runs
     except ImportError as error:
-        raise ModuleNotFoundError(
-            "the LiteLLM proxy is not installed: pip install 'steptrack-callbacks[proxy]'"
-        ) from error
+        raise _missing() from error
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return run(Path(temporary), port=port)
@@ -87,7 +85,15 @@ def run(folder: Path | None = None, *, port: int = 4000) -> int:
         run_server(options, standalone_mode=False)
     except KeyboardInterrupt:
         return 130
+    except ImportError as error:
+        if "litellm[proxy]" in str(error):  # LiteLLM is there, and what its proxy needs is not
+            raise _missing() from error
+        raise
     return 0
+
+
+def _missing() -> ModuleNotFoundError:
+    return ModuleNotFoundError("the LiteLLM proxy is not installed: pip install 'steptrack-callbacks[proxy]'")
 
 
 def write(folder: Path) -> None:

@@ -15,8 +15,8 @@ from steptrack_callbacks.errors import StepTrackError
 from .accounts import Accounts
 from .identity import MalformedIdentity, identity_of, key_of
 from .naming import REMAINING
-from .refusals import malformed, refusal
-from .requests import capped, kind_of, request_for, request_from
+from .refusals import malformed, nonsense, refusal
+from .requests import asks_several, capped, group_of, kind_of, request_for, request_from
 from .streams import metered
 from .tickets import TICKET, Ticket, current_attempt, ticket_of
 from .tools import narrow
@@ -54,7 +54,7 @@ class StepTrackProxyHandler(CustomLogger):
             return None
         before = ticket_of(data)
         if before is not None:  # the Router tries another model, after a rate limit
-            await before.give_up(sent=Call.fail)
+            await before.give_up()
         try:
             identity = identity_of(key_of(user_api_key_dict), data)
         except MalformedIdentity as error:
@@ -62,11 +62,14 @@ class StepTrackProxyHandler(CustomLogger):
         around = self._accounts.around(identity)
         if around is None:
             return data
+        if kind == "chat" and data.get("stream") and asks_several(data):
+            raise nonsense("model", f"model: a stream is one model's; {data['model']!r} names several")
         ticket = Ticket(kind, around, self._accounts)
         ticket.bind(data)
         try:
             narrow(data, self._accounts.policy(identity), "/".join(identity.path))
-            request = request_for(kind, data, getattr(user_api_key_dict, "team_id", None))
+            price = self._accounts.price_of(str(data.get("model") or ""))
+            request = request_for(kind, data, getattr(user_api_key_dict, "team_id", None), price)
             if request is not None:
                 call = await ticket.admit(request)
                 _cap(ticket, call, data)
@@ -90,7 +93,8 @@ class StepTrackProxyHandler(CustomLogger):
         ticket = ticket_of(kwargs)
         if ticket is None:
             return None
-        exact = request_from(ticket.kind, str(kwargs.get("model") or ""), kwargs)
+        price = self._accounts.price_of(group_of(kwargs))
+        exact = request_from(ticket.kind, str(kwargs.get("model") or ""), kwargs, price)
         try:
             call = await ticket.begin_attempt(exact)
         except StepTrackError as error:
@@ -129,7 +133,7 @@ class StepTrackProxyHandler(CustomLogger):
         """Charge the answer before the client has it."""
         ticket = ticket_of(data)
         if ticket is not None:
-            await ticket.finish(response)
+            await ticket.finish(response, from_cache=_is_from_cache(data))
         return response
 
     async def async_post_call_failure_hook(
@@ -143,7 +147,7 @@ class StepTrackProxyHandler(CustomLogger):
         ticket = ticket_of(request_data)
         if ticket is not None:
             gone = getattr(original_exception, "status_code", None) == _CLIENT_GONE
-            await ticket.give_up(sent=Call.abandon if gone else Call.fail)
+            await ticket.give_up(gone=gone)
 
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
@@ -176,6 +180,12 @@ class StepTrackProxyHandler(CustomLogger):
         """Say what is left: after this answer, or for a stream as of its admission."""
         ticket = ticket_of(data)
         return {} if ticket is None else _what_is_left(ticket)
+
+
+def _is_from_cache(data: dict[str, Any]) -> bool:
+    """Tell whether an answer is from LiteLLM's cache: one in Anthropic's words says it nowhere else."""
+    details = getattr(data.get("litellm_logging_obj"), "caching_details", None)
+    return isinstance(details, dict) and details.get("cache_hit") is True
 
 
 def _what_is_left(ticket: Ticket) -> dict[str, str]:

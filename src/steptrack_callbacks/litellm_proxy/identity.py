@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 from steptrack_callbacks.money import decimal_of
@@ -14,6 +16,7 @@ from steptrack_callbacks.remote import MAX_USD, PERSONA, RUN, STEP
 
 from .naming import FIELDS, decoded
 
+PREFIX = "x-steptrack-"
 LONGEST_RUN = 256
 LONGEST_PATH = 1_024
 DEFAULT_STEP = "run"
@@ -25,11 +28,13 @@ class MalformedIdentity(ValueError):
 
     Attributes:
         field: Which one.
+        why: What is wrong with it.
     """
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")
         self.field = field
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +79,17 @@ def identity_of(key: str, data: dict[str, Any]) -> Identity:
         MalformedIdentity: Something cannot be meant.
     """
     claimed = _from_body(data) | _from_headers(data)
-    run = claimed.get("run") or _session_of(data)
-    persona, step = claimed.get("persona"), claimed.get("step")
+    run = claimed["run"] if "run" in claimed else _session_of(data)
     if run is None:
         for name in ("step", "persona", "max_usd"):
             if name in claimed:
                 raise MalformedIdentity(FIELDS[name], f"is about a run: send {RUN} with it")
         return Identity(key=key)
+    persona = claimed.get("persona")
     return Identity(
         key=key,
         run=checked_run(run),
-        path=_path(step, persona),
+        path=_path(claimed.get("step"), persona),
         persona=persona,
         max_usd=_amount(claimed.get("max_usd")),
     )
@@ -124,9 +129,13 @@ def _path(step: str | None, persona: str | None) -> tuple[str, ...]:
     names = () if step is None else checked_path(step)
     if persona is None:
         return names or (DEFAULT_STEP,)
-    if len(checked_path(persona)) != 1:
-        raise MalformedIdentity(PERSONA, f"must be one name without '/', not {persona!r}")
-    return names if persona in names else (persona, *names)
+    return names if persona in names else (_checked_persona(persona), *names)
+
+
+def _checked_persona(persona: str) -> str:
+    if not persona.strip() or not persona.isprintable() or "/" in persona or len(persona) > LONGEST_PATH:
+        raise MalformedIdentity(PERSONA, f"must be one name without '/', not {persona[:LONGEST_PATH]!r}")
+    return persona
 
 
 def _amount(claimed: str | None) -> Decimal | None:
@@ -135,20 +144,30 @@ def _amount(claimed: str | None) -> Decimal | None:
     try:
         return decimal_of(Decimal(claimed), MAX_USD)
     except (ArithmeticError, ValueError):
-        raise MalformedIdentity(MAX_USD, f"must be US dollars, such as 0.05, not {claimed[:40]!r}") from None
+        raise MalformedIdentity(
+            MAX_USD, f"must be US dollars, 0 or more, such as 0.05, not {claimed[:40]!r}"
+        ) from None
 
 
 def _from_headers(data: Mapping[str, Any]) -> dict[str, str]:
     sent = (data.get("proxy_server_request") or {}).get("headers") or {}
     lower = {str(name).lower(): str(value) for name, value in sent.items()}
+    fields = {header: field for field, header in FIELDS.items()}
     claimed = {}
-    for field, header in FIELDS.items():
-        if header in lower:
-            try:
-                claimed[field] = decoded(lower[header])
-            except ValueError:
-                raise MalformedIdentity(header, "must be percent-encoded UTF-8") from None
+    for header in filter(lambda name: name.startswith(PREFIX), lower):
+        if header not in fields:
+            raise MalformedIdentity(header, f"is no header that is known{_meant(header)}")
+        try:
+            claimed[fields[header]] = decoded(lower[header])
+        except ValueError:
+            raise MalformedIdentity(header, "must be percent-encoded UTF-8") from None
     return claimed
+
+
+def _meant(header: str) -> str:
+    endings = {known.removeprefix(PREFIX): known for known in FIELDS.values()}
+    near = [endings[end] for end in get_close_matches(header[len(PREFIX) :][:40], endings, n=1)]
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(FIELDS.values())}"
 
 
 def _from_body(data: dict[str, Any]) -> dict[str, str]:
@@ -164,11 +183,28 @@ def _from_body(data: dict[str, Any]) -> dict[str, str]:
     for field, value in claims.items():
         if isinstance(value, bool) or not isinstance(value, (str, int, float) if field == "max_usd" else str):
             raise MalformedIdentity(f"metadata.steptrack.{field}", f"must not be {value!r}")
-    if "run" in claims:
-        checked_run(claims["run"])
-    if "step" in claims:
-        checked_path(claims["step"])
-    return {field: str(value) for field, value in claims.items()}
+    said = {field: str(value) for field, value in claims.items()}
+    for field, value in said.items():
+        with _about(f"metadata.steptrack.{field}"):
+            _CHECKS[field](value)
+    return said
+
+
+_CHECKS: Mapping[str, Callable[[str], object]] = {
+    "run": checked_run,
+    "step": checked_path,
+    "persona": _checked_persona,
+    "max_usd": _amount,
+}
+
+
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """Name the field of the body, rather than the header that means the same."""
+    try:
+        yield
+    except MalformedIdentity as error:
+        raise MalformedIdentity(field, error.why) from None
 
 
 def _taken_out(data: dict[str, Any]) -> Any:

@@ -138,6 +138,29 @@ class MessageMeter(Meter):
                     yield event
 
 
+_GAPS = (b"\n\n", b"\r\n\r\n")  # between the events of a stream
+
+
+class WholeEvents:
+    """Holds back the piece of an event that ends a chunk of bytes, lest an error frame comes in its midst.
+
+    Attributes:
+        rest: What is held back.
+    """
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def of(self, chunk: Any) -> Any:
+        """Return what may be passed on by now; objects are whole."""
+        if not isinstance(chunk, bytes):
+            return chunk
+        held = self.rest + chunk
+        end = max(held.rfind(gap) + len(gap) if gap in held else 0 for gap in _GAPS)
+        self.rest = held[end:]
+        return held[:end]
+
+
 def meter_for(call: Call, kind: ProxyKind, stream: Any) -> Meter:
     """Return what counts a stream of that kind."""
     return MessageMeter(call) if kind == "messages" else Meter(call, stream)

@@ -41,7 +41,19 @@ def fields_of(error: Any) -> dict[str, Any]:
         if isinstance(error, BudgetExhausted)
         else {"kind": said_of(error)[1], **error.fields()}
     )
-    return fields | {"message": str(error)}
+    return fields | {"message": message_of(error)}
+
+
+def message_of(error: Any) -> str:
+    """Say what happened, and a fix that whoever runs the proxy can make."""
+    if not isinstance(error, UnpricedModel):
+        return str(error)
+    table = f"[prices.{json.dumps(error.model)}]"
+    allowing = "" if error.budget else f', or unpriced = "warn" or "free" to [steps.{json.dumps(error.step)}]'
+    return (
+        f"{error.trouble}: add {table} with input_usd_per_mtok and output_usd_per_mtok{allowing}"
+        " in the proxy's steptrack.toml"
+    )
 
 
 class ProxyRefusal(ProxyException, GuardrailRaisedException):
@@ -56,7 +68,7 @@ class ProxyRefusal(ProxyException, GuardrailRaisedException):
     @property
     def message(self) -> str:  # type: ignore[override]
         """What happened."""
-        return str(self)
+        return message_of(self)
 
     @property
     def code(self) -> str:  # type: ignore[override]
@@ -89,7 +101,12 @@ def refusal(error: StepTrackError) -> Any:
 
 def malformed(error: MalformedIdentity) -> ProxyException:
     """Return what the proxy says to a request that says nonsense of itself."""
-    return ProxyException(message=str(error), type="invalid_request_error", param=error.field, code=400)
+    return nonsense(error.field, str(error))
+
+
+def nonsense(field: str, why: str) -> ProxyException:
+    """Return what the proxy says to a request that cannot be served as it is."""
+    return ProxyException(message=why, type="invalid_request_error", param=field, code=400)
 
 
 def error_frame(error: StepTrackError, *, event: bool) -> bytes | str:

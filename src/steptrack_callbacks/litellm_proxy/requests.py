@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from steptrack_callbacks.litellm.requests import Kind, request_of
@@ -11,6 +11,8 @@ from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.usage import Usage
 
 ProxyKind = Literal["chat", "text", "embedding", "responses", "messages", "other"]
+
+Price = Callable[[Usage], int | None]
 
 _KINDS: dict[str, ProxyKind] = {
     "completion": "chat",
@@ -55,8 +57,24 @@ def kind_of(call_type: object) -> ProxyKind | None:
     return "other" if any(part in name for part in _APART) and "vector_store" not in name else None
 
 
-def request_from(kind: ProxyKind, model: str, options: Mapping[str, Any]) -> Request:
-    """Describe a call by what a deployment is about to be sent."""
+def request_from(
+    kind: ProxyKind, model: str, options: Mapping[str, Any], price: Price | None = None
+) -> Request:
+    """Describe a call by what a deployment is about to be sent.
+
+    Args:
+        kind: What sort of call it is.
+        model: The deployment's model.
+        options: What it is sent.
+        price: What it costs by the name that clients know it by; only if nobody knows the model's own.
+    """
+    request = _request_from(kind, model, options)
+    if price is not None and not request.is_priced:
+        request.price = price
+    return request
+
+
+def _request_from(kind: ProxyKind, model: str, options: Mapping[str, Any]) -> Request:
     if kind == "other":
         return Request(model=model, count_input=_no_input, max_output_tokens=0, price=_nothing)
     if kind == "messages":
@@ -67,17 +85,31 @@ def request_from(kind: ProxyKind, model: str, options: Mapping[str, Any]) -> Req
     return request_of(kind, model, options.get(_CONTENT[kind]), options)
 
 
-def request_for(kind: ProxyKind, data: Mapping[str, Any], team: str | None) -> Request | None:
+def request_for(
+    kind: ProxyKind, data: Mapping[str, Any], team: str | None, price: Price | None = None
+) -> Request | None:
     """Describe a request by the dearest deployment that may serve it; `None` if the Router has to say."""
     model = str(data.get("model") or "")
     if kind == "other":
         return request_from(kind, model, data)
-    offers = [] if not model or "," in model else _deployments(model, team)
-    requests = [request_from(kind, offer["model"], {**data, **offer}) for offer in offers]
+    offers = [] if not model or asks_several(data) else _deployments(model, team)
+    requests = [request_from(kind, offer["model"], {**data, **offer}, price) for offer in offers]
     priced = [request for request in requests if request.is_priced]
     if not priced:
         return None
     return max(priced, key=lambda request: request.cost(_COMPARED_TOKENS, _COMPARED_TOKENS) or 0)
+
+
+def asks_several(data: Mapping[str, Any]) -> bool:
+    """Tell whether a request is for several models at once, as LiteLLM reads a comma."""
+    return "," in str(data.get("model") or "")
+
+
+def group_of(options: Mapping[str, Any]) -> str:
+    """Return the name that the Router knows a deployment by, which is what clients ask for."""
+    holders = (options.get("litellm_metadata"), options.get("metadata"))
+    named = (holder.get("model_group") for holder in holders if isinstance(holder, Mapping))
+    return next((name for name in named if isinstance(name, str)), "")
 
 
 def _deployments(model: str, team: str | None) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from inspect import signature
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 
@@ -15,6 +16,7 @@ from .identity import MalformedIdentity, checked_path, checked_run, key_of
 from .refusals import malformed, refusal
 from .runs import close_step, members_of, tree_of
 
+PREFIX = "/steptrack"
 _ANY_KEY_MAY = "/v1/models"
 """A route that every key of the proxy may use; who may use it may see its own runs."""
 
@@ -51,25 +53,34 @@ async def _needs_key() -> bool:
 
 def add_routes(app: FastAPI, accounts: Accounts) -> None:
     """Give the proxy our routes."""
-    router = APIRouter(prefix="/steptrack", tags=["steptrack"])
+    router = APIRouter(prefix=PREFIX, tags=["steptrack"])
     store = accounts.keeper.store
 
-    @router.get("/runs/{run:path}")
-    async def show_run(run: str, key: Key) -> dict[str, Any]:
-        prefix = accounts.prefix(key, _checked(checked_run, run))
+    @router.get("/runs/{asked:path}")  # noqa: FAST003 - it is read as it was sent
+    async def show_run(request: Request, key: Key) -> dict[str, Any]:
+        run = _checked(checked_run, unquote(_asked(request)))
+        prefix = accounts.prefix(key, run)
         members = await _trip(members_of, store, accounts.group(key), prefix)
         if not members:
             raise HTTPException(404, detail={"error": {"message": f"this key has no run {run!r}"}})
         return tree_of(run, members, accounts.ttl_s)
 
-    @router.post("/runs/{run}/steps/{step:path}/close")
-    async def end_step(run: str, step: str, key: Key) -> dict[str, Any]:
-        prefix = accounts.prefix(key, _checked(checked_run, run))
-        path = "/".join(_checked(checked_path, step))
+    @router.post("/runs/{asked:path}/close")  # noqa: FAST003 - the same
+    async def end_step(request: Request, key: Key) -> dict[str, Any]:
+        named, _, step = _asked(request).removesuffix("/close").partition("/steps/")
+        run = _checked(checked_run, unquote(named))
+        path = "/".join(_checked(checked_path, unquote(step)))
+        prefix = accounts.prefix(key, run)
         closed = await _trip(close_step, store, accounts.group(key), prefix, path)
         return {"run": run, "closed": closed}
 
     app.include_router(router)
+
+
+def _asked(request: Request) -> str:
+    """Return what follows `/runs/` as it was sent: a `/` within a run is escaped there."""
+    sent: bytes = request.scope["raw_path"]
+    return sent.decode("ascii", "replace").partition(f"{PREFIX}/runs/")[2]
 
 
 def _checked(check: Any, value: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from steptrack_callbacks.ledgers.contract import COST, Store, Totals, pico_to_usd
 
@@ -37,7 +36,7 @@ def close_overdue(store: Store, group: str, ttl_s: float) -> int:
 def tree_of(run: str, members: dict[str, Totals], ttl_s: float) -> dict[str, Any]:
     """Return a run as plain JSON values: each step with what it and those inside it have spent."""
     tops = [path for path in members if path.rpartition("/")[0] not in members]
-    return {"run": unquote(run), "steps": [_branch(path, members, ttl_s) for path in tops]}
+    return {"run": run, "steps": [_branch(path, members, ttl_s) for path in tops]}
 
 
 def _branch(path: str, members: dict[str, Totals], ttl_s: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import re
@@ -11,9 +12,12 @@ from pathlib import Path
 
 from steptrack_callbacks import keeping, policy, pricing
 from steptrack_callbacks.config import LedgerOptions, load
+from steptrack_callbacks.keeper import Keeper
 
 from .accounts import Accounts
 from .handler import StepTrackProxyHandler
+
+logger = logging.getLogger("steptrack_callbacks")
 
 CONFIG = "STEPTRACK_CONFIG"
 TIMEOUT_S = 2.0
@@ -32,9 +36,12 @@ def start() -> StepTrackProxyHandler:
 
     from steptrack_callbacks.litellm.refusals import hush  # noqa: PLC0415 - needs the host
 
+    from .connections import see_httpx  # noqa: PLC0415 - needs a client
     from .routes import add_routes  # noqa: PLC0415 - needs the proxy's web framework
 
     config = load(config_file())
+    for warning in config.warnings:
+        logger.warning("%s: %s", config.source, warning)
     open_ledger(config.ledger)
     try:
         refuse_many_books(keeping.keeper(), worker_count())
@@ -46,6 +53,7 @@ def start() -> StepTrackProxyHandler:
     accounts = Accounts(config, keeping.keeper())
     add_routes(proxy_server.app, accounts)
     hush()
+    see_httpx()
     return StepTrackProxyHandler(accounts)
 
 
@@ -65,18 +73,16 @@ def config_file() -> Path:
 
 
 def open_ledger(options: LedgerOptions) -> None:
-    """Put the file's ledger in force, if it names one."""
-    url = options.url_within(TIMEOUT_S)
-    if url is None:
-        return
+    """Put the file's ledger in force, or what it says of the one that the environment names."""
     keeping.keep_in(
-        url,
-        on_store_error=options.on_store_error or "refuse",
-        lease_s=options.lease_s or keeping.LEASE_S,
+        options.url,
+        on_store_error=options.on_store_error,
+        lease_s=options.lease_s,
+        timeout_s=options.timeout_s or TIMEOUT_S,
     )
 
 
-def refuse_many_books(keeper: keeping.Keeper, workers: int) -> None:
+def refuse_many_books(keeper: Keeper, workers: int) -> None:
     """Refuse several workers without a ledger that they share.
 
     Raises:

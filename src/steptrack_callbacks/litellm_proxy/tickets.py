@@ -18,6 +18,7 @@ from steptrack_callbacks.waiting import drive_async
 
 from . import reading
 from .accounts import Accounts, ProxyAccount
+from .connections import Connections
 from .requests import ProxyKind
 from .runs import close_overdue
 
@@ -60,6 +61,7 @@ class Ticket:
         self._unsent: Call | None = None
         self._answers: dict[Call, Any] = {}
         self._calls: list[Call] = []
+        self._connections: dict[Call, Connections] = {}
 
     def bind(self, data: Mapping[str, Any]) -> None:
         """Let it be found again."""
@@ -115,13 +117,15 @@ class Ticket:
         self._unsent = None
         self.current = call
         _attempt.set(call)
+        self._connections[call] = Connections()
+        self._connections[call].watch()
         return call
 
     def _let_pass(self, call: Call, exact: Request) -> None:
         """Go on with the deployment that was chosen; its price must be known as well."""
         if self.kind == "other":
             return
-        blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact.model)
+        blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact)
         if blind is not None:
             call.withdraw()
             raise blind
@@ -156,37 +160,71 @@ class Ticket:
             self._answers[call] = answer
 
     async def fail_attempt(self) -> None:
-        """Charge an attempt that the provider has answered with an error."""
+        """Charge an attempt that has come to nothing."""
         call = _attempt.get()
         if call is not None and call.is_open and call not in self._answers:
-            await self.charge(call, call.fail if call.attempts else call.withdraw)
+            await self.charge(call, partial(self._fail, call))
 
-    async def finish(self, answer: Any) -> None:
-        """Charge the answer that the client gets, and those of attempts beside it."""
-        last = self.current
-        if last is not None and not isinstance(answer, list):
-            self._answers[last] = answer
+    async def finish(self, answer: Any, *, from_cache: bool = False) -> None:
+        """Charge the answer that the client gets, and those of attempts beside it.
+
+        Args:
+            answer: What LiteLLM has returned.
+            from_cache: Whether LiteLLM says, beside the answer, that it comes from its cache.
+        """
+        is_kept = isinstance(answer, list) or any(kept is answer for kept in self._answers.values())
+        if self.current is not None and not is_kept:
+            self._answers[self.current] = answer
         for call in self._calls:
             if call.is_open and call in self._answers:
-                await self._settle(call, self._answers[call])
-        await self.give_up(sent=Call.fail)
+                is_free = from_cache and not call.attempts
+                await self._settle(call, self._answers[call], from_cache=is_free)
+        await self.give_up()
 
     async def settle_late(self, call: Call, answer: Any, cost: Any, *, from_cache: bool) -> None:
         """Charge what LiteLLM reports of an attempt that nothing else has charged."""
         if call.is_open:
             await self._settle(call, answer, cost=cost, from_cache=from_cache)
 
-    async def give_up(self, *, sent: Callable[[Call], None]) -> None:
-        """Charge what is left of a request that is over: answers as such, the rest by whether it was sent."""
+    async def give_up(self, *, gone: bool = False) -> None:
+        """Charge what is left of a request that is over: answers as such, the rest by how far it came.
+
+        Args:
+            gone: Whether nobody was waiting for it any more.
+        """
         for call in self._calls:
             if call.is_open:
                 if call in self._answers:
                     await self._settle(call, self._answers[call])
-                elif call.attempts:
-                    await self.charge(call, partial(sent, call))
                 else:
-                    await self.charge(call, call.withdraw)
+                    await self.charge(call, partial(self._fail, call, gone=gone))
         self._unsent = None
+
+    def _fail(self, call: Call, *, gone: bool = False) -> None:
+        """Charge a call without an answer: one that the provider has taken may be billed all the same."""
+        connections = self._connections.get(call)
+        taken = None if connections is None else connections.taken
+        if not call.attempts:
+            call.withdraw()
+        elif gone if taken is None else taken:
+            call.abandon()
+        else:
+            call.fail()
+
+    def is_refused(self, call: Call) -> bool:
+        """Tell whether a provider is known to have said no to a call."""
+        connections = self._connections.get(call)
+        return connections is not None and connections.taken is False
+
+    def watch(self) -> None:
+        """See what reading a stream sends: some are not even asked for before."""
+        if self.current in self._connections:
+            self._connections[self.current].watch()
+
+    def hang_up(self) -> None:
+        """Stop the providers that are still answering."""
+        for connections in self._connections.values():
+            connections.hang_up()
 
     async def _settle(self, call: Call, answer: Any, **stated: Any) -> None:
         await self.charge(call, lambda: reading.settle(call, self.kind, answer, **stated))
@@ -200,10 +238,8 @@ class Ticket:
         # The request was cancelled, or its stream was never read: nobody will report it any more.
         for call in self._calls:
             if call.is_open:
-                if call.attempts:
-                    call.abandon()
-                else:
-                    call.withdraw()
+                self.hang_up()
+                self._fail(call, gone=True)
 
     # What is left
 

@@ -31,6 +31,13 @@ _RATE = re.compile(
 )
 _FACTS = ("litellm_provider", "max_input_tokens", "max_output_tokens", "max_tokens", "mode", "source")
 _MTOK = Decimal(10) ** 6
+_UNITS = {
+    **dict.fromkeys(_PER_MTOK, " (US dollars per million tokens)"),
+    **dict.fromkeys(_PLAIN_KEYS, " (US dollars per token)"),
+    "input_cost_per_request": " (US dollars per request)",
+    **dict.fromkeys(_FACTS, ""),
+}
+_LONGEST_KEY = 80
 
 
 def checked(model: object, price: object) -> dict[str, Any]:
@@ -47,9 +54,21 @@ def checked(model: object, price: object) -> dict[str, Any]:
         raise TypeError(f"prices: a model must be a string, such as 'gpt-4o', not {model!r}")
     if not isinstance(price, Mapping):
         raise TypeError(f"prices[{model!r}] must be a mapping of rates, not {price!r}")
-    entry = dict(_item(f"prices[{model!r}]", key, value) for key, value in price.items())
+    entry = _entry(f"prices[{model!r}]", price)
     if not any(_RATE.fullmatch(key) for key in entry):
         raise ValueError(f"prices[{model!r}] has no rate: give input_usd_per_mtok and output_usd_per_mtok")
+    return entry
+
+
+def _entry(where: str, price: Mapping[object, object]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    written: dict[str, object] = {}
+    for key, value in price.items():
+        name, rate = _item(where, key, value)
+        if name in entry:
+            both = f"{written[name]!r} and {key!r}"
+            raise ValueError(f"{where} has one rate twice: {both} are the same in two units; keep one")
+        entry[name], written[name] = rate, key
     return entry
 
 
@@ -62,12 +81,13 @@ def _item(where: str, key: object, value: object) -> tuple[str, Any]:
     if key in _PER_MTOK:
         return _PER_MTOK[key], decimal_of(value, name) / _MTOK
     if not _RATE.fullmatch(key):
-        raise ValueError(f"{name} is no rate that is known{_hint(key)}")
+        raise ValueError(f"{name} is no rate that is known{meant(key)}")
     return key, decimal_of(value, name)
 
 
-def _hint(key: str) -> str:
+def meant(key: str) -> str:
+    """Ask whether a known key was meant, with its unit: the wrong one would be wrong a millionfold."""
     from difflib import get_close_matches  # noqa: PLC0415 - for errors only
 
-    near = get_close_matches(key, (*_PER_MTOK, *_PLAIN_KEYS), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join((*_PER_MTOK, *_PLAIN_KEYS))}"
+    near = get_close_matches(key, _UNITS, n=1) if len(key) <= _LONGEST_KEY else []
+    return f"; did you mean {near[0]!r}{_UNITS[near[0]]}?" if near else f"; known are {', '.join(_UNITS)}"

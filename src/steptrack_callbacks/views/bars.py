@@ -85,7 +85,7 @@ def bars(shares: Iterable[Share]) -> Iterator[Markup]:
                 "span",
                 tag("b", share.percent),
                 f" of {share.allowed}",
-                class_="words shared" if share.budget else "words",
+                class_="words",
             ),
             tag(
                 "span",

@@ -35,7 +35,7 @@ def timeline_of(report: Report) -> Markup | None:
     """Show when the calls of a report ran; nothing if there are none."""
     calls = report.calls[-MOST_CALLS:]
     if not calls:
-        return None
+        return _unknown(report.total.calls)
     axis = _Axis(report.records, calls)
     summary = f"{plural(len(calls), 'call')} over {seconds(axis.span)}; the table below has each of them"
     return tag(
@@ -47,6 +47,14 @@ def timeline_of(report: Report) -> Markup | None:
         tag("details", tag("summary", f"The {plural(len(calls), 'call')} as a table"), _table(calls, axis)),
         class_="timeline",
     )
+
+
+def _unknown(calls: int) -> Markup | None:
+    """Say that nobody here knows when calls ran: the report is of a ledger, or they were long ago."""
+    if not calls:
+        return None
+    when = f"When {plural(calls, 'call')} ran is not kept: only the process that makes calls knows it."
+    return tag("section", tag("h2", "Timeline of calls"), tag("p", when, class_="note"), class_="timeline")
 
 
 class _Axis:

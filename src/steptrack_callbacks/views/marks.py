@@ -166,7 +166,7 @@ def remarks_on(record: CompletedStep, *, refused: int, late: int, extras: bool =
         "still in flight at the end": record.in_flight_calls,
         "settled late": late,
         "beyond a strict limit": record.strict_breaches,
-        "refused": max(refused, 0),
+        "refused": refused,
     }
     parts = doubts_about(record.own_usage)
     parts += [f"{count:,} {what}" for what, count in counted.items() if count]

@@ -81,7 +81,7 @@ def _subtitle(report: Report) -> Iterator[Child]:
 def _body(report: Report, most: int) -> Iterator[Child]:
     yield _headline(report)
     if not report.records and not report.unattributed.calls:
-        yield tag("p", "No steps have run yet.", class_="note")
+        yield tag("p", "No steps to show.", class_="note")
         return
     yield _remarks(report)
     yield tag("section", tag("h2", "Steps"), _steps(report, most), class_="steps")
@@ -104,15 +104,15 @@ def _headline(report: Report) -> Markup:
         "Unknown price": total.unpriced_calls,
         "Failed": total.failed_calls,
         "Refused": report.denied_calls,
-        "Late": sum(call.late for call in report.calls),
+        "Late": report.late_calls,
         "Ungated": total.ungated_calls,
     }
     marks = [(name, plural(count, "call")) for name, count in doubtful.items() if count]
     return tag("div", facts(pairs, "totals"), facts(marks, "doubts") if marks else None, class_="headline")
 
 
-def _part(count: int, what: str) -> Markup | None:
-    return tag("small", f" {count:,} {what}") if count else None
+def _part(count: int, what: str) -> Child:
+    return [" ", tag("small", f"{count:,} {what}")] if count else None
 
 
 def _remarks(report: Report) -> Markup | None:

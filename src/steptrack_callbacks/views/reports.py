@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from steptrack_callbacks.activation import ledger, running
 from steptrack_callbacks.pinning import unattributed_account, unattributed_models, unattributed_usage
@@ -57,6 +57,11 @@ class Report:
         return sum(record.denied_calls for record in self._roots())
 
     @property
+    def late_calls(self) -> int:
+        """Calls whose usage came only after their step had ended."""
+        return sum(record.late_calls for record in self._roots())
+
+    @property
     def models(self) -> dict[str, Usage]:
         """Usage by model, the dearest first; together with `unbroken` it is the total."""
         sums: dict[str, Usage] = {}
@@ -90,17 +95,14 @@ class Report:
             extras: Whether to tell of grants, and of what was spent before a step began, for views
                 that have no place of their own for them.
         """
-        refused_inside: Counter[str | None] = Counter()
-        for record in self.records:
-            refused_inside[record.parent_id] += record.denied_calls
-        late = Counter(call.step_id for call in self.calls if call.late)
+        refused, late = self._own("denied_calls"), self._own("late_calls")
         yield from counted_once(
             Counter(
                 note
                 for _, record in self.lines()
                 for note in remarks_on(
                     record,
-                    refused=record.denied_calls - refused_inside[record.id],
+                    refused=refused[record.id],
                     late=late[record.id],
                     extras=extras,
                 )
@@ -112,8 +114,8 @@ class Report:
         if self.dropped_records:
             yield f"{self.dropped_records} older records were let go and are missing here"
 
-    def to_dicts(self, of: Literal["steps", "calls", "models"] = "steps") -> list[dict[str, Any]]:
-        """Return a flat dict per step, call or model; made for `pandas.DataFrame`.
+    def to_dicts(self, of: dicts.Table = "steps") -> list[dict[str, Any]]:
+        """Return flat dicts, one per step unless another table is asked for; made for `pandas.DataFrame`.
 
         A step's `cost_usd` contains the steps inside it; the columns `own_...` do not, so that these
         may be summed up. A cost that nobody knows is `None`, and `cost_is` says what a cost is
@@ -121,18 +123,25 @@ class Report:
 
         Args:
             of: `steps` in the order of the tree, the newest `calls` in the order in which they
-                began, or `models`, the dearest first.
+                began, `models` with the dearest first, or the shared `budgets` and the `grants` of
+                each step, with its `step_id`.
 
         Raises:
             ValueError: There are no dicts of that name.
         """
-        if of == "steps":
-            return [dicts.of_step(line.record, line.depth) for line in self.lines()]
-        if of == "calls":
-            return [call.to_dict() for call in self.calls]
-        if of == "models":
-            return [dicts.of_model(model, used) for model, used in self.models.items()]
-        raise ValueError(f"there are no dicts of {of!r}; use 'steps', 'calls' or 'models'")
+        match of:
+            case "steps":
+                own = {name: self._own(name) for name in ("denied_calls", "late_calls")}
+                return [dicts.of_step(record, depth, own) for depth, record in self.lines()]
+            case "calls":
+                return [call.to_dict() for call in self.calls]
+            case "models":
+                return [dicts.of_model(model, used) for model, used in self.models.items()]
+            case "budgets":
+                return [row for _, record in self.lines() for row in dicts.of_budgets(record)]
+            case "grants":
+                return [row for _, record in self.lines() for row in dicts.of_grants(record)]
+        raise ValueError(f"there are no dicts of {of!r}; use one of {', '.join(get_args(dicts.Table))}")
 
     def to_html(self, *, title: str = "Step report") -> str:
         """Return a page of its own: no script, and nothing that is fetched from elsewhere.
@@ -192,6 +201,13 @@ class Report:
             if rest.calls or rest.cost_usd:
                 said = f"{printable(name)} (run {printable(run)}): {spent(rest)} more"
                 yield f"{said}, by starts of it that have no record here"
+
+    def _own(self, name: Literal["denied_calls", "late_calls"]) -> dict[str, int]:
+        """Count such calls by the id of their very step, leaving out those of steps inside it."""
+        inside: Counter[str | None] = Counter()
+        for record in self.records:
+            inside[record.parent_id] += getattr(record, name)
+        return {record.id: max(0, getattr(record, name) - inside[record.id]) for record in self.records}
 
     def _roots(self) -> list[CompletedStep]:
         known = {record.id for record in self.records}

@@ -25,7 +25,7 @@ def text_of(report: Report) -> str:
     """Write a report as people read it in a terminal or a log."""
     rows = _rows(report)
     if not rows:
-        return "no steps have run yet"
+        return "no steps to show"
     return "\n".join([_table(rows), *(f"  {remark}" for remark in report.remarks())])
 
 

@@ -9,8 +9,8 @@ for _, account in ipairs(accounts) do
     if account.unknown then last_until(account, time_text(now + asked.remembered_s)) end
     account.of.closed = '1'
     account.changed = true
-    if account.of.group then redis.call('ZREM', asked.open .. account.of.group, asked.keys[account.slot]) end
     save(account)
+    if account.of.group then redis.call('ZREM', asked.open .. account.of.group, asked.keys[account.slot]) end
   end
 end
 return {'shown', epoch, shown(accounts)}

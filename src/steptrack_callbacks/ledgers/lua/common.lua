@@ -172,8 +172,28 @@ local function join(account, group, open)
   end
 end
 
+-- Redis takes nothing back, so a user who may not do all of it is refused before anything is written. The first
+-- of these is refused where memory is full, too, for which Redis looks before a script's first write only.
+local NOWHERE = KEYS[1] .. ':none'
+local TRIED = {
+  {'SET', NOWHERE, '', 'XX'}, {'DEL', NOWHERE}, {'HDEL', NOWHERE, ''}, {'PERSIST', NOWHERE},
+  {'PEXPIREAT', NOWHERE, 1}, {'ZADD', NOWHERE, 'XX', 0, ''}, {'ZREM', NOWHERE, ''},
+  {'ZREMRANGEBYSCORE', NOWHERE, 0, 0}, {'ZREVRANGE', NOWHERE, 0, 0},
+}
+local is_tried = false
+
+local function try_all()
+  if is_tried then return end
+  for _, command in ipairs(TRIED) do
+    local answer = redis.pcall(unpack(command))
+    if type(answer) == 'table' and answer.err then error(command[1] .. ': ' .. answer.err) end
+  end
+  is_tried = true
+end
+
 local function save(account)
   if not account.changed then return end
+  try_all()
   local of, holds, fields = account.of, KEYS[account.slot + 1], {}
   if account.unknown then redis.call('DEL', holds) end
   of.seq = tostring(tonumber(of.seq) + 1)

@@ -5,10 +5,11 @@ local earlier = redis.call('GET', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 if earlier and (cjson.decode(earlier).revision or 0) > asked.revision then return {'kept', epoch} end
+try_all()
 redis.call('SET', KEYS[2], ARGV[2], 'EX', asked.kept_s)
 for _, index in ipairs({KEYS[3], KEYS[4]}) do
   redis.call('ZREMRANGEBYSCORE', index, '-inf', time_text(now - asked.kept_s))
   redis.call('ZADD', index, asked.ended_at, asked.id)
-  redis.call('EXPIRE', index, asked.kept_s)
+  expire(index, now + asked.kept_s)
 end
 return {'kept', epoch}

@@ -1,0 +1,87 @@
+"""Errors of models: whether the provider had refused, or had answered and its answer could not be used.
+
+A client may fail after the provider was paid: it parses structured output itself, for example.
+LangChain reports no answer then, and it has to be charged all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from json import JSONDecodeError
+from typing import Any
+
+from langchain_core.exceptions import ModelError, OutputParserException
+from langchain_core.outputs import LLMResult
+from pydantic import BaseModel, ValidationError
+
+from steptrack_callbacks.call import Call
+from steptrack_callbacks.foreign import causes, is_late_answer
+
+from . import answers
+
+_UNREADABLE = (JSONDecodeError, OutputParserException, ValidationError)
+_STATUSES, _FIRST_REFUSING_STATUS = range(100, 600), 300
+_TRANSPORTS = frozenset(
+    {"aiohttp", "botocore", "grpc", "h11", "h2", "httpcore", "httpx", "requests", "urllib3", "websockets"}
+)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether there is no answer: an error has a status, or the connection failed.
+
+    Of all other errors nobody knows it. They may come from reading an answer that was paid for, or it
+    came too late.
+    """
+    if is_late_answer(error):
+        return False
+    for link in causes(error):
+        if (status := _status_of(link)) is not None:
+            return status >= _FIRST_REFUSING_STATUS
+        if isinstance(link, _UNREADABLE):
+            return False
+        if isinstance(link, OSError | ModelError) or _is_of_client(type(link)):
+            return True
+    return False
+
+
+def settle_unread(call: Call, error: BaseException, result: LLMResult | None, *, seen: int) -> bool:
+    """Charge a call whose answer came and could not be used, if anything says its usage.
+
+    Args:
+        call: The call.
+        error: What was raised in place of the answer.
+        result: What LangChain knows of it: what was streamed, or the body of the response.
+        seen: Output tokens that were seen; a usage that has less is not all of it.
+    """
+    for reported, told in _reports(error, result):
+        usage = answers.usage_of(reported)
+        if usage is not None and 0 < usage.output_tokens >= seen:
+            answers.settle_reported(call, usage, reported, told, is_whole=False)
+            return True
+    return False
+
+
+def _reports(
+    error: BaseException, result: LLMResult | None
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Find usages, each with what is said beside it."""
+    if result is not None:
+        yield answers.report_of(result)
+    completion = getattr(error, "completion", None)
+    if isinstance(completion, BaseModel):
+        told = completion.model_dump()
+        yield told.get("usage") or {}, told
+
+
+def _status_of(error: BaseException) -> int | None:
+    holders = (error, getattr(error, "response", None))
+    found = (getattr(holder, name, None) for holder in holders for name in ("status_code", "code"))
+    return next((status for status in found if isinstance(status, int) and status in _STATUSES), None)
+
+
+def _is_of_client(kind: type[BaseException]) -> bool:
+    """Tell an error of a connection, or what a provider's client makes of one."""
+    return any(
+        base.__name__ == "APIError" or base.__module__.partition(".")[0] in _TRANSPORTS
+        for base in kind.__mro__
+    )

@@ -1,0 +1,87 @@
+"""How much of a stream may pass until its limits are looked at again.
+
+A look costs more than LangChain's own work on a chunk. But a token is at least one byte of text: as
+long as all streams under a limit share out, in bytes, the tokens that are left, none can pass it
+between two looks. So these are far apart while much is left, and come with each chunk at the end.
+"""
+
+from __future__ import annotations
+
+from steptrack_callbacks.account import Account
+from steptrack_callbacks.books import BOOKS
+from steptrack_callbacks.call import Call
+
+LONGEST_STRIDE = 1_024
+"""Bytes between two looks at most, as others than LangChain's streams may use up what is left."""
+
+TIMED_STRIDE = 48
+"""The same where `max_seconds` is set, since no text tells the time."""
+
+
+class Pace:
+    """The pace of one stream.
+
+    Attributes:
+        stride: Bytes that may pass until the next look; the first ones are looked at.
+    """
+
+    __slots__ = ("_call", "_cost_per_token", "stride")
+
+    def __init__(self, call: Call) -> None:
+        self.stride = 1
+        self._call = call
+        self._cost_per_token: int | None = None
+
+    def renew(self) -> None:
+        """Take a fair share of what is left, after a look, and leave the others no more than theirs."""
+        accounts = self._call.accounts.limited
+        if self._cost_per_token is None:
+            request = self._call.request
+            self._cost_per_token = (
+                request.cost_per_output_token(request.most(0).input_tokens) if accounts else 0
+            )
+        with BOOKS:
+            self.stride = LONGEST_STRIDE
+            for account in accounts:
+                _streams.setdefault(account, {})[self] = None
+                _share_out(account)
+
+    def end(self) -> None:
+        """Leave what is left to the others."""
+        with BOOKS:
+            for account in self._call.accounts.limited:
+                if (streams := _streams.get(account)) is not None:
+                    streams.pop(self, None)
+                    if not streams:
+                        del _streams[account]
+
+    def shorten(self, tokens: int, cost: int | None) -> None:
+        """Go through no more than so many tokens, and so many money units, until the next look."""
+        if cost is not None and self._cost_per_token:
+            tokens = min(tokens, cost // self._cost_per_token)
+        self.stride = max(1, min(self.stride, tokens))
+
+
+def hurry(call: Call) -> None:
+    """Let the streams around a call that was charged take no more than what it has left."""
+    with BOOKS:
+        for account in call.accounts.limited:
+            _share_out(account)
+
+
+_streams: dict[Account, dict[Pace, None]] = {}
+
+
+def _share_out(account: Account) -> None:
+    streams = list(_streams.get(account, ()))  # a copy: garbage collection may end one meanwhile
+    if not streams or not account.cut_streams:
+        return
+    tokens = LONGEST_STRIDE if account.max_seconds is None else TIMED_STRIDE
+    if account.max_tokens is not None:
+        left = account.max_tokens - account.settled.tokens - account.running_tokens
+        tokens = min(tokens, left // len(streams))
+    cost = account.cost_room(wrapping=False)
+    if cost is not None:
+        cost = (cost - account.settled.cost - account.running_cost) // len(streams)
+    for stream in streams:
+        stream.shorten(tokens, cost)
