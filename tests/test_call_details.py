@@ -188,6 +188,52 @@ def test_every_call_that_is_left_open_is_counted(host):
     assert (record_of("plan").in_flight_calls, plan.usage.calls) == (3, 3)
 
 
+def test_a_step_that_ends_leaves_the_calls_of_others_open(host):
+    with step("job") as job:
+        around = host.open()
+        with step("part"):
+            own = host.open()
+        assert (own.state, around.state) == ("swept", "in flight")
+        host.answer(around)
+    assert (job.usage.calls, record_of("job").in_flight_calls) == (2, 1)
+
+
+def test_an_embedding_that_is_lost_is_estimated_to_have_made_nothing(host):
+    with step("plan") as plan:
+        host.open(max_output_tokens=0, operation="embeddings").abandon()
+    assert (plan.usage.input_tokens, plan.usage.output_tokens) == (100, 0)
+
+
+def test_a_call_of_unknown_price_that_is_left_open_in_a_strict_step_has_none(host):
+    with step("plan", max_usd=1, max_tokens=1000, enforce="strict", unpriced="free"):
+        new_call(asked("no-such-model")).admit()
+    usage = record_of("plan").usage
+    assert (usage.calls, usage.unpriced_calls, usage.cost_usd) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("estimated", [0, 1])
+def test_what_a_failed_call_is_said_to_have_used_is_an_estimate_only_if_it_is_called_one(host, estimated):
+    with step("plan") as plan:
+        host.open().fail(Usage(input_tokens=5, estimated_calls=estimated))
+    assert (plan.usage.failed_calls, plan.usage.estimated_calls) == (1, estimated)
+
+
+def test_hooks_hear_which_call_was_settled_what_it_was_for_and_of_no_model_that_nobody_named(host):
+    settled = listen(hooks.CallSettled)
+    with step("plan"):
+        call = host.open(operation="embeddings")
+        call.abandon()
+    (event,) = settled
+    assert (event.call_id, event.operation, event.response_model) == (call.number, "embeddings", None)
+
+
+def test_an_answer_is_kept_only_where_a_limit_may_have_to_hand_it_back(host):
+    answer = object()
+    with step("plan", max_usd=1) as plan, step("part") as part:
+        host.answer(host.open(), response=answer)
+        assert (plan.account.response, part.account.response) == (answer, None)
+
+
 # The ledger
 
 
@@ -219,6 +265,37 @@ def test_a_persona_may_name_its_run():
     with persona("editor", run_id="night-1"):
         pass
     assert record_of("editor").run_id == "night-1"
+
+
+def test_a_persona_may_be_given_the_step_that_it_begins_in():
+    def edit():
+        with persona("editor", parent=job):
+            record_usage("gpt-4o", input_tokens=10, output_tokens=5)
+
+    with step("job") as job:
+        editing = threading.Thread(target=edit)
+        editing.start()
+        editing.join(60)
+    assert (record_of("editor").path, job.usage.calls) == ("job/editor", 1)
+
+
+@pytest.mark.parametrize("estimated", [False, True])
+def test_recorded_usage_is_the_providers_count_unless_it_is_called_an_estimate(estimated):
+    with step("plan") as plan:
+        record_usage("gpt-4o", input_tokens=10, output_tokens=5, **({"estimated": True} if estimated else {}))
+    assert plan.usage.estimated_calls == estimated
+
+
+def test_recorded_usage_has_the_price_of_its_tier():
+    with step("plan") as plan:
+        record_usage("gpt-5-mini", input_tokens=10**6, output_tokens=0, service_tier="flex")
+    assert plan.cost_usd == Decimal("0.125")
+
+
+def test_recorded_usage_of_unknown_price_is_refused_by_the_models_name():
+    with step("plan", max_usd=1), pytest.raises(UnpricedModel) as refusal:
+        record_usage("no-such-model", input_tokens=10, output_tokens=5)
+    assert refusal.value.model == "no-such-model"
 
 
 def test_the_innermost_model_is_the_current_one():

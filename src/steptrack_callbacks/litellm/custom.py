@@ -79,7 +79,7 @@ class _Asked:
             self._call.attempts += 1
 
     def take(self, request: Request) -> Call | None:
-        """Hand the call to what the provider sends for it, once; or let it give way, if it was not admitted."""
+        """Hand the call to what is sent for it, once; or let it give way, if it was not admitted."""
         call = self._call
         if self._is_taken or not call.is_open:
             return None
