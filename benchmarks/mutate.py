@@ -25,8 +25,8 @@ WORK = venvs.HOME / "mutants"
 ROOMS = ("call.py", "charging.py", "scope.py", "pricing/*")
 TESTS = """
     admission boundaries budgets call call_details cold_models contexts defects escalation generators groups
-    hooks late_reports looked_up_once lost_steps policy price_details pricing records reentrance runs steps
-    strict waiting waiting_async
+    hooks late_reports looked_up_once lost_steps model_names policy price_details price_sources pricing rates
+    records reentrance runs steps strict verb_details waiting waiting_async
 """.split()  # noqa: SIM905 - a line for each name otherwise
 KILLED = ("killed", "timeout", "suspicious", "segfault")
 

@@ -219,6 +219,7 @@ def test_a_rate_that_the_user_left_out_is_asked_of_the_next():
     [
         ({"input_cost_per_tokn": 1}, ValueError, "did you mean 'input_cost_per_token'"),
         ({"input_usd_per_mtok": -1}, ValueError, "from 0 to"),
+        ({"input_cost_per_token": -1}, ValueError, "'input_cost_per_token'.*from 0 to"),
         ({"input_usd_per_mtok": float("nan")}, ValueError, "finite"),
         ({"input_usd_per_mtok": True}, ValueError, "number"),
         ({"input_usd_per_mtok": None}, ValueError, "number"),
@@ -234,6 +235,11 @@ def test_a_wrong_price_is_refused_and_named(price, error, words):
         set_prices({"good": {"input_usd_per_mtok": 1}, "my-model": price})
     assert "'my-model'" in str(caught.value)
     assert cost_usd("good", Usage(input_tokens=1)) is None
+
+
+def test_a_price_for_what_is_no_models_name_is_refused():
+    with pytest.raises(TypeError, match="a model must be a string, such as 'gpt-4o', not 3"):
+        set_prices({3: {"input_usd_per_mtok": 1}})
 
 
 # LiteLLM, once it is imported
