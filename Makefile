@@ -31,7 +31,7 @@ proxy: $(VENV)/.installed  ## a LiteLLM proxy with mock models and budgets, to t
 	$(BIN)/python -m steptrack_callbacks.litellm_proxy.example examples/proxy
 
 test: $(VENV)/.browser  ## all tests, with branch coverage
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term-missing:skip-covered
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report term-missing:skip-covered
 
 $(VENV_MIN)/.installed: pyproject.toml tests/faults/minimum.txt
 	$(PYTHON) -m venv $(VENV_MIN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from steptrack_callbacks.foreign import items
 from steptrack_callbacks.litellm.requests import Kind, request_of
 from steptrack_callbacks.request import Request
 from steptrack_callbacks.tokens import InputCount
@@ -78,7 +79,7 @@ def _request_from(kind: ProxyKind, model: str, options: Mapping[str, Any]) -> Re
     if kind == "other":
         return Request(model=model, count_input=_no_input, max_output_tokens=0, price=_nothing)
     if kind == "messages":
-        content = list(options.get("messages") or ())
+        content = list(items(options.get("messages")))
         if system := options.get("system"):
             content.insert(0, {"role": "system", "content": system})
         return request_of("chat", model, content, options)
