@@ -8,13 +8,8 @@ from typing import Any, TypedDict
 
 import pytest
 from asking import FakeChat, chat
-from langchain.agents import create_agent
-from langchain.agents.middleware import (
-    ModelFallbackMiddleware,
-    ModelRetryMiddleware,
-    ToolErrorMiddleware,
-    ToolRetryMiddleware,
-)
+from langchain.agents import create_agent, middleware
+from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware, ToolRetryMiddleware
 from langchain_core.exceptions import ModelError
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool, tool
@@ -236,7 +231,7 @@ def caught_by_a_tool_node(model: Any, ask: BaseTool) -> Any:
 
 def caught_by_a_middleware(model: Any, ask: BaseTool) -> Any:
     return create_agent(
-        model, tools=[ask], middleware=[ToolErrorMiddleware(lambda error, request: str(error))]
+        model, tools=[ask], middleware=[middleware.ToolErrorMiddleware(lambda error, request: str(error))]
     )
 
 
