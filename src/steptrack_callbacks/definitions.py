@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from .budgets import Budget, checked_budgets
-from .money import count_of, decimal_of
+from .money import count_of, decimal_of, plain
 from .options import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
 
 D = TypeVar("D", bound="StepDefinition")
@@ -55,7 +55,7 @@ class Grant:
     def to_dict(self) -> dict[str, Any]:
         """Return what was granted, and by whom, as plain JSON values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: _plain(value) for name, value in values.items() if value is not None}
+        return {name: plain(value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +274,3 @@ def _flatten_budget(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
             raise ValueError(f"{kind}: {name} is given twice, in budget and beside it; keep one")
         flat[name] = value
     return flat
-
-
-def _plain(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value

@@ -24,7 +24,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from .definitions import ErrorBoundary, Grant, LimitName
-from .money import format_usd, to_units
+from .money import format_usd, plain, to_units
 from .showing import html_of
 
 Phase = Literal["denied", "busy", "stream", "settled", "closed"]
@@ -86,9 +86,9 @@ class Breach:
             "path": self.path,
             "budget": self.budget,
             "limit": self.limit,
-            "limit_value": _number(self.limit_value),
-            "consumed": _number(self.consumed),
-            "reserved": _number(self.reserved),
+            "limit_value": plain(self.limit_value),
+            "consumed": plain(self.consumed),
+            "reserved": plain(self.reserved),
         }
 
 
@@ -245,7 +245,7 @@ class BudgetExhausted(StepTrackError):
             "persona": self.persona,
             "phase": self.phase,
             "limit": self.limit,
-            "limit_value": _number(self.limit_value),
+            "limit_value": plain(self.limit_value),
             "consumed_tokens": self.consumed_tokens,
             "consumed_cost_usd": float(self.consumed_cost_usd),
             "breaches": [breach.to_dict() for breach in self.breaches],
@@ -362,7 +362,3 @@ _UNITS = {"max_tokens": ("token", "tokens"), "max_calls": ("call", "calls"), "ma
 
 def _usd(amount: Decimal) -> str:
     return format_usd(to_units(max(amount, Decimal(0)), "amount"))
-
-
-def _number(value: Decimal | float) -> float:
-    return float(value) if isinstance(value, Decimal) else value

@@ -8,6 +8,7 @@ for every sum above $0.0000001, and adds without rounding whatever decimal conte
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from typing import Any
 
 USD_PLACES = 24
 """Decimal places of one unit: 1 unit is 1e-24 US dollars."""
@@ -66,6 +67,11 @@ def to_usd(units: int) -> Decimal:
         return NO_USD
     number = _EXACT.normalize(Decimal(units).scaleb(-USD_PLACES, _EXACT))
     return number if units % _TEN_USD else number.quantize(_ONE, context=_EXACT)  # or it would be 1E+1
+
+
+def plain(value: Any) -> Any:
+    """Return a `Decimal` as the float that JSON has for it, and anything else as it is."""
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def format_usd(units: int) -> str:

@@ -119,13 +119,14 @@ class Request:
             output_tokens: What was produced; `None` takes what is to be expected.
             reported: What the provider had said by the time that it was broken off.
         """
-        said = reported or Usage()
         likely = self.counted.tokens + (history.of(self.model).surplus or 0)
         counted = min(likely, max(self.counted.tokens, self.counted.upper_bound))
         produced = self.expected_output() if output_tokens is None else output_tokens
-        return said.replace(
-            input_tokens=said.input_tokens or counted,
-            output_tokens=max(said.output_tokens, produced),
+        if reported is None:
+            return Usage(input_tokens=counted, output_tokens=produced)
+        return reported.replace(
+            input_tokens=reported.input_tokens or counted,
+            output_tokens=max(reported.output_tokens, produced),
         )
 
     def most(self, output_tokens: int) -> Usage:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from .account import Account, Label
@@ -15,7 +14,7 @@ from .errors import BudgetExhausted
 from .keeper import Keeper
 from .ledgers.checking import MOST
 from .ledgers.contract import COST, Ask, Asked, Totals, from_pico, to_pico
-from .money import to_usd
+from .money import plain, to_usd
 from .room import Held, Need
 from .usage import Usage, count_names
 
@@ -209,7 +208,7 @@ class SharedAccount(Account):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is spent of which limits, as plain JSON values."""
-        limits = {name: _plain(value) for name, value in self.limits().items()}
+        limits = {name: plain(value) for name, value in self.limits().items()}
         spent = {
             "max_usd": float(to_usd(self.settled.cost)),
             "max_tokens": self.settled.tokens,
@@ -251,10 +250,6 @@ def to_amounts(sums: Sums, instead_of: Sums = ()) -> dict[str, int]:
 def rounded(sums: Sums) -> Sums:
     """Round the money in a charge to whole pico-dollars."""
     return [(index, from_pico(to_pico(value)) if index == _COST_INDEX else value) for index, value in sums]
-
-
-def _plain(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value
 
 
 def _floor(units: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from functools import cache
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ from steptrack_callbacks.activation import Activation
 from steptrack_callbacks.definitions import LimitName
 from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
 from steptrack_callbacks.hooks import BudgetThreshold, CallSettled, Escalated
+from steptrack_callbacks.money import plain
 from steptrack_callbacks.pricing.names import canonical, split
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.records import CompletedStep
@@ -231,8 +231,7 @@ def _shares(record: CompletedStep) -> dict[str, float]:
 
 
 def _amounts(prefix: str, amounts: Mapping[Any, Any]) -> Attributes:
-    plain = {name: float(value) if isinstance(value, Decimal) else value for name, value in amounts.items()}
-    return _known({f"{prefix}{name}": value for name, value in plain.items()})
+    return _known({f"{prefix}{name}": plain(value) for name, value in amounts.items()})
 
 
 def _known(said: Attributes) -> Attributes:
