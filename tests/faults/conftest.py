@@ -9,26 +9,14 @@ from pathlib import Path
 import litellm
 import pytest
 
+import noise
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import admission, charging
 
-WARNINGS_OF_HOSTS = (
-    "ignore:Items? .* on TypedDict class:UserWarning:pydantic._internal._generate_schema",
-    "ignore:Pydantic serializer warnings:UserWarning:pydantic.main",
-    "ignore:Accessing the 'model_.*' attribute on the instance:DeprecationWarning:litellm",
-    "ignore:unclosed:ResourceWarning",
-    "ignore:Unclosed:ResourceWarning",
-    "ignore:coroutine '.*' was never awaited:RuntimeWarning",
-    "ignore:Exception ignored in. <coroutine object LoggingWorker:pytest.PytestUnraisableExceptionWarning",
-)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            for warning in WARNINGS_OF_HOSTS:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+    noise.forgive(noise.LITELLM, items, Path(__file__).parent)
 
 
 @pytest.fixture(autouse=True)

@@ -10,30 +10,15 @@ import litellm
 import pytest
 from calling import Events
 
+import noise
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import admission, charging
 from steptrack_callbacks.litellm import entry_points
 
-WARNINGS_OF_LITELLM = (
-    # Its types, built on first use.
-    "ignore:Items? .* on TypedDict class:UserWarning:pydantic._internal._generate_schema",
-    # It puts a chat completion's usage on an answer of the responses API, and serialises that.
-    "ignore:Pydantic serializer warnings:UserWarning:pydantic.main",
-    "ignore:Accessing the 'model_.*' attribute on the instance:DeprecationWarning:litellm",
-    # Its clients and helper loops outlive the event loops that they were made on.
-    "ignore:unclosed:ResourceWarning",
-    "ignore:Unclosed:ResourceWarning",
-    "ignore:coroutine '.*' was never awaited:RuntimeWarning",
-    "ignore:Exception ignored in. <coroutine object LoggingWorker:pytest.PytestUnraisableExceptionWarning",
-)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            for warning in WARNINGS_OF_LITELLM:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+    noise.forgive(noise.LITELLM, items, Path(__file__).parent)
 
 
 @pytest.fixture(autouse=True)
