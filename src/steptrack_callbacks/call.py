@@ -29,6 +29,7 @@ from .escalation import question_about
 from .line import Outcome, Waiter, settle_line
 from .loops import running_loop
 from .money import to_units
+from .pricing import Terms
 from .request import Request
 from .usage import Usage
 from .waiting import Decision, drive, drive_async
@@ -202,6 +203,8 @@ class Call(Charged):
         *,
         cost_usd: Decimal | float | None = None,
         model: str | None = None,
+        terms: Terms | None = None,
+        parts: Sequence[tuple[str, Usage]] = (),
         estimated: bool = False,
         truncated: bool = False,
         response: object = None,
@@ -212,6 +215,8 @@ class Call(Charged):
             usage: Its tokens.
             cost_usd: US dollars as stated for this very call; `None` to price the tokens.
             model: The model that answered, if it is not the one asked for.
+            terms: How it was served, as the answer says: its tier, speed and region.
+            parts: Which model used what of `usage`, if several made the answer; each has its own price.
             estimated: Whether the tokens were counted by us.
             truncated: Whether the answer was cut short by the request's own `max_tokens`.
             response: The answer, for the error that a step may raise at its close.
@@ -221,7 +226,10 @@ class Call(Charged):
         self.answered_by = model
         if not estimated:
             self._learn(usage, truncated=truncated)
-        cost = self.request.cost_of(usage, model) if cost_usd is None else to_units(cost_usd, "cost_usd")
+        if cost_usd is not None:
+            cost: int | None = to_units(cost_usd, "cost_usd")
+        else:
+            cost = self.request.cost_of_parts(parts or ((model or self.request.model, usage),), terms)
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         self._close(charge, "settled", response)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args
 from .definitions import Grant, LimitName
 from .money import count_of, decimal_of
 from .showing import html_of
-from .usage import Usage
+from .usage import LATER_COUNTS, Usage
 
 Status = Literal[
     "new",  # not begun
@@ -141,7 +141,8 @@ class CompletedStep:
         Money comes back as exactly as a float keeps it: to 15 digits.
 
         Args:
-            data: The dict; names of newer versions are left out.
+            data: The dict; names of newer versions are left out, and counts that older versions did not
+                have are 0.
 
         Raises:
             ValueError: It is no such dict; the message names what is wrong with it.
@@ -204,7 +205,8 @@ def _rebuilt_fields(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _usage_of(data: Mapping[str, Any]) -> Usage:
-    return Usage(**{each.name: data[each.name] for each in fields(Usage)})
+    written = (each.name for each in fields(Usage) if each.name in data or each.name not in LATER_COUNTS)
+    return Usage(**{name: data[name] for name in written})
 
 
 def _limits_of(data: Mapping[Any, Any]) -> dict[LimitName, Any]:

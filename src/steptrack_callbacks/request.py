@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from . import history
-from .pricing import Prices, prices_of
+from .pricing import Prices, Terms, prices_of
 from .room import Need, Room
 from .tokens import InputCount
 from .usage import Usage
@@ -25,6 +25,7 @@ class Request:
         operation: What is asked of the model, in the words of telemetry.
         provider: Who serves it, if the host knows.
         service_tier: The tier that was asked for, such as `flex`.
+        speed, region, search_context_size: What else was asked for that changes the price; see `Terms`.
         count_input: Counts the input; called at most once, and only if a limit or an estimate needs it.
         max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
             embeddings, `None` if it says nothing.
@@ -36,6 +37,9 @@ class Request:
     operation: Operation = "chat"
     provider: str | None = None
     service_tier: str | None = None
+    speed: str | None = None
+    region: str | None = None
+    search_context_size: str | None = None
     count_input: Callable[[], InputCount]
     max_output_tokens: int | None = None
     can_clamp: bool = False
@@ -93,15 +97,29 @@ class Request:
             return found
         return self._listed[1]
 
-    def cost_of(self, usage: Usage, model: str | None = None) -> int | None:
-        """Price a usage, of the model that answered if it has a price, else of the one asked for."""
+    def cost_of(self, usage: Usage, model: str | None = None, terms: Terms | None = None) -> int | None:
+        """Price a usage, of the model that answered if it has a price, else of the one asked for.
+
+        Args:
+            usage: What was used.
+            model: The model that answered, if that was told.
+            terms: How it was served, as the answer says; where it says nothing, as it was asked for.
+        """
         if self.price is not None:
             return self.price(usage)
+        tier = (terms.service_tier if terms else None) or self.service_tier
         if model is not None and model != self.model:
-            other = prices_of(model, provider=self.provider, service_tier=self.service_tier)
+            other = prices_of(model, provider=self.provider, service_tier=tier)
             if (cost := other.cost(usage)) is not None:
                 return cost
+        if tier != self.service_tier:
+            return prices_of(self.model, provider=self.provider, service_tier=tier).cost(usage)
         return self._prices().cost(usage)
+
+    def cost_of_parts(self, parts: Sequence[tuple[str, Usage]], terms: Terms | None = None) -> int | None:
+        """Price an answer that several models made, each its part; `None` if a part has no price."""
+        costs = [self.cost_of(usage, model, terms) for model, usage in parts]
+        return None if None in costs else sum(cost or 0 for cost in costs)
 
     def expected_output(self) -> int:
         """Output that is likely: the largest of the model's last ones, capped by the request."""

@@ -1,4 +1,4 @@
-"""What model calls used: tokens by kind, money, and how sure of it we are."""
+"""What model calls used: tokens by kind, tools of the provider, money, and how sure of it we are."""
 
 from __future__ import annotations
 
@@ -31,12 +31,21 @@ class Usage:
         cache_read_tokens: Part of `input_tokens` read from the provider's prompt cache.
         cache_write_tokens: Part of `input_tokens` written to it, whatever the lifetime.
         cache_write_1h_tokens: Part of `cache_write_tokens` kept for an hour (priced apart).
+        cache_write_12h_tokens: Part of `cache_write_tokens` kept for twelve hours (priced apart).
         reasoning_tokens: Part of `output_tokens` that was thinking.
         input_audio_tokens: Part of `input_tokens` that was audio.
         output_audio_tokens: Part of `output_tokens` that was audio.
         cache_read_audio_tokens: Part of both `cache_read_tokens` and `input_audio_tokens`.
         input_image_tokens: Part of `input_tokens` that was images.
         output_image_tokens: Part of `output_tokens` that was images.
+        cache_read_image_tokens: Part of both `cache_read_tokens` and `input_image_tokens`.
+        input_video_tokens: Part of `input_tokens` that was video.
+        output_video_tokens: Part of `output_tokens` that was video.
+        web_search_requests: Searches of the web that the provider made for the answer, and bills apart
+            from tokens, as the other tools of its own below.
+        google_maps_requests: Times that it asked Google Maps.
+        file_search_requests: Searches of files that are stored with it.
+        code_interpreter_sessions: Containers that it ran code in.
         cost_usd: What the calls of known price cost. A sum that has `unpriced_calls` is a
             lower bound, never the whole.
         calls: Requests that were sent, failed ones included.
@@ -61,12 +70,20 @@ class Usage:
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    cache_write_12h_tokens: int = 0
     reasoning_tokens: int = 0
     input_audio_tokens: int = 0
     output_audio_tokens: int = 0
     cache_read_audio_tokens: int = 0
     input_image_tokens: int = 0
     output_image_tokens: int = 0
+    cache_read_image_tokens: int = 0
+    input_video_tokens: int = 0
+    output_video_tokens: int = 0
+    web_search_requests: int = 0
+    google_maps_requests: int = 0
+    file_search_requests: int = 0
+    code_interpreter_sessions: int = 0
     cost_usd: Decimal = NO_USD
     calls: int = 0
     failed_calls: int = 0
@@ -126,3 +143,17 @@ def count_names() -> tuple[str, ...]:
 
 
 _counts_of = attrgetter(*count_names())
+
+LATER_COUNTS = frozenset(
+    {
+        "cache_write_12h_tokens",
+        "cache_read_image_tokens",
+        "input_video_tokens",
+        "output_video_tokens",
+        "web_search_requests",
+        "google_maps_requests",
+        "file_search_requests",
+        "code_interpreter_sessions",
+    }
+)
+"""Counts that older versions of this package did not write: where one is missing, it is 0."""

@@ -66,7 +66,7 @@ def usage(text: str) -> dict[str, int]:
     from steptrack_callbacks.usage import count_names  # noqa: PLC0415 - one option needs it
 
     counts: dict[str, int] = {}
-    names = [name for name in count_names() if name.endswith("_tokens")]
+    names = [name for name in count_names() if not name.endswith("calls")]
     for part in text.split(","):
         name, sign, number = part.strip().partition("=")
         if name not in names or not sign:

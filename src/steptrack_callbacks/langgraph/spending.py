@@ -87,8 +87,9 @@ def written(usage: Usage) -> dict[str, Any]:
 
 
 def read(usage: Mapping[str, Any]) -> Usage:
-    """Read what was written."""
-    return Usage(**{**usage, "cost_usd": to_usd(to_units(usage.get("cost_usd", 0), "cost_usd"))})
+    """Read what was written; counts of newer versions are left out."""
+    counts = {name: usage[name] for name in count_names() if name in usage}
+    return Usage(**counts, cost_usd=to_usd(to_units(usage.get("cost_usd", 0), "cost_usd")))
 
 
 def sums_of(usage: Usage) -> list[Sums]:

@@ -25,11 +25,13 @@ from steptrack_callbacks.usage import Usage
 
 from .chain import answer, forget, max_output, set_own
 from .rates import rates_of
+from .terms import Terms
 from .user import checked
 
 __all__ = (
     "Pricer",
     "Prices",
+    "Terms",
     "cost_units",
     "cost_usd",
     "max_output_tokens",
