@@ -12,8 +12,8 @@ import steptrack_callbacks
 from steptrack_callbacks import hooks, pricing, testing
 
 DOOR = """
-    Budget BudgetEscalated BudgetExhausted CompletedStep Grant LedgerError LostStepWarning PersonaDefinition
-    Stage Step
+    Budget BudgetEscalated BudgetExhausted CompletedStep Grant IntegrationChangedWarning
+    LedgerError LostStepWarning PersonaDefinition Stage Step
     StepDefinition StepDenied StepTrackError ToolDenied UnknownCostWarning UnpricedModel Usage
     bind check_tool current_model current_persona current_policy current_step drain_completed_steps install
     peek_completed_steps persona record_usage report step uninstall

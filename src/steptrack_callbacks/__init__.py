@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import (
         BudgetEscalated,
         BudgetExhausted,
+        IntegrationChangedWarning,
         LedgerError,
         LostStepWarning,
         StepDenied,
@@ -56,6 +57,7 @@ __all__ = [
     "BudgetExhausted",
     "CompletedStep",
     "Grant",
+    "IntegrationChangedWarning",
     "LedgerError",
     "LostStepWarning",
     "PersonaDefinition",
@@ -92,6 +94,7 @@ _ROOMS = {
     "errors": (
         "BudgetEscalated",
         "BudgetExhausted",
+        "IntegrationChangedWarning",
         "LedgerError",
         "LostStepWarning",
         "StepDenied",

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import contexts, declared, hosts, importing, keeping, policy, pricing, remote
+from . import cautions, contexts, declared, hosts, importing, keeping, policy, pricing, remote
 from .config import Config, LedgerOptions, load
 from .definitions import Escalation, SideEffectLevel, StepDefinition
+from .errors import IntegrationChangedWarning
 from .escalation import set_default
 from .keeper import OnStoreError
 from .ledgers.contract import Store
@@ -24,13 +25,13 @@ _naming: Callable[[], None] | None = None
 
 
 def _attach_litellm() -> Callable[[], None]:
-    from .litellm import attach  # noqa: PLC0415 - only once the host is imported
+    from .litellm.attachment import attach  # noqa: PLC0415 - only once the host is imported
 
     return attach()
 
 
 def _attach_langchain() -> Callable[[], None]:
-    from .langchain import attach  # noqa: PLC0415 - only once the host is imported
+    from .langchain.attachment import attach  # noqa: PLC0415 - only once the host is imported
 
     return attach()
 
@@ -158,13 +159,30 @@ def uninstall() -> None:
     declared.reset()
 
 
-def _attach_httpx() -> None:
+def _attach_httpx() -> bool:
     global _naming
     from .litellm_proxy.client import attach  # noqa: PLC0415 - only once httpx is imported
 
+    if _naming is not None:
+        _naming()
     _naming = attach()
+    return True
 
 
-def _attach(host: str) -> None:
-    _undo[host] = _EDGES[host]()
+def _attach(host: str) -> bool:
+    """Attach to a host, and say whether it went well; what went wrong never reaches whoever imports it."""
+    if host in _undo:  # it was loaded anew
+        _undo.pop(host)()
+        hosts.detach(host)
+    try:
+        _undo[host] = _EDGES[host]()
+    except Exception as error:  # noqa: BLE001 - the import of somebody else's package must not break
+        if hosts.is_first_failure(host):
+            cautions.warn(
+                f"none of the calls of {host} is seen, since it is not as expected ({error!r}): take a version"
+                " of it that steptrack-callbacks was tested with, or a newer steptrack-callbacks",
+                IntegrationChangedWarning,
+            )
+        return False
     hosts.attach(host)
+    return True

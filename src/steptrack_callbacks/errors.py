@@ -11,6 +11,7 @@ StepTrackError(RuntimeError)
 UserWarning
   UnknownCostWarning       a dollar limit cannot see this call
   LostStepWarning          a call found no step though steps are open elsewhere
+  IntegrationChangedWarning  a package that is listened to is no longer as it was known
 ```
 
 The base is `RuntimeError`, because graph hosts retry most other exceptions by default.
@@ -355,6 +356,10 @@ class UnknownCostWarning(UserWarning):
 
 class LostStepWarning(UserWarning):
     """A call found no step in its context though steps are open elsewhere, or no edge is attached."""
+
+
+class IntegrationChangedWarning(UserWarning):
+    """A package that calls are seen through has changed: what is not covered now, and what helps."""
 
 
 _UNITS = {"max_tokens": ("token", "tokens"), "max_calls": ("call", "calls"), "max_seconds": ("s", "s")}

@@ -12,6 +12,7 @@ KNOWN_HOSTS = tuple(_EDGES)
 
 _attached: set[str] = set()
 _attached_before: set[str] = set()
+_failed: set[str] = set()
 _warned = False
 
 
@@ -19,6 +20,14 @@ def attach(host: str) -> None:
     """Note that calls of a host are seen from now on."""
     _attached.add(host)
     _attached_before.add(host)
+    _failed.discard(host)
+
+
+def is_first_failure(host: str) -> bool:
+    """Note that a host could not be attached to, and say whether it was not so before."""
+    is_first = host not in _failed
+    _failed.add(host)
+    return is_first
 
 
 def detach(host: str) -> None:

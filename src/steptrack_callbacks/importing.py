@@ -1,4 +1,4 @@
-"""Doing something as soon as a module has been imported, without importing it."""
+"""Doing something as soon as a module has been imported, without importing it, and never to its harm."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from types import ModuleType
 from typing import Any, cast
 
 
-def when_imported(name: str, then: Callable[[], None]) -> None:
-    """Call a function once, when a top-level module has been imported; at once if it has been.
+def when_imported(name: str, then: Callable[[], bool]) -> None:
+    """Call a function whenever a top-level module has been imported, or reloaded; at once if it is there.
 
     Args:
         name: The module's name.
-        then: Called after the module's own code has run, in the thread that imports it.
+        then: Called after the module's own code has run, in the thread that imports it. If it says
+            `False`, it is called again after the next import of anything of the module's package.
     """
+    known = next((watcher for watcher in _watchers() if watcher.name == name), None)
+    if known is None:
+        known = _Watcher(name, then)
+        sys.meta_path.insert(0, known)
     if name in sys.modules:
-        then()
-    elif not any(watcher.name == name for watcher in _watchers()):
-        sys.meta_path.insert(0, _Watcher(name, then))
+        known.loaded()
 
 
 def forget() -> None:
@@ -36,13 +39,14 @@ def _watchers() -> list[_Watcher]:
 class _Watcher:
     """A finder that finds what the others find, and puts itself between a module and its loader."""
 
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
+    def __init__(self, name: str, then: Callable[[], bool]) -> None:
         self.name = name
         self._then = then
+        self._is_retrying = self._is_trying = False
         self._asking_others = False
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
-        if name != self.name or self._asking_others:
+        if self._asking_others or not self._is_watched(name):
             return None
         self._asking_others = True
         try:
@@ -50,13 +54,21 @@ class _Watcher:
         finally:
             self._asking_others = False
         if spec is not None and spec.loader is not None:
-            spec.loader = cast(Any, _Loader(spec.loader, self._loaded))
+            spec.loader = cast(Any, _Loader(spec.loader, self.loaded))
         return spec
 
-    def _loaded(self) -> None:
-        if self in sys.meta_path:  # nobody has said `forget` meanwhile
-            sys.meta_path.remove(self)
-            self._then()
+    def _is_watched(self, name: str) -> bool:
+        return name == self.name or (self._is_retrying and name.startswith(f"{self.name}."))
+
+    def loaded(self) -> None:
+        """Say that the module is there."""
+        if self._is_trying or self not in sys.meta_path:  # somebody may have said `forget` meanwhile
+            return
+        self._is_trying, is_done = True, False
+        try:
+            is_done = self._then()
+        finally:  # it may be broken off
+            self._is_trying, self._is_retrying = False, not is_done
 
 
 class _Loader:

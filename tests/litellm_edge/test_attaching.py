@@ -24,7 +24,7 @@ LISTS = [
     name for name in vars(litellm) if name.endswith("_callback") or name in ("callbacks", "pre_call_rules")
 ]
 REPLACED = [
-    ("litellm.router", "run_async_function"),
+    ("litellm.litellm_core_utils.asyncify", "run_async_function"),
     ("litellm.litellm_core_utils.fallback_utils", "run_async_function"),
     ("litellm.batch_completion.main", "ThreadPoolExecutor"),
     *(("litellm", name) for name in NAMES),

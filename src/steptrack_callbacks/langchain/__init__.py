@@ -4,6 +4,9 @@
 to, beside failing, is said by `budgeted`; `admission` lets calls on an event loop wait.
 """
 
+# First: whoever attaches as soon as it is imported must not find this room half made.
+import langchain_core  # noqa: F401
+
 from .attachment import attach
 from .budgeting import budgeted
 from .handler import StepTrackHandler

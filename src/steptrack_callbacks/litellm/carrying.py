@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import Any
-
-_RUNS_COROUTINES = ("litellm.router", "litellm.litellm_core_utils.fallback_utils")
-_RUNS_BATCHES = ("litellm.batch_completion.main",)
-
 
 class CarryingThreadPool(ThreadPoolExecutor):
     """A thread pool whose jobs begin with the context in which they were submitted."""
@@ -27,9 +24,9 @@ class CarryingThreadPool(ThreadPoolExecutor):
 
 def carry() -> Callable[[], None]:
     """Put the carrying helpers in place, and return what takes them out again."""
-    replaced = [replace(module, "run_async_function", _carrying_runner) for module in _RUNS_COROUTINES]
-    replaced += [
-        replace(module, "ThreadPoolExecutor", lambda _pool: CarryingThreadPool) for module in _RUNS_BATCHES
+    replaced = [
+        replace_everywhere("litellm.litellm_core_utils.asyncify", "run_async_function", _carrying_runner),
+        replace("litellm.batch_completion.main", "ThreadPoolExecutor", lambda _pool: CarryingThreadPool),
     ]
 
     def undo() -> None:
@@ -45,6 +42,25 @@ def replace(module_name: str, name: str, make: Callable[[Any], Any]) -> Callable
     original = getattr(module, name)
     setattr(module, name, make(original))
     return partial(setattr, module, name, original)
+
+
+def replace_everywhere(module_name: str, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+    """Do as `replace`, in all modules of the same package that have imported the function by its name.
+
+    Which ones do differs from version to version. Those that come to be imported later find what is
+    in the function's own module.
+    """
+    original = getattr(importlib.import_module(module_name), name)
+    made = make(original)
+    package = module_name.partition(".")[0]
+    _exchange(package, name, original, made)
+    return partial(_exchange, package, name, made, original)
+
+
+def _exchange(package: str, name: str, old: Any, new: Any) -> None:
+    for module_name, module in list(sys.modules.items()):
+        if module_name.partition(".")[0] == package and getattr(module, "__dict__", {}).get(name) is old:
+            setattr(module, name, new)
 
 
 def _carrying_runner(run_async_function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,116 @@
+"""Hosts, this package and its rooms are imported in any order; what was broken off is made whole later."""
+
+import subprocess
+import sys
+
+import pytest
+
+PRELUDE = """
+import sys, warnings
+warnings.simplefilter("error")
+import steptrack_callbacks as steptrack
+
+def charged():
+    from langchain_core.language_models.fake_chat_models import FakeListChatModel
+    with steptrack.step("plan", max_calls=1, error_boundary="continue") as plan:
+        for _ in range(2):
+            FakeListChatModel(responses=["one", "two"]).invoke("hello")
+    assert (plan.usage.calls, plan.status) == (1, "continued"), (plan.usage, plan.status)
+
+class Broken:
+    \"\"\"Lets the import of one module fail, as often as is said.\"\"\"
+    def __init__(self, name, error, times=1):
+        self.name, self.error, self.times = name, error, times
+        sys.meta_path.insert(0, self)
+    def find_spec(self, name, path=None, target=None):
+        if name == self.name and self.times:
+            self.times -= 1
+            raise self.error
+"""
+
+ROOMS = ("langchain", "langchain.handler", "langchain.refusals", "langchain.budgeting", "langgraph.middleware")
+
+
+def run(program):
+    done = subprocess.run([sys.executable, "-c", PRELUDE + program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_may_be_the_first_to_import_its_host_after_install(room):
+    run(f"steptrack.install(); import steptrack_callbacks.{room}; charged()")
+
+
+def test_a_room_may_be_imported_before_install():
+    run("import steptrack_callbacks.langchain; steptrack.install(); charged()")
+
+
+def test_the_host_may_be_imported_before_install():
+    run("import langchain_core; steptrack.install(); charged()")
+
+
+def test_what_is_budgeted_after_install_is_charged():
+    run("""
+steptrack.install()
+from steptrack_callbacks.langchain import budgeted
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+model = budgeted(FakeListChatModel(responses=["one"]), "ask")
+with steptrack.step("plan") as plan:
+    model.invoke("hello")
+assert plan.usage.calls == 1
+""")
+
+
+@pytest.mark.parametrize("module", ["langchain_core.exceptions", "steptrack_callbacks.langchain.runs"])
+def test_an_attachment_that_an_import_breaks_off_is_made_whole_by_the_next_import(module):
+    run(f"""
+steptrack.install()
+Broken({module!r}, ImportError("not now"))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import langchain_core
+assert [warning.category for warning in caught] == [steptrack.IntegrationChangedWarning], caught
+assert "langchain_core" in str(caught[0].message) and "not now" in str(caught[0].message)
+charged()
+""")
+
+
+def test_a_room_whose_import_was_broken_off_is_whole_at_the_second_try():
+    run("""
+steptrack.install()
+Broken("steptrack_callbacks.langchain.runs", ImportError("not now"), times=2)
+with warnings.catch_warnings(record=True):
+    warnings.simplefilter("always")
+    try:
+        from steptrack_callbacks.langchain import budgeted
+    except ImportError as error:
+        assert "not now" in str(error)
+    else:
+        raise AssertionError
+from steptrack_callbacks.langchain import budgeted
+charged()
+""")
+
+
+def test_an_import_that_is_interrupted_is_made_whole_by_the_next():
+    run("""
+steptrack.install()
+Broken("langchain_core.exceptions", KeyboardInterrupt())
+try:
+    import langchain_core
+except KeyboardInterrupt:
+    charged()
+else:
+    raise AssertionError
+""")
+
+
+def test_a_host_that_is_reloaded_is_gated_again():
+    run("""
+import importlib, types
+steptrack.install()
+import langchain_core
+importlib.reload(langchain_core)
+charged()
+""")
