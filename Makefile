@@ -1,19 +1,24 @@
 # Every target works from a bare clone: the first one run makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV := .venv
+VENV_LOCK := .venv-lock
 VENV_MIN := .venv-min
+VENV_NEWEST := .venv-newest
+VENV_NEWEST_PROXY := .venv-newest-proxy
 BIN := $(VENV)/bin
+PIP := -m pip --quiet --disable-pip-version-check
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo proxy test test-min fuzz soak audit lint format bench mutate clean help
+.PHONY: demo proxy test lock newest newest-proxy test-newest contract test-min fuzz soak audit lint format bench mutate clean help
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-$(VENV)/.installed: pyproject.toml
+# The newest set of packages with which everything passes. `make lock` renews it.
+$(VENV)/.installed: pyproject.toml constraints/tested.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[otel,prices,proxy,redis,rich]' --group lint --group test
+	$(BIN)/python $(PIP) install --upgrade 'pip>=25.1'
+	$(BIN)/python $(PIP) install --constraint constraints/tested.txt --editable '.[otel,prices,proxy,redis,rich]' --group lint --group test
 	@touch $@
 
 # The HTML report is tested in a real browser. Without one those tests are skipped, but not in CI.
@@ -30,19 +35,47 @@ demo: $(VENV)/.installed  ## the main job: three budgeted steps through a real L
 proxy: $(VENV)/.installed  ## a LiteLLM proxy with mock models and budgets, to try things on
 	$(BIN)/python -m steptrack_callbacks.litellm_proxy.example examples/proxy
 
-test: $(VENV)/.browser  ## all tests, with branch coverage
+test: $(VENV)/.browser  ## all tests, with branch coverage, on the packages of constraints/tested.txt
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report term-missing:skip-covered
 
-$(VENV_MIN)/.installed: pyproject.toml tests/faults/minimum.txt
+lock:  ## renew constraints/: the newest packages there are, with and without LiteLLM's proxy
+	$(PYTHON) -m venv $(VENV_LOCK)
+	$(VENV_LOCK)/bin/python $(PIP) install --upgrade 'pip>=25.1'
+	$(VENV_LOCK)/bin/python $(PIP) install --group lock
+	$(VENV_LOCK)/bin/python tools/lock.py
+
+# The packages of the day that each is made anew: what a user gets who installs today.
+newest:  ## an environment with the newest of everything, without LiteLLM's proxy: .venv-newest
+	$(PYTHON) -m venv --clear $(VENV_NEWEST)
+	$(VENV_NEWEST)/bin/python $(PIP) install --upgrade 'pip>=25.1'
+	$(VENV_NEWEST)/bin/python $(PIP) install --editable '.[otel,prices,redis,rich]' --group test
+
+newest-proxy:  ## the same with LiteLLM's proxy, whose own requirements may hold LiteLLM back: .venv-newest-proxy
+	$(PYTHON) -m venv --clear $(VENV_NEWEST_PROXY)
+	$(VENV_NEWEST_PROXY)/bin/python $(PIP) install --upgrade 'pip>=25.1'
+	$(VENV_NEWEST_PROXY)/bin/python $(PIP) install --editable '.[otel,prices,proxy,redis,rich]' --group test
+
+INTEGRATIONS := tests/litellm_edge tests/langchain_edge tests/langgraph_edge
+SPREAD := --override-ini addopts= --numprocesses auto --dist loadfile --no-loadscope-reorder
+test-newest: newest newest-proxy  ## the integrations' tests with the newest of everything, without the proxy and with it
+	$(VENV_NEWEST)/bin/python -m pytest $(SPREAD) $(INTEGRATIONS)
+	$(VENV_NEWEST_PROXY)/bin/python -m pytest $(SPREAD) $(INTEGRATIONS) tests/proxy
+
+contract:  ## on .venv-newest: what users rely on, in two minutes (.ci/newest makes it first)
+	$(VENV_NEWEST)/bin/steptrack doctor
+	$(VENV_NEWEST)/bin/steptrack demo
+	$(VENV_NEWEST)/bin/python -m pytest $(SPREAD) -m contract $(INTEGRATIONS) tests/test_pricing_against_litellm.py
+
+$(VENV_MIN)/.installed: pyproject.toml constraints/oldest.txt
 	$(PYTHON) -m venv $(VENV_MIN)
-	$(VENV_MIN)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(VENV_MIN)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --requirement tests/faults/minimum.txt
+	$(VENV_MIN)/bin/python $(PIP) install --upgrade 'pip>=25.1'
+	$(VENV_MIN)/bin/python $(PIP) install --editable . --requirement constraints/oldest.txt
 	@touch $@
 
 # Left out: what tests langchain-litellm and the retries of `langchain` itself, which come in newer versions only.
 NEWER = retry_middleware or refusal_is_retried or caught_by_a_middleware or out_of_a_step_of_its_own or what_budgeted_raises
-test-min: $(VENV_MIN)/.installed  ## the edges' tests, with the oldest hosts that are supported
-	$(VENV_MIN)/bin/python -m pytest --override-ini addopts= tests/litellm_edge tests/langchain_edge tests/langgraph_edge \
+test-min: $(VENV_MIN)/.installed  ## the integrations' tests, with the oldest packages that are supported
+	$(VENV_MIN)/bin/python -m pytest --override-ini addopts= $(INTEGRATIONS) \
 	  --ignore tests/langchain_edge/test_both_layers.py -k 'not ($(NEWER))'
 
 fuzz: $(VENV)/.installed  ## what comes from outside, made up: twenty times as much as the tests do, and other things each time
@@ -71,4 +104,4 @@ mutate: $(VENV)/.installed  ## which small changes of the machine no test notice
 	nice -n 19 $(BIN)/python benchmarks/mutate.py $(EVERY)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV_MIN) benchmarks/.venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build
+	rm -rf $(VENV) $(VENV_LOCK) $(VENV_MIN) $(VENV_NEWEST) $(VENV_NEWEST_PROXY) benchmarks/.venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build

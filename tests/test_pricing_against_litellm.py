@@ -12,6 +12,8 @@ from steptrack_callbacks.pricing.names import canonical
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.usage import Usage
 
+pytestmark = pytest.mark.contract
+
 MODES = {"chat", "completion", "embedding", "responses"}
 
 USAGES = {

@@ -16,6 +16,8 @@ from langchain_core.exceptions import ModelError
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, Step, peek_completed_steps, step
 
+pytestmark = pytest.mark.contract
+
 
 @pytest.fixture(autouse=True)
 def _collections_look_at_what_this_test_makes() -> None:

@@ -27,6 +27,8 @@ from steptrack_callbacks import BudgetExhausted, step
 from steptrack_callbacks.pinning import unattributed_usage
 from steptrack_callbacks.testing import recorder
 
+pytestmark = pytest.mark.contract
+
 WAYS = [(name, stream) for name in NAMES for stream in (False, True) if name in STREAMING or not stream]
 each_way = pytest.mark.parametrize(
     ("name", "stream"), WAYS, ids=[f"{name}{'-stream' * stream}" for name, stream in WAYS]
