@@ -53,7 +53,7 @@ FLOORS = [
     {"timeline", "activation", "functions", "joining"},
     {"steps"},
     {"pinning"},
-    {"scope", "views", "remote"},
+    {"scope", "views", "remote", "integrations"},
     {"live"},
     # the edges, and what attaches them
     {"litellm", "langchain", "opentelemetry"},

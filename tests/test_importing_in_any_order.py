@@ -28,7 +28,13 @@ class Broken:
             raise self.error
 """
 
-ROOMS = ("langchain", "langchain.handler", "langchain.refusals", "langchain.budgeting", "langgraph.middleware")
+ROOMS = (
+    "langchain",
+    "langchain.handler",
+    "langchain.refusals",
+    "langchain.budgeting",
+    "langgraph.middleware",
+)
 
 
 def run(program):

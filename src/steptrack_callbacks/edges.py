@@ -92,6 +92,7 @@ def install(
         >>> steptrack.install()
         >>> steptrack.uninstall()
     """
+    global _naming
     if escalation is not None and not callable(escalation):
         raise ValueError(f"escalation must be a function of the exception, not {escalation!r}")
     path = config or os.environ.get("STEPTRACK_CONFIG")
@@ -120,7 +121,7 @@ def install(
     if proxy_url is not None:
         remote.point_at(proxy_url)
         if _naming is None:
-            importing.when_imported("httpx", _attach_httpx)
+            _naming = _attach_clients()
     for host in _EDGES:
         if host not in _undo:
             importing.when_imported(host, partial(_attach, host))
@@ -159,14 +160,10 @@ def uninstall() -> None:
     declared.reset()
 
 
-def _attach_httpx() -> bool:
-    global _naming
-    from .litellm_proxy.client import attach  # noqa: PLC0415 - only once httpx is imported
+def _attach_clients() -> Callable[[], None]:
+    from .litellm_proxy.client import attach  # noqa: PLC0415 - only if there is a proxy
 
-    if _naming is not None:
-        _naming()
-    _naming = attach()
-    return True
+    return attach()
 
 
 def _attach(host: str) -> bool:

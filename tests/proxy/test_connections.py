@@ -1,6 +1,8 @@
-"""What is seen of an attempt where it is sent, with LiteLLM's transport and httpx's own."""
+"""What is seen of an attempt where it is sent, with LiteLLM's transport and the clients' own."""
 
 import asyncio
+from importlib import import_module
+from importlib.util import find_spec
 
 import httpx
 import pytest
@@ -8,12 +10,13 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from serving import free_port
 
 from provider import Provider
-from steptrack_callbacks.litellm_proxy.connections import Connections, see_httpx
+from steptrack_callbacks.integrations import http_clients
+from steptrack_callbacks.litellm_proxy.connections import Connections, see_clients
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _watching():
-    see_httpx()
+    see_clients()
 
 
 @pytest.fixture
@@ -22,9 +25,16 @@ def provider():
         yield provider
 
 
-@pytest.fixture(params=["aiohttp", "httpx"])
+CLIENTS = [import_module(name) for name in http_clients.PACKAGES if find_spec(name)]
+NOT_REACHED = tuple(client.ConnectError for client in CLIENTS)
+TOO_LATE = tuple(client.TimeoutException for client in CLIENTS)
+
+
+@pytest.fixture(params=["aiohttp", *(client.__name__ for client in CLIENTS)])
 def client(request):
-    return AsyncHTTPHandler().client if request.param == "aiohttp" else httpx.AsyncClient()
+    if request.param == "aiohttp":
+        return AsyncHTTPHandler().client
+    return import_module(request.param).AsyncClient()
 
 
 def asked(client, url, *, stream=False, **options):
@@ -66,7 +76,7 @@ def test_an_error_is_a_refusal(provider, client, status, taken):
 
 def test_a_server_that_nobody_reaches_has_taken_nothing(client):
     async def work(_connections):
-        with pytest.raises(httpx.ConnectError):
+        with pytest.raises(NOT_REACHED):
             await asked(client, f"http://127.0.0.1:{free_port()}")
 
     assert attempt(client, work).taken is False
@@ -74,10 +84,11 @@ def test_a_server_that_nobody_reaches_has_taken_nothing(client):
 
 def test_a_provider_that_does_not_answer_in_time_has_taken_it(provider, client):
     provider.hold()
+    client.timeout = (5, 0.1, 5, 5)  # to read, among the others
 
     async def work(_connections):
-        with pytest.raises(httpx.TimeoutException):
-            await asked(client, provider.url, timeout=httpx.Timeout(5, read=0.1))
+        with pytest.raises(TOO_LATE):
+            await asked(client, provider.url)
 
     assert attempt(client, work).taken is True
 
@@ -104,6 +115,6 @@ def test_hanging_up_after_the_loop_has_ended_harms_nobody(client):
         yield b""
 
     async def work(connections):
-        connections.note(httpx.Response(200, content=endless()))
+        connections.answered(httpx.Response(200, content=endless()))
 
     attempt(client, work).hang_up()

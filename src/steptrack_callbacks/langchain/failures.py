@@ -6,6 +6,7 @@ LangChain reports no answer then, and it has to be charged all the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from json import JSONDecodeError
 from typing import Any
@@ -21,8 +22,9 @@ from . import answers
 
 _UNREADABLE = (JSONDecodeError, OutputParserException, ValidationError)
 _STATUSES, _FIRST_REFUSING_STATUS = range(100, 600), 300
-_TRANSPORTS = frozenset(
-    {"aiohttp", "botocore", "grpc", "h11", "h2", "httpcore", "httpx", "requests", "urllib3", "websockets"}
+_CLIENT_ERRORS = frozenset({"APIError", "TransportError"})
+_TRANSPORT = re.compile(
+    r"(aiohttp|botocore|grpc|h11|h2|httpcore\d*|httpx\d*|requests|urllib3|websockets)(\.|$)"
 )
 
 
@@ -81,7 +83,4 @@ def _status_of(error: BaseException) -> int | None:
 
 def _is_of_client(kind: type[BaseException]) -> bool:
     """Tell an error of a connection, or what a provider's client makes of one."""
-    return any(
-        base.__name__ == "APIError" or base.__module__.partition(".")[0] in _TRANSPORTS
-        for base in kind.__mro__
-    )
+    return any(base.__name__ in _CLIENT_ERRORS or _TRANSPORT.match(base.__module__) for base in kind.__mro__)

@@ -14,6 +14,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+
 class CarryingThreadPool(ThreadPoolExecutor):
     """A thread pool whose jobs begin with the context in which they were submitted."""
 

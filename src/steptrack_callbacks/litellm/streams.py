@@ -138,7 +138,7 @@ class MeteredStream:
         try:
             meter.call.progress(meter.output_tokens)
         except BudgetExhausted as error:
-            _close(self.steptrack_original)
+            _close(_layers(self.steptrack_original))
             raise meter.cut(error) from None
         return chunk
 
@@ -159,7 +159,7 @@ class MeteredStream:
     def close(self) -> None:
         """Stop the provider, and charge what was seen."""
         self.steptrack_meter.break_off()
-        _close(self.steptrack_original)
+        _close(_layers(self.steptrack_original))
 
     async def aclose(self) -> None:
         """Stop the provider, and charge what was seen."""
@@ -254,9 +254,9 @@ def _metered_class(kind: type) -> Any:
     )
 
 
-def _close(stream: Any) -> None:
+def _close(layers: list[Any]) -> None:
     """Close the connection under a stream, so that the provider stops."""
-    for layer in _layers(stream):
+    for layer in layers:
         close = getattr(layer, "close", None)
         if close is not None and not inspect.iscoroutinefunction(close):
             with suppress(Exception):  # an async connection says here that it cannot
@@ -274,9 +274,9 @@ async def _aclose(layers: list[Any]) -> None:
 
 def _drop(stream: Any, loop: asyncio.AbstractEventLoop | None) -> None:
     """Close a stream that is being finalised, as asyncio does with generators: soon, on its own loop."""
-    _close(stream)
+    layers = _layers(stream)  # before the outer ones, when closed, let go of those inside
+    _close(layers)
     if loop is not None and loop.is_running():
-        layers = _layers(stream)
         loop.call_soon_threadsafe(lambda: loop.create_task(_aclose(layers)))
 
 

@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from steptrack_callbacks import remote
+from steptrack_callbacks.integrations import http_clients
 
 
 def attach() -> Callable[[], None]:
-    """Name the step on each request of `httpx` to the proxy; returns what undoes it.
+    """Name the step on each request to the proxy; returns what undoes it.
 
-    The clients of OpenAI, Anthropic, LangChain and LiteLLM all send through `httpx`.
+    The clients of OpenAI, Anthropic, LangChain and LiteLLM all send through `httpx` or `httpx2`.
     """
-    import httpx  # noqa: PLC0415 - only once somebody has imported it
-
-    undo = [_replace(httpx.Client, _sending), _replace(httpx.AsyncClient, _sending_async)]
-
-    def detach() -> None:
-        for put_back in undo:
-            put_back()
-
-    return detach
-
-
-def _replace(client: Any, around: Callable[[Any], Any]) -> Callable[[], None]:
-    original = client.send
-    wrapper = around(original)
-    client.send = wrapper
-
-    def put_back() -> None:
-        if client.send is wrapper:  # somebody may have wrapped it once more
-            client.send = original
-
-    return put_back
-
-
-def _sending(send: Callable[..., Any]) -> Any:
-    @wraps(send)
-    def sending(client: Any, request: Any, **options: Any) -> Any:
-        _name(request)
-        return send(client, request, **options)
-
-    return sending
-
-
-def _sending_async(send: Callable[..., Any]) -> Any:
-    @wraps(send)
-    async def sending(client: Any, request: Any, **options: Any) -> Any:
-        _name(request)
-        return await send(client, request, **options)
-
-    return sending
+    return http_clients.observe(_name)
 
 
 def _name(request: Any) -> None:

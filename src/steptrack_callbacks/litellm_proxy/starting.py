@@ -15,6 +15,7 @@ from steptrack_callbacks.config import LedgerOptions, load
 from steptrack_callbacks.keeper import Keeper
 
 from .accounts import Accounts
+from .connections import see_clients
 from .handler import StepTrackProxyHandler
 
 logger = logging.getLogger("steptrack_callbacks")
@@ -36,7 +37,6 @@ def start() -> StepTrackProxyHandler:
 
     from steptrack_callbacks.litellm.refusals import hush  # noqa: PLC0415 - needs the host
 
-    from .connections import see_httpx  # noqa: PLC0415 - needs a client
     from .routes import add_routes  # noqa: PLC0415 - needs the proxy's web framework
 
     config = load(config_file())
@@ -53,7 +53,7 @@ def start() -> StepTrackProxyHandler:
     accounts = Accounts(config, keeping.keeper())
     add_routes(proxy_server.app, accounts)
     hush()
-    see_httpx()
+    see_clients()
     return StepTrackProxyHandler(accounts)
 
 
