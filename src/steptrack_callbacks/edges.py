@@ -176,8 +176,8 @@ def _attach(host: str) -> bool:
     except Exception as error:  # noqa: BLE001 - the import of somebody else's package must not break
         if hosts.is_first_failure(host):
             cautions.warn(
-                f"none of the calls of {host} is seen, since it is not as expected ({error!r}): take a version"
-                " of it that steptrack-callbacks was tested with, or a newer steptrack-callbacks",
+                f"none of the calls of {host} is seen, since it is not as expected ({error!r}): take a"
+                " version of it that steptrack-callbacks was tested with, or a newer steptrack-callbacks",
                 IntegrationChangedWarning,
             )
         return False
