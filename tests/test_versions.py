@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from steptrack_callbacks.integrations.versions import TESTED
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
@@ -35,6 +37,12 @@ PACKAGES = sorted(set(table()) - {"python"})
 @pytest.mark.parametrize("package", PACKAGES)
 def test_readme_names_the_oldest_and_the_newest_that_are_tested(package: str) -> None:
     assert table()[package] == (pinned("oldest.txt")[package], pinned("newest.txt")[package])
+
+
+def test_the_package_knows_the_same_versions_as_readme() -> None:
+    assert {package: tuple(known) for package, known in TESTED.items()} == {
+        package: versions for package, versions in table().items() if package != "python"
+    }
 
 
 def test_readme_says_which_litellm_comes_with_the_proxy() -> None:

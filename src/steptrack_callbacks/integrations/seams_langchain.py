@@ -1,0 +1,223 @@
+"""The seams of LangChain and LangGraph."""
+
+from __future__ import annotations
+
+from .seams import Seam, all_of, equals, has, is_a, mentions, stands_in, takes
+
+_PARENTS = ("run_id", "parent_run_id")
+
+HOOK = Seam(
+    package="langchain_core",
+    place="langchain_core.tracers.context:register_configure_hook",
+    shape=takes("context_var", "inheritable", "handle_class"),
+    purpose="puts the handler into every run of the process",
+    lost="calls of models are neither refused nor charged, but for those inside of budgeted(...)",
+    cure="put budgeted(...) around models, or config={{'callbacks': [StepTrackHandler()]}}",
+    is_gate=True,
+)
+STARTS_CHAT = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.base:CallbackManagerMixin.on_chat_model_start",
+    shape=takes("serialized", "messages", "tags", "metadata", *_PARENTS),
+    purpose="is told of a chat model's call before it is sent, and refuses it",
+    lost="calls of chat models are not refused, and perhaps not charged",
+)
+STARTS_COMPLETION = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.base:CallbackManagerMixin.on_llm_start",
+    shape=takes("serialized", "prompts", "tags", "metadata", *_PARENTS),
+    purpose="is told of a completion model's call before it is sent, and refuses it",
+    lost="calls of completion models are not refused, and perhaps not charged",
+)
+ANSWERS = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.base:LLMManagerMixin.on_llm_end",
+    shape=takes("response", *_PARENTS),
+    purpose="is told of an answer, and charges it",
+    lost="answers are charged by an estimate, when their step ends",
+)
+FAILS = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.base:LLMManagerMixin.on_llm_error",
+    shape=takes("error", *_PARENTS),
+    purpose="is told of a call that has failed, and charges what it has cost",
+    lost="calls that fail are charged by an estimate, when their step ends",
+)
+CHUNKS = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.base:LLMManagerMixin.on_llm_new_token",
+    shape=takes("token", "chunk", *_PARENTS),
+    purpose="is told of each chunk of a stream, and cuts it at a limit",
+    lost="streams are not cut at a limit",
+)
+CHAINS = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.base:CallbackManagerMixin.on_chain_start",
+    shape=takes("serialized", "inputs", "metadata", *_PARENTS),
+    purpose="learns which runs are inside which",
+    lost="steps that are named by a run's name, tags, metadata or graph node are not opened",
+    cure="open them by step() in the code of the node",
+)
+TOOLS = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.base:CallbackManagerMixin.on_tool_start",
+    shape=takes("serialized", "input_str", "metadata", *_PARENTS),
+    purpose="counts tools, and refuses those that a stage does not allow",
+    lost="tools are not refused",
+    cure="call check_tool() in tools that change the world",
+)
+RAISES = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.manager:handle_event",
+    shape=mentions("raise_error"),
+    purpose="lets what our handler raises reach the caller",
+    lost="refusals are logged, and the call is sent all the same",
+)
+INLINE = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.manager:ahandle_event",
+    shape=mentions("run_inline"),
+    purpose="calls our handler in the caller's own task, where its steps are",
+    lost="async calls may find no step",
+)
+STARTS_COMPLETIONS = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.manager:AsyncCallbackManager.on_llm_start",
+    shape=mentions("self", "handlers", "run_inline"),
+    purpose="is the code that asks handlers of async completion models whether they are inline; its frame is"
+    " looked at, so that other handlers are told as ever",
+    lost="your own async handlers may not be told of async completion models",
+)
+MANAGER = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks:BaseCallbackManager",
+    shape=has("handlers", "inheritable_handlers", "copy"),
+    purpose="is given the handlers of budgeted(...) and of the middleware",
+    lost="calls in budgeted(...) are seen only after install()",
+)
+NO_RETRY = Seam(
+    package="langchain_core",
+    place="langchain_core.exceptions:ModelError",
+    shape=all_of(is_a(Exception), has("is_retryable")),
+    purpose="is the kind of error that says of itself that it must not be retried",
+    lost="LangChain's retries try refusals again; none of them is sent",
+    cure="retry_if_exception_type=... in with_retry(), without StepTrackError",
+)
+MODEL_FRAMES = Seam(
+    package="langchain_core",
+    place="langchain_core.language_models.chat_models:BaseChatModel.invoke",
+    shape=stands_in("/langchain_core/language_models/"),
+    purpose="tells by its file which frames are a model's, so that what LiteLLM sends for it counts once",
+    lost="a model that calls LiteLLM inside may be charged twice",
+)
+LIMITER = Seam(
+    package="langchain_core",
+    place="langchain_core.rate_limiters:BaseRateLimiter",
+    shape=has("acquire", "aacquire"),
+    purpose="is what a model asks right before it sends, and where calls on an event loop can wait",
+    lost="rate_limiter=admission cannot be used",
+    cure="put budgeted(...) around the model",
+)
+LIMITED_MODEL = Seam(
+    package="langchain_core",
+    place="langchain_core.language_models:BaseChatModel",
+    shape=has("rate_limiter", "invoke"),
+    purpose="is found in the frames above the handler, to see whether it has our limiter",
+    lost="calls of models with rate_limiter=admission do not wait on an event loop",
+    cure="put budgeted(...) around the model",
+)
+NAMES = Seam(
+    package="langchain_core",
+    place="langchain_core.language_models.chat_models:BaseChatModel._get_ls_params",
+    shape=mentions("ls_provider", "ls_model_name", "ls_max_tokens"),
+    purpose="puts the model's name, its provider and its longest answer into a run's metadata",
+    lost="models are named by their parameters, and perhaps priced as their maker's",
+    cure="name prices in install(prices=...) for models that have none",
+)
+AGENT_STATE = Seam(
+    package="langchain",
+    place="langchain.agents.middleware.types:PrivateStateAttr",
+    purpose="keeps what was spent out of an agent's input and output",
+    lost="StepBudgetMiddleware cannot be used",
+)
+AGENT_MIDDLEWARE = Seam(
+    package="langchain",
+    place="langchain.agents.middleware:AgentMiddleware",
+    shape=has("before_agent", "after_agent", "wrap_model_call", "awrap_model_call", "wrap_tool_call"),
+    purpose="is the class of an agent's middleware",
+    lost="StepBudgetMiddleware cannot be used",
+)
+AGENT_ANSWER = Seam(
+    package="langchain",
+    place="langchain.agents.middleware.types:ExtendedModelResponse",
+    shape=takes("model_response", "command"),
+    purpose="saves what was spent beside a model's answer",
+    lost="StepBudgetMiddleware cannot be used",
+)
+CHILD_CONFIG = Seam(
+    package="langchain_core",
+    place="langchain_core.runnables.config:var_child_runnable_config",
+    shape=has("set", "reset"),
+    purpose="lets what a middleware calls be seen without install()",
+    lost="calls in an agent with StepBudgetMiddleware are seen only after install()",
+    cure="call install()",
+)
+CHECKPOINTER = Seam(
+    package="langgraph",
+    place="langgraph._internal._constants:CONFIG_KEY_CHECKPOINTER",
+    shape=equals("__pregel_checkpointer"),
+    purpose="tells whether a graph can pause for a person",
+    lost="a step that escalates in a graph without a checkpointer pauses it for good",
+    cure="give the graph a checkpointer",
+)
+CONFIG = Seam(
+    package="langgraph",
+    place="langgraph.config:get_config",
+    purpose="tells a node's run, so that the agent's step ends with the graph",
+    lost="an agent's step that is broken off ends when it is collected",
+)
+INTERRUPT = Seam(
+    package="langgraph",
+    place="langgraph.types:interrupt",
+    shape=takes("value"),
+    purpose="pauses a graph until a person has answered",
+    lost="steps of graphs cannot ask a person",
+)
+NODE_ERROR = Seam(
+    package="langgraph",
+    place="langgraph.errors:NodeError",
+    shape=has("node", "error"),
+    purpose="is what an error handler of a node is given",
+    lost="budget_error_handler cannot be used",
+)
+UNTRACKED = Seam(
+    package="langgraph",
+    place="langgraph.channels.untracked_value:UntrackedValue",
+    shape=takes("typ", "guard"),
+    purpose="keeps an agent's running step in the graph's state, and out of checkpoints",
+    lost="StepBudgetMiddleware cannot be used",
+)
+
+LANGCHAIN_CORE = (
+    HOOK,
+    STARTS_CHAT,
+    STARTS_COMPLETION,
+    ANSWERS,
+    FAILS,
+    CHUNKS,
+    CHAINS,
+    TOOLS,
+    RAISES,
+    INLINE,
+    STARTS_COMPLETIONS,
+    MANAGER,
+    NO_RETRY,
+    MODEL_FRAMES,
+    LIMITER,
+    LIMITED_MODEL,
+    NAMES,
+    CHILD_CONFIG,
+)
+AGENTS = (AGENT_STATE, AGENT_MIDDLEWARE, AGENT_ANSWER)
+GRAPHS = (CHECKPOINTER, CONFIG, INTERRUPT, NODE_ERROR, UNTRACKED)
+SEAMS: tuple[Seam, ...] = (*LANGCHAIN_CORE, *AGENTS, *GRAPHS)

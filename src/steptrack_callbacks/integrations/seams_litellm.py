@@ -1,0 +1,186 @@
+"""The seams of LiteLLM: its SDK, and its proxy."""
+
+from __future__ import annotations
+
+from .seams import Seam, all_of, has, is_a, takes
+
+_CALL_BY_OTHERS = "call another entry point of litellm, or a tested version of it ({tested})"
+
+ENTRY_POINTS: dict[str, Seam] = {
+    name: Seam(
+        package="litellm",
+        place=f"litellm:{name}",
+        shape=takes("model", *parameters),
+        purpose=f"admits and charges calls of litellm.{name}",
+        lost=f"calls through litellm.{name} are neither refused beforehand nor charged as they return",
+        cure=_CALL_BY_OTHERS,
+        is_gate=True,
+    )
+    for name, parameters in {
+        "completion": ("messages", "stream"),
+        "acompletion": ("messages", "stream"),
+        "text_completion": ("prompt", "stream"),
+        "atext_completion": (),
+        "embedding": ("input",),
+        "aembedding": (),
+        "responses": ("input", "stream"),
+        "aresponses": ("input", "stream"),
+    }.items()
+}
+"""The public functions that are put inside of ours, by name."""
+
+RULES = Seam(
+    package="litellm",
+    place="litellm:pre_call_rules",
+    shape=is_a(list),
+    purpose="refuses calls that reach LiteLLM past its entry points",
+    lost="calls of functions that were imported by name before install() are not refused",
+    cure="call install() first, or call litellm.completion as an attribute of litellm",
+    is_gate=True,
+)
+CALLBACKS = Seam(
+    package="litellm",
+    place="litellm:callbacks",
+    shape=is_a(list),
+    purpose="hears of calls that reach LiteLLM past its entry points",
+    lost="images, speech, reranking and functions that were imported by name are not charged",
+)
+LOGGER = Seam(
+    package="litellm",
+    place="litellm.integrations.custom_logger:CustomLogger",
+    shape=has(
+        "log_pre_api_call",
+        "log_success_event",
+        "log_failure_event",
+        "async_log_success_event",
+        "async_log_failure_event",
+        "async_pre_call_deployment_hook",
+    ),
+    purpose="is the class of callbacks that LiteLLM tells of calls",
+    lost="images, speech, reranking and functions that were imported by name are not charged, and a call that"
+    " fails counts as sent, whether it was or not",
+)
+DETAILS = Seam(
+    package="litellm",
+    place="litellm.litellm_core_utils.litellm_logging:Logging",
+    shape=has("model_call_details", "pre_call"),
+    purpose="is LiteLLM's own account of a call, in which ours is found again",
+    lost="calls past the entry points are charged to the step that is active when LiteLLM reports them",
+)
+GUARDRAIL = Seam(
+    package="litellm",
+    place="litellm.exceptions:GuardrailRaisedException",
+    shape=is_a(Exception),
+    purpose="is the kind of error that LiteLLM neither retries, cools down for, nor falls back on",
+    lost="LiteLLM retries refusals, and its Router cools deployments down for them",
+    cure="set num_retries=0 and no fallbacks in steps with limits, or take a tested version ({tested})",
+)
+RUNS_COROUTINES = Seam(
+    package="litellm",
+    place="litellm.litellm_core_utils.asyncify:run_async_function",
+    shape=takes("async_function"),
+    purpose="carries the caller's steps into the event loop of a sync Router call",
+    lost="sync calls of a Router, and with fallbacks=, find no step where an event loop is running already",
+    cure="use the Router's async functions on an event loop",
+)
+RUNS_BATCHES = Seam(
+    package="litellm",
+    place="litellm.batch_completion.main:ThreadPoolExecutor",
+    purpose="carries the caller's steps into the threads of litellm.batch_completion",
+    lost="the calls of litellm.batch_completion find no step, unless install(threads=True) carries it",
+    cure="install(threads=True), or call litellm.completion once for each",
+)
+CUSTOM_PROVIDERS = Seam(
+    package="litellm",
+    place="litellm.main:custom_chat_llm_router",
+    shape=takes("async_fn"),
+    purpose="sees what providers of your own (CustomLLM) send, of which LiteLLM tells nobody",
+    lost="an answer of a provider of your own that calls LiteLLM itself may be charged twice, and one that"
+    " fails is not charged",
+)
+STREAM = Seam(
+    package="litellm",
+    place="litellm:CustomStreamWrapper",
+    shape=has("completion_stream", "chunks", "send_stream_usage", "stream_options", "__next__", "__anext__"),
+    purpose="is LiteLLM's stream: its chunks hold the usage, and under it is the connection",
+    lost="usage that LiteLLM keeps to itself is estimated, and a stream that is left early may go on at the"
+    " provider",
+)
+COUNTS_TOKENS = Seam(
+    package="litellm",
+    place="litellm:cost_per_token",
+    shape=takes("model", "custom_llm_provider", "usage_object", "service_tier"),
+    purpose="prices models whose entries have rates that are not known here",
+    lost="models with unusual rates have no price",
+    cure="name their prices in install(prices=...)",
+)
+USAGE = Seam(
+    package="litellm",
+    place="litellm.types.utils:Usage",
+    purpose="says to litellm.cost_per_token what was used",
+    lost="models with unusual rates have no price",
+    cure="name their prices in install(prices=...)",
+)
+PRICES = Seam(
+    package="litellm",
+    place="litellm:model_cost",
+    shape=is_a(dict),
+    purpose="is the price table, with what was registered in it",
+    lost="prices that were registered with LiteLLM are not seen",
+    cure="name them in install(prices=...)",
+)
+MODEL_FALLBACKS = Seam(
+    package="litellm",
+    place="litellm:model_fallbacks",
+    purpose="says whether each call may try several models",
+    lost="with litellm.model_fallbacks, several attempts count as one call",
+    cure="give fallbacks= with each call",
+)
+
+PROXY_SERVER = Seam(
+    package="litellm",
+    place="litellm.proxy.proxy_server",
+    shape=has("app", "llm_router", "master_key", "user_custom_auth"),
+    purpose="is the running proxy: its routes, its Router and how it authenticates",
+    lost="the proxy's handler cannot start",
+)
+PROXY_ERRORS = Seam(
+    package="litellm",
+    place="litellm.proxy._types:ProxyException",
+    shape=all_of(is_a(Exception), takes("message", "type", "param", "code", "headers")),
+    purpose="gives clients of the proxy a refusal with its fields",
+    lost="the proxy's handler cannot start",
+)
+PROXY_AUTH = Seam(
+    package="litellm",
+    place="litellm.proxy.auth.user_api_key_auth:user_api_key_auth",
+    shape=takes("request", "api_key"),
+    purpose="authenticates who asks the proxy for the state of a step",
+    lost="the proxy's own pages of steps cannot be asked",
+)
+PROXY_PARTIAL_BILL = Seam(
+    package="litellm",
+    place="litellm.proxy.common_request_processing:_bill_partial_streamed_spend_on_disconnect",
+    purpose="tells LiteLLM's own books of a stream that its client has left",
+    lost="LiteLLM's own spend logs miss streams that were left early; ours do not",
+)
+
+PROXY = (PROXY_SERVER, PROXY_ERRORS, PROXY_AUTH, PROXY_PARTIAL_BILL)
+"""Those of the proxy; looked at where the proxy runs."""
+
+SEAMS: tuple[Seam, ...] = (
+    *ENTRY_POINTS.values(),
+    RULES,
+    CALLBACKS,
+    LOGGER,
+    DETAILS,
+    GUARDRAIL,
+    RUNS_COROUTINES,
+    RUNS_BATCHES,
+    CUSTOM_PROVIDERS,
+    STREAM,
+    COUNTS_TOKENS,
+    USAGE,
+    PRICES,
+    MODEL_FALLBACKS,
+)

@@ -1,0 +1,48 @@
+"""The seams of other packages: clients of HTTP, prices, counting, notebooks; and of Python itself."""
+
+from __future__ import annotations
+
+from .seams import Seam, has, takes
+
+_NOT_NAMED = "requests to a proxy do not say in which step they are made, and its refusals are its own errors"
+
+HTTPX_SEND = Seam(
+    package="httpx",
+    place="httpx:Client.send",
+    shape=takes("request"),
+    purpose="names the step on each request to the proxy of install(proxy_url=...)",
+    lost=f"through httpx's sync clients, {_NOT_NAMED}",
+    cure="send steptrack_callbacks.litellm_proxy.headers() with each request",
+)
+HTTPX_SEND_ASYNC = Seam(
+    package="httpx",
+    place="httpx:AsyncClient.send",
+    shape=takes("request"),
+    purpose="names the step on each request to the proxy of install(proxy_url=...)",
+    lost=f"through httpx's async clients, {_NOT_NAMED}",
+    cure="send steptrack_callbacks.litellm_proxy.headers() with each request",
+)
+GENAI_SNAPSHOT = Seam(
+    package="genai_prices",
+    place="genai_prices.data_snapshot:get_snapshot",
+    purpose="prices models that LiteLLM's table does not list",
+    lost="models that only genai-prices knows have no price",
+    cure="name their prices in install(prices=...)",
+)
+TIKTOKEN = Seam(
+    package="tiktoken",
+    place="tiktoken:Encoding",
+    shape=takes("name", "pat_str", "mergeable_ranks", "special_tokens"),
+    purpose="counts tokens with the encodings in LiteLLM's wheel",
+    lost="tokens are bounded by bytes where nobody reports them",
+)
+SHELL = Seam(
+    package="IPython",
+    place="IPython.core.interactiveshell:InteractiveShell",
+    shape=has("register_magic_function", "input_transformers_cleanup", "ast_transformers", "run_cell"),
+    purpose="lets %%step put a cell into a step",
+    lost="%%step cannot be used in notebooks",
+    cure="write `with step(...):` in the cell",
+)
+
+SEAMS: tuple[Seam, ...] = (HTTPX_SEND, HTTPX_SEND_ASYNC, GENAI_SNAPSHOT, TIKTOKEN, SHELL)
