@@ -32,7 +32,7 @@ from fake_host import FakeHost
 from redis_servers import RedisServer
 from steptrack_callbacks import Budget, step
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST, Ask, Asked, Entry, Reservation, Store
+from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation, Store
 
 ROUNDS = 25
 TIMES = 40

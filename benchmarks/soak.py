@@ -41,7 +41,8 @@ from serving import MODELS, Proxy, proxy  # noqa: E402
 import steptrack_callbacks as steptrack  # noqa: E402
 from provider import Provider, Request  # noqa: E402
 from redis_servers import RedisServer  # noqa: E402
-from steptrack_callbacks import Budget, BudgetExhausted, Step, drain_completed_steps, keeping, step  # noqa: E402
+from steptrack_callbacks import Budget, BudgetExhausted, Step, drain_completed_steps, step  # noqa: E402
+from steptrack_callbacks.ledgers import current  # noqa: E402
 
 CALLS_A_SECOND = 4  # of each worker
 INPUT, OUTPUT = 100, 20
@@ -309,10 +310,10 @@ def verdict(load: Load, gauge: Gauge, server: RedisServer) -> list[str]:
             on_proxy["calls"] * int(CALL_USD * 10**12),
         ),
         "nothing is reserved": (
-            on_proxy["held"] + sum(t.held_calls for t in keeping.keeper().store.accounts()),
+            on_proxy["held"] + sum(t.held_calls for t in current.keeper().store.accounts()),
             0,
         ),
-        "nothing is owed to the ledger": (keeping.keeper().owed + keeping.keeper().unkept, 0),
+        "nothing is owed to the ledger": (current.keeper().owed + current.keeper().unkept, 0),
     }
     wrong = [f"{what}: {left} is not {right}" for what, (left, right) in expected.items() if left != right]
     first, last = gauge.samples[len(gauge.samples) // 2], gauge.samples[-1]
@@ -352,7 +353,7 @@ def main(minutes: float) -> int:
         load.stop.set()
         for thread in threads:
             thread.join(60)
-        keeping.keeper().flush()
+        current.keeper().flush()
         gauge.read()
         wrong = verdict(load, gauge, server)
         print(

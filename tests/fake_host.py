@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from steptrack_callbacks import BudgetExhausted, Step, Usage, admission, bind, charging
-from steptrack_callbacks.account import Account
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.line import LINE
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.pinning import new_call
-from steptrack_callbacks.request import Request
+from steptrack_callbacks import BudgetExhausted, Step, Usage, bind
+from steptrack_callbacks.engine import reservation, settlement
+from steptrack_callbacks.engine.account import Account
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.queue import LINE
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.money import to_units
 
 CALL_USD = Decimal("0.00225")
 CALL_TOKENS = 300
@@ -183,8 +184,8 @@ def assert_nothing_left(*steps: Step) -> None:
     """No reservation, no open call, nobody in line: neither on these steps nor anywhere."""
     for step in steps:
         assert reserved(step.account) == {}, step.path
-    assert not charging.open_calls
-    assert not admission._claims
+    assert not settlement.open_calls
+    assert not reservation._claims
     assert not LINE
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steptrack_callbacks import current_step, peek_completed_steps
-from steptrack_callbacks.records import CompletedStep
+from steptrack_callbacks.values.records import CompletedStep
 
 
 def path() -> str | None:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from steptrack_callbacks import Usage, record_usage
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.pinning import new_call
-from steptrack_callbacks.request import Request
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.money import to_units
 
 
 def spend(

@@ -14,7 +14,7 @@ from fake_host import (
     reserved,
 )
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, Usage, step
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.steps.attribution import new_call
 
 
 @pytest.fixture

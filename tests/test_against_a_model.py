@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fake_host import assert_nothing_left, price
-from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage, admission, charging
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.line import LINE, Waiter, settle_line
-from steptrack_callbacks.money import to_units, to_usd
-from steptrack_callbacks.request import Request
+from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage
+from steptrack_callbacks.concurrency.flow import drive
+from steptrack_callbacks.engine import reservation, settlement
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.queue import LINE, Waiter, settle_line
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount
-from steptrack_callbacks.waiting import drive
+from steptrack_callbacks.values.money import to_units, to_usd
 
 LIMITS = ("max_usd", "max_tokens", "max_calls")
 Amounts = tuple[int, int, int]
@@ -43,7 +44,7 @@ class Asked:
     tokens_in: int
     most_in: int
     most_out: int
-    admission: Any = None
+    reservation: Any = None
     waiter: Waiter | None = None
     in_flight: bool = False
     charged: tuple[Amounts, ...] = ()
@@ -70,14 +71,14 @@ class Chain(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         reset()
-        charging.open_calls.clear()  # an example that failed leaves them
-        admission._claims.clear()
+        settlement.open_calls.clear()  # an example that failed leaves them
+        reservation._claims.clear()
         self.asked: list[Asked] = []
         self.steps: list[Step] = []
         self.limits: list[list[int | None]] = []
         self.numbers = itertools.count()
         # Each call counts as made by a task of its own, or nobody here would ever wait.
-        self.owners = patch.object(admission, "current_owner", object)
+        self.owners = patch.object(reservation, "current_owner", object)
         self.owners.start()
         logging.disable(logging.WARNING)
 

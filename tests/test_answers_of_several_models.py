@@ -6,11 +6,11 @@ import pytest
 
 from fake_host import FakeHost
 from steptrack_callbacks import Usage, step
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.pricing import Terms, cost_usd
-from steptrack_callbacks.request import Request
+from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.money import to_units
 
 WORKER = Usage(input_tokens=2_000, output_tokens=100)
 ADVISER = Usage(input_tokens=500, output_tokens=40)

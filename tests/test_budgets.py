@@ -25,13 +25,13 @@ from steptrack_callbacks import (
     Grant,
     UnpricedModel,
     current_step,
-    hanging,
     hooks,
-    keeping,
     peek_completed_steps,
     persona,
     step,
 )
+from steptrack_callbacks.engine import budget_binding
+from steptrack_callbacks.ledgers import current
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"], autouse=True)
@@ -40,7 +40,7 @@ def ledger(request, tmp_path):
         url = request.getfixturevalue("redis_server").url(prefix=tmp_path.name, timeout_s=5)
     else:
         url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/books.db?timeout_s=5"
-    keeping.keep_in(url)
+    current.keep_in(url)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def at(monkeypatch):
 
     def set_clock(text):
         seconds = dt.datetime.fromisoformat(f"{text}+00:00").timestamp()
-        monkeypatch.setattr(hanging, "clock", lambda: seconds)
+        monkeypatch.setattr(budget_binding, "clock", lambda: seconds)
 
     set_clock("2026-11-22T23:30:00")
     return set_clock
@@ -60,7 +60,7 @@ def budget(**limits):
 
 
 def spent(name="team-a", window="", start=0):
-    (totals,) = keeping.keeper().store.look([f"budget:{window}:{start}:{name}"])
+    (totals,) = current.keeper().store.look([f"budget:{window}:{start}:{name}"])
     return totals.settled.get("calls", 0), totals.held_calls
 
 
@@ -199,11 +199,11 @@ def test_a_call_still_open_when_its_step_ends_is_charged_its_estimate_and_correc
     host = FakeHost()
     with step("job", budgets=[budget(max_tokens=10_000)]):
         call = host.open()
-    totals = keeping.keeper().store.look(["budget::0:team-a"])[0]
+    totals = current.keeper().store.look(["budget::0:team-a"])[0]
     assert totals.held_calls == 0
     assert totals.settled["output_tokens"] == 200
     host.answer(call, 17)
-    totals = keeping.keeper().store.look(["budget::0:team-a"])[0]
+    totals = current.keeper().store.look(["budget::0:team-a"])[0]
     assert totals.settled["output_tokens"] == 17
     assert totals.settled["calls"] == 1
 
@@ -340,7 +340,7 @@ def test_fifty_threads_with_a_step_each_share_a_budget_worth_ten_calls():
         host.ask()
     run_all([job] * 50)
     assert host.sent == 11
-    totals = keeping.keeper().store.look(["budget::0:team-a"])[0]
+    totals = current.keeper().store.look(["budget::0:team-a"])[0]
     assert totals.settled["calls"] == 10
     assert Decimal(totals.settled["cost_pico_usd"]).scaleb(-12) == TEN_CALLS_USD
     assert totals.held_calls == 0
@@ -447,7 +447,7 @@ def test_a_window_has_one_name_however_it_is_written(written, kept):
 
 
 def test_threads_that_begin_together_have_one_ledger():
-    keeping.reset()
+    current.reset()
     host, found = FakeHost(), []
 
     def job():

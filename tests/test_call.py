@@ -18,9 +18,9 @@ from steptrack_callbacks import (
     record_usage,
     step,
 )
-from steptrack_callbacks.money import to_usd
-from steptrack_callbacks.pinning import new_call, unattributed_usage
+from steptrack_callbacks.steps.attribution import new_call, unattributed_usage
 from steptrack_callbacks.testing import recorder
+from steptrack_callbacks.values.money import to_usd
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from fake_host import CALL_TOKENS, FakeHost, ask_and_wait, open_elsewhere, until
 from steptrack_callbacks import Usage, step
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.steps.attribution import new_call
 
 TWO_CALLS = 2 * CALL_TOKENS
 

@@ -19,9 +19,10 @@ from fake_host import (
     run_all,
     until_async,
 )
-from steptrack_callbacks import BudgetExhausted, Step, Usage, bind, history, install, step, uninstall
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks import BudgetExhausted, Step, Usage, bind, install, step, uninstall
+from steptrack_callbacks.engine import output_stats
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.values.money import to_units
 
 MANY = 50
 WORTH_TEN = pytest.mark.parametrize("limit", [{"max_usd": TEN_CALLS_USD}, {"max_tokens": TEN_CALLS_TOKENS}])
@@ -55,7 +56,7 @@ def test_fifty_calls_at_once_spend_a_budget_of_ten_and_little_more(
     host, fifty, limit, max_output_tokens, warm, most
 ):
     if warm:
-        history.learn("fake-model", output_tokens=200, counted_input=100, input_tokens=100)
+        output_stats.learn("fake-model", output_tokens=200, counted_input=100, input_tokens=100)
     with step("plan", **limit, error_boundary="continue") as plan:
         fifty(host, plan, max_output_tokens)
         assert_nothing_left(plan)

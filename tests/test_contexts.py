@@ -14,16 +14,11 @@ from hypothesis import strategies as st
 
 from looking import in_thread, path
 from spending import spend
-from steptrack_callbacks import (
-    activation,
-    bind,
-    contexts,
-    install,
-    step,
-    steps,
-    uninstall,
-)
-from steptrack_callbacks.contexts import Stack
+from steptrack_callbacks import bind, install, step, uninstall
+from steptrack_callbacks.concurrency import contexts
+from steptrack_callbacks.concurrency.contexts import Stack
+from steptrack_callbacks.steps import activation
+from steptrack_callbacks.steps import step as steps
 
 
 @pytest.fixture

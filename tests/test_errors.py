@@ -21,7 +21,7 @@ from steptrack_callbacks import (
     persona,
     step,
 )
-from steptrack_callbacks.errors import Breach
+from steptrack_callbacks.values.errors import Breach
 
 
 class HostsOwnError(Exception):

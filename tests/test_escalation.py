@@ -15,11 +15,11 @@ from steptrack_callbacks import (
     Grant,
     Usage,
     bind,
-    escalation,
     peek_completed_steps,
     step,
-    steps,
 )
+from steptrack_callbacks.engine import escalation
+from steptrack_callbacks.steps import step as steps
 
 
 class Asked:

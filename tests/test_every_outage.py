@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fake_host import FakeHost, run_all
-from steptrack_callbacks import Budget, LedgerError, install, keeping, step
-from steptrack_callbacks.ledgers.contract import Ask, Entry, Reservation
+from steptrack_callbacks import Budget, LedgerError, install, step
+from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.ledgers.protocol import Ask, Entry, Reservation
 
 FIVE = Budget("team-a", max_calls=5)
 _numbers = itertools.count()
@@ -39,7 +40,7 @@ class Full(Locked):
     """A disk without room for even a small charge."""
 
     def begin(self):
-        store = keeping.keeper().store
+        store = current.keeper().store
         self._db = store._file._shelf.db
         self._db.execute(f"PRAGMA max_page_count = {self._db.execute('PRAGMA page_count').fetchone()[0]}")
         for size in (2000, 200, 1):
@@ -94,19 +95,19 @@ def job(what):
 
 
 def spent(what):
-    (totals,) = keeping.keeper().store.look([KEYS[what]])
+    (totals,) = current.keeper().store.look([KEYS[what]])
     return totals.settled.get("calls", 0), totals.held_calls
 
 
 def back():
     """Tell what is owed, now that the ledger is there."""
-    keeping.keeper().flush()
-    assert keeping.keeper().owed == 0
+    current.keeper().flush()
+    assert current.keeper().owed == 0
 
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_refuse_nothing_is_sent_meanwhile_and_an_answer_is_told_later(outage, what):
-    keeping.keep_in(outage.url)
+    current.keep_in(outage.url)
     host = FakeHost()
     with job(what):
         host.ask()
@@ -125,7 +126,7 @@ def test_with_refuse_nothing_is_sent_meanwhile_and_an_answer_is_told_later(outag
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_allow_steps_that_begin_meanwhile_share_what_this_process_knows_to_be_left(outage, what):
-    keeping.keep_in(outage.url, on_store_error="allow")
+    current.keep_in(outage.url, on_store_error="allow")
     host = FakeHost()
     with job(what):
         host.ask()
@@ -145,7 +146,7 @@ def test_with_allow_steps_that_begin_meanwhile_share_what_this_process_knows_to_
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_allow_fifty_threads_with_a_step_each_send_no_more_than_is_left(outage, what):
-    keeping.keep_in(outage.url, on_store_error="allow")
+    current.keep_in(outage.url, on_store_error="allow")
     host = FakeHost()
 
     def one():
@@ -161,7 +162,7 @@ def test_with_allow_fifty_threads_with_a_step_each_send_no_more_than_is_left(out
 
 
 def test_with_allow_tasks_of_an_event_loop_send_no_more_than_is_left(outage):
-    keeping.keep_in(outage.url, on_store_error="allow")
+    current.keep_in(outage.url, on_store_error="allow")
     host = FakeHost()
 
     async def one():
@@ -180,7 +181,7 @@ def test_with_allow_tasks_of_an_event_loop_send_no_more_than_is_left(outage):
 
 
 def test_with_allow_calls_in_flight_as_it_begins_count_for_steps_that_begin_meanwhile(outage):
-    keeping.keep_in(outage.url, on_store_error="allow")
+    current.keep_in(outage.url, on_store_error="allow")
     host = FakeHost()
 
     def one_is_sent():  # in a thread of its own, which is in no step yet
@@ -204,7 +205,7 @@ def test_with_allow_calls_in_flight_as_it_begins_count_for_steps_that_begin_mean
 
 
 def test_with_allow_what_is_granted_meanwhile_and_not_sent_gives_its_room_back(outage):
-    keeping.keep_in(outage.url, on_store_error="allow")
+    current.keep_in(outage.url, on_store_error="allow")
     host = FakeHost()
     with job("budget"):
         host.ask()
@@ -216,7 +217,7 @@ def test_with_allow_what_is_granted_meanwhile_and_not_sent_gives_its_room_back(o
 
 
 def test_with_allow_what_is_in_flight_as_it_ends_is_reserved_on_the_ledger_for_others_to_see(outage):
-    keeping.keep_in(outage.url, on_store_error="allow")
+    current.keep_in(outage.url, on_store_error="allow")
     host = FakeHost()
     with job("budget"):
         host.ask()
@@ -233,7 +234,8 @@ def test_with_allow_what_is_in_flight_as_it_ends_is_reserved_on_the_ledger_for_o
 
 DYING = """
 import logging, sqlite3, sys
-from steptrack_callbacks import Budget, install, keeping, step
+from steptrack_callbacks import Budget, install, step
+from steptrack_callbacks.ledgers import current as keeping
 from fake_host import FakeHost
 logging.basicConfig(format="%(levelname)s %(message)s")
 install(ledger=f"sqlite:///{sys.argv[1]}?timeout_s=0.05", on_store_error=sys.argv[2])
@@ -274,7 +276,7 @@ def test_a_ledger_that_was_replaced_while_it_was_away_is_told_once_it_is_back(tm
         with away(outage):
             host.answer(call)
             install(ledger="memory:")
-        old = keeping._used[outage.url]
+        old = current._used[outage.url]
         assert old.owed == 1
         old._away_until = 0.0  # as if the moment in which it is left alone had passed
         run_all([step("another")(lambda: None)])

@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spending import ask, spend
-from steptrack_callbacks import (
-    current_step,
-    drain_completed_steps,
-    peek_completed_steps,
-    pinning,
-    step,
-    steps,
-    testing,
-)
+from steptrack_callbacks import current_step, drain_completed_steps, peek_completed_steps, step, testing
+from steptrack_callbacks.steps import attribution
+from steptrack_callbacks.steps import step as steps
 
 
 def path():
@@ -349,4 +343,4 @@ def test_an_ended_step_that_was_left_on_a_stack_refuses_nobody():
     with step("next", max_calls=1) as following:
         ask()
     ask()
-    assert (following.status, pinning.unattributed_usage().calls) == ("completed", 1)
+    assert (following.status, attribution.unattributed_usage().calls) == ("completed", 1)

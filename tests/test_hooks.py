@@ -16,7 +16,6 @@ from steptrack_callbacks import (
     peek_completed_steps,
     persona,
     step,
-    steps,
 )
 from steptrack_callbacks.hooks import (
     BudgetThreshold,
@@ -29,6 +28,7 @@ from steptrack_callbacks.hooks import (
     StepStarted,
     on,
 )
+from steptrack_callbacks.steps import step as steps
 from steptrack_callbacks.testing import recorder, strict
 
 
@@ -248,7 +248,7 @@ def test_what_a_hook_does_is_not_told_to_hooks(events):
 def test_handlers_are_called_in_the_order_of_registration_and_outside_locks():
     import threading
 
-    from steptrack_callbacks.books import BOOKS
+    from steptrack_callbacks.engine.amounts import BOOKS
 
     def try_lock(_):
         thread = threading.Thread(

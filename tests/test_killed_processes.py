@@ -11,9 +11,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 import steptrack_callbacks as steptrack
-from steptrack_callbacks import Budget, keeping, step
-from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST
+from steptrack_callbacks import Budget, step
+from steptrack_callbacks.ledgers import current, open_ledger
+from steptrack_callbacks.ledgers.protocol import COST
 
 KILLS, AT_ONCE, LONGEST_S = 30, 5, 0.03
 CALL_PICO_USD = 10 * 2_000_000 + 5 * 4_000_000
@@ -90,6 +90,6 @@ def test_a_program_that_is_killed_at_any_moment_finds_in_its_books_what_it_was_a
     assert team.settled["input_tokens"] == 2 * team.settled["output_tokens"] == 10 * calls
     assert run.held_calls == team.held_calls <= KILLS  # it comes back with its lease
     assert calls - answers + team.held_calls > 0, "no program was ever killed in the middle of a call"
-    keeping.keep_in(url)
+    current.keep_in(url)
     with step("nightly", run_id="tonight") as again:
         assert again.usage.calls == calls

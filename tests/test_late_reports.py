@@ -8,7 +8,7 @@ import pytest
 from fake_host import CALL_TOKENS, CALL_USD, FakeHost, assert_nothing_left
 from looking import record_of
 from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, step
-from steptrack_callbacks.charging import State
+from steptrack_callbacks.engine.settlement import State
 from steptrack_callbacks.testing import recorder
 
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from steptrack_callbacks import definitions, history, pricing, step, tokens
-from steptrack_callbacks.account import Account, Label
-from steptrack_callbacks.around import Around
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks import pricing, step, tokens
+from steptrack_callbacks.engine import output_stats
+from steptrack_callbacks.engine.account import Account, Label
+from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.pricing.table import installed
-from steptrack_callbacks.request import Request
+from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount, count_messages, count_text
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values import definitions
+from steptrack_callbacks.values.usage import Usage
 
 
 @pytest.fixture(autouse=True)
 def _clean():
     pricing.reset()
-    history.reset()
+    output_stats.reset()
     yield
     pricing.reset()
-    history.reset()
+    output_stats.reset()
 
 
 def request(model: str = "my-model", **options) -> Request:
@@ -70,18 +72,18 @@ def test_what_a_call_needs_follows_what_is_learned_while_it_waits():
     asked = request("gpt-4o")
     before = asked.need(None, in_usd=True)
     assert asked.need(None, in_usd=True) is before
-    history.learn("gpt-4o", output_tokens=70, counted_input=10, input_tokens=15)
+    output_stats.learn("gpt-4o", output_tokens=70, counted_input=10, input_tokens=15)
     after = asked.need(None, in_usd=True)
     assert (after.expected[1], after.unseen, after.unbounded) == (15 + 70, False, False)
 
 
 def test_the_largest_answer_is_forgotten_after_twenty_others():
-    history.learn("gpt-4o", output_tokens=900, counted_input=None, input_tokens=0)
+    output_stats.learn("gpt-4o", output_tokens=900, counted_input=None, input_tokens=0)
     for _ in range(19):
-        history.learn("gpt-4o", output_tokens=5, counted_input=None, input_tokens=0)
-    assert history.of("gpt-4o").output == 900
-    history.learn("gpt-4o", output_tokens=7, counted_input=None, input_tokens=0)
-    assert history.of("gpt-4o").output == 7
+        output_stats.learn("gpt-4o", output_tokens=5, counted_input=None, input_tokens=0)
+    assert output_stats.of("gpt-4o").output == 900
+    output_stats.learn("gpt-4o", output_tokens=7, counted_input=None, input_tokens=0)
+    assert output_stats.of("gpt-4o").output == 7
 
 
 def test_a_text_is_counted_the_same_again_and_apart_for_each_encoding(monkeypatch):

@@ -18,11 +18,11 @@ from steptrack_callbacks import (
     bind,
     hosts,
     persona,
-    pinning,
     record_usage,
     report,
     step,
 )
+from steptrack_callbacks.steps import attribution
 
 
 def test_a_call_without_a_step_is_unattributed_so_that_the_total_is_what_was_seen():
@@ -32,7 +32,7 @@ def test_a_call_without_a_step_is_unattributed_so_that_the_total_is_what_was_see
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ask(3, 0)  # no step is open anywhere, so nothing was lost
-    assert pinning.unattributed_usage().total_tokens == 4
+    assert attribution.unattributed_usage().total_tokens == 4
     assert report().total.total_tokens == 6
 
 
@@ -50,7 +50,7 @@ def test_a_lost_step_is_a_warning_once_and_names_the_cure():
     assert "no step here, though 'outer' is running elsewhere" in str(warning.message)
     for cure in ("bind(function)", "parent=outer", "install(threads=True)"):
         assert cure in str(warning.message)
-    assert (outer.usage.calls, pinning.unattributed_usage().calls) == (0, 2)
+    assert (outer.usage.calls, attribution.unattributed_usage().calls) == (0, 2)
 
 
 def test_a_call_in_the_context_of_a_step_that_has_ended_is_a_warning_once():
@@ -60,7 +60,7 @@ def test_a_call_in_the_context_of_a_step_that_has_ended_is_a_warning_once():
         bound()
         bound()
     assert len(warned) == 1
-    assert (plan.usage.calls, pinning.unattributed_usage().calls) == (0, 2)
+    assert (plan.usage.calls, attribution.unattributed_usage().calls) == (0, 2)
 
 
 def test_a_task_that_outlives_its_step_is_a_warning_and_a_lost_thread_is_another():

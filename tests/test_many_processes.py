@@ -10,9 +10,9 @@ from steptrack_callbacks.ledgers import open_ledger
 WORKER = """
 import sys
 from steptrack_callbacks import Budget, BudgetExhausted, Usage, install, step
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.pinning import new_call
-from steptrack_callbacks.request import Request
+from steptrack_callbacks.values.money import to_units
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.tokens import InputCount
 
 install(ledger=sys.argv[1])

@@ -22,7 +22,7 @@ from steptrack_callbacks.pricing import (
 from steptrack_callbacks.pricing.handover import Handover, litellm_usage
 from steptrack_callbacks.pricing.off_peak import Schedule
 from steptrack_callbacks.pricing.rates import TokenRates, rates_of
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.usage import Usage
 from test_pricing_against_litellm import MODES, USAGES, litellm_is_wrong, states_all_rates, theirs
 
 ONE = 10**24

@@ -19,7 +19,7 @@ from steptrack_callbacks.pricing import (
     source_of,
     table,
 )
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.usage import Usage
 
 ONE = 10**24
 HELLO = Usage(input_tokens=10, output_tokens=5)

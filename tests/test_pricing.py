@@ -24,7 +24,7 @@ from steptrack_callbacks.pricing import (
 from steptrack_callbacks.pricing.names import accepts, canonical, split
 from steptrack_callbacks.pricing.off_peak import Schedule
 from steptrack_callbacks.pricing.rates import is_understood, rates_of
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.usage import Usage
 
 MTOK = Usage(input_tokens=10**6, output_tokens=10**6)
 HELLO = Usage(input_tokens=10, output_tokens=5)
@@ -498,7 +498,7 @@ def test_importing_it_imports_nothing_heavy_and_reads_nothing():
         "import sys; import steptrack_callbacks.pricing as p; from steptrack_callbacks.pricing import table;"
         "heavy = {'litellm', 'langchain', 'langchain_core', 'tiktoken', 'genai_prices'} & set(sys.modules);"
         "assert not heavy, heavy; assert not table._loaded;"
-        "from steptrack_callbacks.usage import Usage;"
+        "from steptrack_callbacks.values.usage import Usage;"
         "assert p.cost_usd('gpt-4o', Usage(input_tokens=1)) > 0; assert 'litellm' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

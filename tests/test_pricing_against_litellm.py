@@ -10,7 +10,7 @@ from steptrack_callbacks.pricing import cost_usd, reset
 from steptrack_callbacks.pricing.handover import litellm_usage
 from steptrack_callbacks.pricing.names import canonical
 from steptrack_callbacks.pricing.table import installed
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.usage import Usage
 
 pytestmark = pytest.mark.contract
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fake_host import FakeHost, assert_nothing_left, price
 from steptrack_callbacks import BudgetExhausted, Step, Usage, current_step, step
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.money import to_usd
+from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.testing import reset
+from steptrack_callbacks.values.money import to_usd
 
 
 class Boom(Exception):

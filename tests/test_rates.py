@@ -9,7 +9,7 @@ import pytest
 
 from steptrack_callbacks.pricing.off_peak import Schedule
 from steptrack_callbacks.pricing.rates import rates_of
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.usage import Usage
 
 ONE = 10**24
 ALWAYS = {"hours_utc": "00:00-00:00"}

@@ -24,12 +24,12 @@ from steptrack_callbacks import (
     peek_completed_steps,
     persona,
     step,
-    steps,
 )
 from steptrack_callbacks.hooks import StepStarted, on
-from steptrack_callbacks.pinning import new_call
-from steptrack_callbacks.records import Kind, Status
-from steptrack_callbacks.usage import LATER_COUNTS, count_names
+from steptrack_callbacks.steps import step as steps
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.values.records import Kind, Status
+from steptrack_callbacks.values.usage import LATER_COUNTS, count_names
 
 
 class GraphBubbleUp(Exception):

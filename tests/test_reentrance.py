@@ -12,9 +12,9 @@ import pytest
 
 from fake_host import CALL_USD, FakeHost, assert_nothing_left, price, run_all, until
 from steptrack_callbacks import Usage, bind, step
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.line import LINE, Waiter
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.queue import LINE, Waiter
+from steptrack_callbacks.steps.attribution import new_call
 
 
 @pytest.fixture

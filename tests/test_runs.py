@@ -9,13 +9,14 @@ import pytest
 
 from fake_host import CALL_USD, FakeHost, run_all
 from spending import spend
-from steptrack_callbacks import BudgetExhausted, keeping, peek_completed_steps, persona, step
+from steptrack_callbacks import BudgetExhausted, peek_completed_steps, persona, step
+from steptrack_callbacks.ledgers import current
 
 
 @pytest.fixture(autouse=True)
 def ledger(tmp_path):
     url = f"sqlite:///{tmp_path}/books.db"
-    keeping.keep_in(url)
+    current.keep_in(url)
     return url
 
 
@@ -47,7 +48,7 @@ def test_names_with_colons_are_kept_apart():
     for name, run_id in (("a:b", "c"), ("a", "b:c"), ("a%3Ab", "c")):
         with step(name, max_calls=1, run_id=run_id):
             host.ask()
-    assert len(keeping.keeper().store.accounts()) == 3
+    assert len(current.keeper().store.accounts()) == 3
 
 
 @pytest.mark.parametrize("run_id", ["", "  ", 5])
@@ -141,7 +142,7 @@ def test_a_run_that_a_process_died_in_counts_what_it_had_settled(ledger):
 def test_a_run_without_a_name_leaves_nothing_in_the_ledger():
     with step("job", max_calls=3):
         spend()
-    assert keeping.keeper().store.accounts() == []
+    assert current.keeper().store.accounts() == []
 
 
 def test_records_reach_the_ledger_and_a_late_report_puts_the_whole_record_back():
@@ -149,7 +150,7 @@ def test_records_reach_the_ledger_and_a_late_report_puts_the_whole_record_back()
     with step("job"):
         call = host.open()
     host.answer(call, 17)
-    (record,) = keeping.keeper().store.records()
+    (record,) = current.keeper().store.records()
     assert (record["output_tokens"], record["revision"]) == (17, 1)
 
 

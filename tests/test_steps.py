@@ -14,7 +14,6 @@ from steptrack_callbacks import (
     BudgetExhausted,
     StepDefinition,
     Usage,
-    activation,
     current_model,
     current_persona,
     current_policy,
@@ -23,9 +22,10 @@ from steptrack_callbacks import (
     peek_completed_steps,
     record_usage,
     step,
-    steps,
     testing,
 )
+from steptrack_callbacks.steps import activation
+from steptrack_callbacks.steps import step as steps
 
 
 def plain() -> str:

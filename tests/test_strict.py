@@ -3,7 +3,8 @@
 import pytest
 
 from fake_host import CALL_TOKENS, CALL_USD, FakeHost, assert_nothing_left
-from steptrack_callbacks import BudgetExhausted, Usage, history, pricing, step
+from steptrack_callbacks import BudgetExhausted, Usage, pricing, step
+from steptrack_callbacks.engine import output_stats
 
 
 @pytest.fixture
@@ -189,6 +190,6 @@ def test_the_estimate_of_a_strict_call_is_no_more_than_the_max_tokens_that_was_s
 def test_the_estimate_of_a_call_is_no_more_input_than_its_bound_whatever_others_taught(host):
     with step("plan", max_tokens=310, enforce="strict") as plan:
         call = host.open(upper_bound=110)
-        history.learn("fake-model", output_tokens=200, counted_input=100, input_tokens=200)
+        output_stats.learn("fake-model", output_tokens=200, counted_input=100, input_tokens=200)
         call.abandon(200)
     assert plan.usage.input_tokens == 110

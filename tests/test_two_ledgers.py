@@ -12,7 +12,7 @@ import pytest
 from fake_host import FakeHost
 from steptrack_callbacks import Budget, LedgerError, install, step
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import Entry
+from steptrack_callbacks.ledgers.protocol import Entry
 
 OUTER, INNER = Budget("outer", max_calls=5), Budget("inner", max_calls=2)
 

@@ -4,8 +4,10 @@ import pytest
 
 import steptrack_callbacks as steptrack
 from spending import spend
-from steptrack_callbacks import Budget, Usage, current_policy, declared, escalation, keeping, pricing, step
-from steptrack_callbacks.ledgers import open_ledger
+from steptrack_callbacks import Budget, Usage, current_policy, pricing, step
+from steptrack_callbacks.engine import escalation
+from steptrack_callbacks.ledgers import current, open_ledger
+from steptrack_callbacks.steps import registry
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +26,8 @@ def test_what_install_was_given_is_forgotten():
     )
     steptrack.uninstall()
     assert pricing.cost_usd("our-model", Usage(input_tokens=1, output_tokens=1)) is None
-    assert not declared.is_declared("plan")
-    assert not declared.has_nodes()
+    assert not registry.is_declared("plan")
+    assert not registry.has_nodes()
     assert not escalation.has_default()
     assert not current_policy().narrowed(steptrack.Stage("x", side_effect_level="read_only")).allows("search")
 
@@ -39,7 +41,7 @@ def test_steps_are_kept_in_the_ledger_of_install_no_longer(tmp_path):
     steptrack.install()
     with step("after"):
         spend()
-    assert not keeping.is_chosen()
+    assert not current.is_chosen()
     assert [record["name"] for record in open_ledger(url).records()] == ["before"]
 
 

@@ -16,12 +16,12 @@ from steptrack_callbacks import (
     Usage,
     drain_completed_steps,
     report,
+    reports,
     step,
     testing,
-    timeline,
-    views,
 )
-from steptrack_callbacks.views import dicts, text
+from steptrack_callbacks.engine import call_log
+from steptrack_callbacks.reports import dicts, text
 
 
 @pytest.fixture(params=["plain", "rich"])
@@ -121,7 +121,7 @@ def test_a_step_whose_parent_was_drained_is_shown_at_the_top():
     with step("outer"), step("inner"):
         spend()
     gone = drain_completed_steps()
-    from steptrack_callbacks.activation import ledger
+    from steptrack_callbacks.steps.activation import ledger
 
     ledger.put(gone[0])
     assert [(line.depth, line.record.name) for line in report().lines()] == [(0, "inner")]
@@ -131,7 +131,7 @@ def test_a_step_whose_parent_was_drained_is_shown_at_the_top():
 def test_records_that_the_ledger_let_go_are_mentioned(style):
     run()
     assert "3 older records were let go" in str(
-        views.Report(records=report().records, unattributed=Usage(), dropped_records=3)
+        reports.Report(records=report().records, unattributed=Usage(), dropped_records=3)
     )
 
 
@@ -275,7 +275,7 @@ def test_what_was_late_is_still_said_when_its_call_has_left_the_timeline():
     with step("left"):
         call = open_call()
     call.settle(Usage(input_tokens=10, output_tokens=3))
-    timeline.reset()
+    call_log.reset()
     assert "left: calls 1 settled late" in str(report())
     assert report().late_calls == 1
 
@@ -314,7 +314,7 @@ def test_models_and_what_is_no_longer_broken_down_are_the_total():
     whole = report()
     assert {model: used.calls for model, used in whole.models.items()} == {"one": 1, "two": 2}
     assert whole.unbroken == Usage()
-    without = views.Report(records=whole.records[-1:], unattributed=whole.unattributed)
+    without = reports.Report(records=whole.records[-1:], unattributed=whole.unattributed)
     assert (without.total.calls, without.unbroken.calls) == (3, 2)
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from fake_host import CALL_TOKENS, Asking, FakeHost, ask_and_wait, assert_nothing_left, open_elsewhere, until
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, bind, drain_completed_steps, step
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.line import LINE
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.queue import LINE
+from steptrack_callbacks.steps.attribution import new_call
 
 TWO_CALLS = 2 * CALL_TOKENS
 

@@ -19,11 +19,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .budgets import Budget
-    from .contexts import bind
-    from .definitions import Grant, PersonaDefinition, Stage, StepDefinition
-    from .edges import install, uninstall
-    from .errors import (
+    from .concurrency.contexts import bind
+    from .installation import install, uninstall
+    from .reports import report
+    from .steps.step import Step, current_step, drain_completed_steps, peek_completed_steps
+    from .steps.verbs import (
+        check_tool,
+        current_model,
+        current_persona,
+        current_policy,
+        persona,
+        record_usage,
+        step,
+    )
+    from .values.budgets import Budget
+    from .values.definitions import Grant, PersonaDefinition, Stage, StepDefinition
+    from .values.errors import (
         BudgetEscalated,
         BudgetExhausted,
         IntegrationChangedWarning,
@@ -35,19 +46,8 @@ if TYPE_CHECKING:
         UnknownCostWarning,
         UnpricedModel,
     )
-    from .records import CompletedStep
-    from .scope import (
-        check_tool,
-        current_model,
-        current_persona,
-        current_policy,
-        persona,
-        record_usage,
-        step,
-    )
-    from .steps import Step, current_step, drain_completed_steps, peek_completed_steps
-    from .usage import Usage
-    from .views import report
+    from .values.records import CompletedStep
+    from .values.usage import Usage
 
 __version__ = "0.1.0"
 
@@ -87,11 +87,11 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "budgets": ("Budget",),
-    "contexts": ("bind",),
-    "definitions": ("Grant", "PersonaDefinition", "Stage", "StepDefinition"),
-    "edges": ("install", "uninstall"),
-    "errors": (
+    "values.budgets": ("Budget",),
+    "concurrency.contexts": ("bind",),
+    "values.definitions": ("Grant", "PersonaDefinition", "Stage", "StepDefinition"),
+    "installation": ("install", "uninstall"),
+    "values.errors": (
         "BudgetEscalated",
         "BudgetExhausted",
         "IntegrationChangedWarning",
@@ -103,8 +103,8 @@ _ROOMS = {
         "UnknownCostWarning",
         "UnpricedModel",
     ),
-    "records": ("CompletedStep",),
-    "scope": (
+    "values.records": ("CompletedStep",),
+    "steps.verbs": (
         "check_tool",
         "current_model",
         "current_persona",
@@ -113,9 +113,9 @@ _ROOMS = {
         "record_usage",
         "step",
     ),
-    "steps": ("Step", "current_step", "drain_completed_steps", "peek_completed_steps"),
-    "usage": ("Usage",),
-    "views": ("report",),
+    "steps.step": ("Step", "current_step", "drain_completed_steps", "peek_completed_steps"),
+    "values.usage": ("Usage",),
+    "reports": ("report",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 _OPEN_ROOMS = ("hooks", "pricing", "testing")

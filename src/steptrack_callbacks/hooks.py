@@ -15,11 +15,11 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from .definitions import Grant, LimitName
-from .errors import BudgetExhausted, StepTrackError
-from .money import decimal_of
-from .records import CompletedStep
-from .usage import Usage
+from .values.definitions import Grant, LimitName
+from .values.errors import BudgetExhausted, StepTrackError
+from .values.money import decimal_of
+from .values.records import CompletedStep
+from .values.usage import Usage
 
 __all__ = [
     "BudgetThreshold",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from . import cautions
-from .errors import LostStepWarning
+from .values import user_warnings
+from .values.errors import LostStepWarning
 
 _EDGES = {"litellm": f"{__package__}.litellm", "langchain_core": f"{__package__}.langchain"}
 KNOWN_HOSTS = tuple(_EDGES)
@@ -51,7 +51,7 @@ def warn_if_unwatched(path: str) -> None:
     imported = [host for host in KNOWN_HOSTS if host in sys.modules]
     if imported:
         _warned = True
-        cautions.warn(
+        user_warnings.warn(
             f"step {path!r} has limits, but nothing watches {' and '.join(imported)}: call"
             " steptrack_callbacks.install() first, or record_usage() after each call",
             LostStepWarning,

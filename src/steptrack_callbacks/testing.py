@@ -16,9 +16,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from . import declared, escalation, history, hooks, hosts, pinning, policy, pricing
+from . import hooks, hosts, pricing
+from .engine import escalation, output_stats
 from .hooks import CallDenied, CallSettled, StepEnded
-from .records import CompletedStep
+from .steps import attribution, registry, tool_policy
+from .values.records import CompletedStep
 
 __all__ = ("Recording", "recorder", "reset", "strict")
 
@@ -37,14 +39,14 @@ def reset() -> None:
         >>> peek_completed_steps()
         []
     """
-    pinning.reset()
+    attribution.reset()
     hooks.reset()
-    history.reset()
+    output_stats.reset()
     pricing.reset()
-    policy.reset()
+    tool_policy.reset()
     hosts.reset()
     escalation.set_default(None)
-    declared.reset()
+    registry.reset()
 
 
 @contextmanager

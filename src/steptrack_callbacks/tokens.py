@@ -23,8 +23,8 @@ from math import ceil
 from threading import Lock
 from typing import Any, NamedTuple
 
-from .foreign import field, items, opened, reader, to_json
 from .pricing.table import package_folder
+from .values.untrusted import field, items, opened, reader, to_json
 
 __all__ = ("InputCount", "count_messages", "count_prompt", "count_text")
 

@@ -11,7 +11,7 @@ import pytest
 
 from steptrack_callbacks import drain_completed_steps, record_usage, step
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST, Ask, Asked, Entry, Reservation
+from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from spending import open_call
 from steptrack_callbacks import Budget, Usage, drain_completed_steps, install, step, uninstall
 from steptrack_callbacks.cli import main
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import Ask, Asked, Reservation
+from steptrack_callbacks.ledgers.protocol import Ask, Asked, Reservation
 
 
 @pytest.fixture

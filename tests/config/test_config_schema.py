@@ -12,11 +12,13 @@ import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steptrack_callbacks.budgets import MOST_USD, Budget
 from steptrack_callbacks.config import Config, ConfigError, parse, schema
 from steptrack_callbacks.config.shape import misshapen
 from steptrack_callbacks.config.values import LedgerOptions, ProxyOptions, Scope
-from steptrack_callbacks.definitions import (
+from steptrack_callbacks.ledgers.current import OnStoreError
+from steptrack_callbacks.pricing.user import _PER_MTOK, _RATE
+from steptrack_callbacks.values.budgets import MOST_USD, Budget
+from steptrack_callbacks.values.definitions import (
     ErrorBoundary,
     PersonaDefinition,
     SideEffectLevel,
@@ -24,9 +26,7 @@ from steptrack_callbacks.definitions import (
     StepDefinition,
     Unpriced,
 )
-from steptrack_callbacks.keeping import OnStoreError
-from steptrack_callbacks.options import Enforce
-from steptrack_callbacks.pricing.user import _PER_MTOK, _RATE
+from steptrack_callbacks.values.limits import Enforce
 
 DEFS = schema()["$defs"]
 VALIDATOR = jsonschema.Draft202012Validator(schema())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from steptrack_callbacks.budgets import Budget
 from steptrack_callbacks.config import Config, LedgerOptions, ProxyOptions, load, parse, schema
-from steptrack_callbacks.definitions import Stage
+from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.definitions import Stage
 
 FULL = """
 [ledger]

@@ -12,7 +12,7 @@ import pytest
 import noise
 import steptrack_callbacks as steptrack
 from provider import Provider
-from steptrack_callbacks import admission, charging
+from steptrack_callbacks.engine import reservation, settlement
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,8 +25,8 @@ def _attached() -> Iterator[None]:
     yield
     gc.collect(0)
     steptrack.uninstall()
-    assert not charging.open_calls, "a call was left open"
-    assert not admission._claims, "room was left reserved"
+    assert not settlement.open_calls, "a call was left open"
+    assert not reservation._claims, "room was left reserved"
 
 
 @pytest.fixture(autouse=True, scope="module")

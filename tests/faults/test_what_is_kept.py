@@ -15,7 +15,8 @@ import steptrack_callbacks
 from fake_host import FakeHost
 from provider import WORDS, Provider
 from spending import spend
-from steptrack_callbacks import Budget, BudgetExhausted, keeping, step
+from steptrack_callbacks import Budget, BudgetExhausted, step
+from steptrack_callbacks.ledgers import current
 
 PROMPT = "Rosebud-in-the-prompt"
 SOURCES = Path(steptrack_callbacks.__file__).parent
@@ -26,7 +27,7 @@ def content_of(folder: Path) -> bytes:
 
 
 def test_no_prompt_and_no_answer_is_in_a_ledger(tmp_path: Path, provider: Provider) -> None:
-    keeping.keep_in(f"sqlite:///{tmp_path}/steps.db")
+    current.keep_in(f"sqlite:///{tmp_path}/steps.db")
     ask = [{"role": "user", "content": PROMPT}]
     given = {"api_base": provider.url, "api_key": "sk-secret-key", "max_retries": 0}
     model = ChatOpenAI(model="gpt-4o", base_url=provider.url, api_key="sk-secret-key", max_retries=0)
@@ -39,12 +40,12 @@ def test_no_prompt_and_no_answer_is_in_a_ledger(tmp_path: Path, provider: Provid
         raise ValueError(f"cannot parse the answer to {PROMPT}")
     with pytest.raises(BudgetExhausted), step("ends", max_tokens=115):
         litellm.completion("openai/gpt-4o", ask, **given)
-    keeping.keeper().flush()
-    records = {record["name"]: record for record in keeping.keeper().store.records()}
+    current.keeper().flush()
+    records = {record["name"]: record for record in current.keeper().store.records()}
     assert records["plan"]["llm_calls"] == provider.count() - 1 == 4
     assert records["fails"]["error"] == "ValueError"
     assert records["ends"]["error"].startswith("BudgetExhausted: step 'ends' exceeded max_tokens")
-    keeping.reset()
+    current.reset()
     kept = content_of(tmp_path)
     assert b"gpt-4o" in kept
     for secret in (PROMPT, "sk-secret-key", "".join(WORDS)):
@@ -67,18 +68,18 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_a_name_is_a_name_in_sql(name: str, tmp_path: Path) -> None:
     path = tmp_path / "steps.db"
-    keeping.keep_in(f"sqlite:///{path}")
+    current.keep_in(f"sqlite:///{path}")
     with step("plan", budgets=[Budget("other", max_calls=5)]):
         FakeHost().ask()
     with step("plan", run_id=name, budgets=[Budget(name, max_calls=5)]):
         FakeHost().ask()
-    store = keeping.keeper().store
+    store = current.keeper().store
     assert [totals.settled["calls"] for totals in store.look([f"budget::0:{name}", f"run:plan:{name}"])] == [
         1,
         1,
     ]
     assert [record["name"] for record in store.records(run_id=name)] == ["plan"]
-    keeping.reset()
+    current.reset()
     database = sqlite3.connect(path)
     assert database.execute("SELECT count(*) FROM accounts").fetchone() == (3,)
     database.close()

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from steptrack_callbacks import admission, charging
+from steptrack_callbacks.engine import reservation, settlement
 
 
 @pytest.fixture(autouse=True)
 def _nothing_open() -> Iterator[None]:
     yield
     gc.collect(0)
-    assert not admission._claims, "room was left reserved"
-    assert not charging.open_calls, "a call was left open"
+    assert not reservation._claims, "room was left reserved"
+    assert not settlement.open_calls, "a call was left open"

@@ -14,13 +14,13 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from steptrack_callbacks import Step, pricing, step
-from steptrack_callbacks.langchain import answers as langchain_answers
-from steptrack_callbacks.litellm import answers as litellm_answers
+from steptrack_callbacks.langchain import usage as langchain_answers
+from steptrack_callbacks.litellm import usage as litellm_answers
 from steptrack_callbacks.litellm.requests import request_of
 from steptrack_callbacks.litellm.streams import Meter
 from steptrack_callbacks.litellm_proxy import reading
-from steptrack_callbacks.pinning import new_call
-from steptrack_callbacks.usage import MOST_TOKENS, MOST_USD
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.values.usage import MOST_TOKENS, MOST_USD
 
 MODEL = "gpt-4o"
 TEXT = "an answer of six tokens"

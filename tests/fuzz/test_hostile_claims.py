@@ -12,18 +12,20 @@ from hostile import TEXTS, anything, atoms, table_of, texts, tried
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from steptrack_callbacks import BudgetExhausted, ToolDenied, Usage, keeping, pricing, remote, step
-from steptrack_callbacks.call import Call
+from steptrack_callbacks import BudgetExhausted, ToolDenied, Usage, pricing, step
 from steptrack_callbacks.config import ConfigError, load, parse
-from steptrack_callbacks.definitions import Stage
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations import proxy_client
+from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.litellm_proxy import accounts as proxy_accounts
 from steptrack_callbacks.litellm_proxy.accounts import Accounts
 from steptrack_callbacks.litellm_proxy.identity import Identity, MalformedIdentity, identity_of
 from steptrack_callbacks.litellm_proxy.requests import request_from
 from steptrack_callbacks.litellm_proxy.tools import narrow
-from steptrack_callbacks.policy import ToolPolicy
 from steptrack_callbacks.pricing import chain
-from steptrack_callbacks.usage import MOST_TOKENS
+from steptrack_callbacks.steps.tool_policy import ToolPolicy
+from steptrack_callbacks.values.definitions import Stage
+from steptrack_callbacks.values.usage import MOST_TOKENS
 
 LIMITS = """
 [budgets.per-key]
@@ -108,7 +110,7 @@ def identities(key: str) -> st.SearchStrategy[Identity]:
 @given(mine=identities("a" * 16), yours=identities("b" * 16))
 @tried(150)
 def test_nothing_of_one_key_is_charged_to_another(mine: Identity, yours: Identity) -> None:
-    accounts = Accounts(CONFIG, keeping.keeper())
+    accounts = Accounts(CONFIG, current.keeper())
     around = [accounts.around(identity) for identity in (mine, yours)]
     assert around[0] is not None
     assert around[1] is not None
@@ -120,7 +122,7 @@ def test_nothing_of_one_key_is_charged_to_another(mine: Identity, yours: Identit
 @tried(150)
 def test_two_steps_of_a_key_never_share_an_account(one: Identity, two: Identity) -> None:
     assume((one.run, one.path) != (two.run, two.path))
-    accounts = Accounts(CONFIG, keeping.keeper())
+    accounts = Accounts(CONFIG, current.keeper())
     leaves = [accounts.around(identity) for identity in (one, two)]
     assert leaves[0] is not None
     assert leaves[1] is not None
@@ -130,7 +132,7 @@ def test_two_steps_of_a_key_never_share_an_account(one: Identity, two: Identity)
 @given(claimed=st.decimals(0, 10**6, allow_nan=False))
 @tried(60)
 def test_a_client_never_widens_a_limit(claimed: Decimal) -> None:
-    accounts = Accounts(CONFIG, keeping.keeper())
+    accounts = Accounts(CONFIG, current.keeper())
     around = accounts.around(Identity(key="k", run="r", path=("plan",), max_usd=claimed))
     assert around is not None
     limit = around.shared[0].limits()["max_usd"]
@@ -213,14 +215,14 @@ class Said(Exception):
 @given(body=FIELDS | REFUSALS | REFUSALS.map(lambda fields: {"error": fields}) | anything)
 @tried(200)
 def test_what_a_proxy_answers_is_a_refusal_or_nothing_of_ours(body: Any) -> None:
-    remote.point_at("http://127.0.0.1:4000")
+    proxy_client.point_at("http://127.0.0.1:4000")
     try:
         with step("plan"):
-            refused = remote.refusal_in(Said(body))
+            refused = proxy_client.refusal_in(Said(body))
             assert refused is None or isinstance(refused, BudgetExhausted)
             assert refused is None or str(refused)
     finally:
-        remote.point_at(None)
+        proxy_client.point_at(None)
 
 
 # steptrack.toml
@@ -254,7 +256,7 @@ def test_a_step_may_have_any_name_that_is_one(name: str) -> None:
 
 def test_a_client_that_makes_up_names_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy_accounts, "MOST_MIRRORS", 100)
-    accounts = Accounts(CONFIG, keeping.keeper())
+    accounts = Accounts(CONFIG, current.keeper())
     for number in range(500):
         accounts.around(
             Identity(key=f"key-{number % 7}", run=f"run-{number}", path=("plan", f"step-{number}"))
@@ -272,7 +274,7 @@ class Answer:
 
 
 def test_a_step_of_the_proxy_keeps_no_request_and_no_answer_in_memory() -> None:
-    accounts = Accounts(CONFIG, keeping.keeper())
+    accounts = Accounts(CONFIG, current.keeper())
 
     def ask() -> tuple[Any, Any]:
         prompt, answer = Answer(), Answer()

@@ -17,9 +17,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from spending import spend
-from steptrack_callbacks import Budget, LedgerError, keeping, step
-from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST, Ask, Asked, Entry, Reservation, Totals
+from steptrack_callbacks import Budget, LedgerError, step
+from steptrack_callbacks.ledgers import current, open_ledger
+from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation, Totals
 
 KEY = "budget::0:team"
 
@@ -71,14 +71,14 @@ def assert_sane_or_refused(store: Any) -> None:
 def good_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A ledger with a bit of everything in it, all of it in the file itself."""
     path = tmp_path_factory.mktemp("good") / "steps.db"
-    keeping.keep_in(f"sqlite:///{path}")
+    current.keep_in(f"sqlite:///{path}")
     for number in range(20):
         with step("plan", budgets=[Budget("team", max_usd=10**6)], run_id=f"run-{number % 3}"):
             spend(100, 50, cost_usd=0.125)
-    keeping.keeper().store.reserve(
+    current.keeper().store.reserve(
         Reservation(id="open", asks=(Ask(key=KEY, held=Asked(7, 7)),), lease_s=900)
     )
-    keeping.reset()
+    current.reset()
     database = sqlite3.connect(path)
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
@@ -325,21 +325,21 @@ def test_any_address_is_opened_or_refused(url: Any) -> None:
 
 def test_a_name_that_no_ledger_can_hold_stops_nobody_else(tmp_path: Path) -> None:
     """Half a surrogate pair has no place in UTF-8."""
-    keeping.keep_in(f"sqlite:///{tmp_path}/steps.db")
+    current.keep_in(f"sqlite:///{tmp_path}/steps.db")
     team = Budget("team", max_usd=1000)
     with step("plan\ud800", budgets=[team]):
         spend(1, 1, cost_usd=1)
     with step("plan", budgets=[team]):
         spend(1, 1, cost_usd=1)
-    keeping.keeper().flush()
-    (totals,) = keeping.keeper().store.look([KEY])
-    assert (totals.settled["calls"], keeping.keeper().owed) == (2, 0)
+    current.keeper().flush()
+    (totals,) = current.keeper().store.look([KEY])
+    assert (totals.settled["calls"], current.keeper().owed) == (2, 0)
 
 
 def test_a_charge_beyond_all_books_stops_nobody_else_and_is_not_forgotten(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeping.keep_in(f"sqlite:///{tmp_path}/steps.db")
+    current.keep_in(f"sqlite:///{tmp_path}/steps.db")
     lied_to, team = Budget("lied-to", max_usd=9 * 10**6, enforce="observe"), Budget("team", max_usd=1000)
     with step("plan", budgets=[lied_to]) as plan:
         for _ in range(12):
@@ -348,7 +348,7 @@ def test_a_charge_beyond_all_books_stops_nobody_else_and_is_not_forgotten(
         assert plan.cost_usd == 12 * 10**6
     with step("plan", budgets=[team]):
         spend(1, 1, cost_usd=1)
-    (totals, other) = keeping.keeper().store.look([KEY, "budget::0:lied-to"])
+    (totals, other) = current.keeper().store.look([KEY, "budget::0:lied-to"])
     assert (totals.settled["calls"], other.settled["calls"]) == (1, 9)
-    assert (keeping.keeper().owed, keeping.keeper().unkept) == (0, 3)
+    assert (current.keeper().owed, current.keeper().unkept) == (0, 3)
     assert caplog.text.count("counts in this process only") == 3

@@ -9,7 +9,7 @@ import pytest
 from langchain_openai.chat_models import _client_utils
 
 from provider import Provider
-from steptrack_callbacks import admission, charging
+from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.langchain import attach, runs
 
 WARNINGS_OF_HOSTS = (
@@ -41,8 +41,8 @@ def _attached() -> Iterator[None]:
     yield
     detach()
     gc.collect()
-    assert not charging.open_calls, "a call was left open"
-    assert not admission._claims, "room was left reserved"
+    assert not settlement.open_calls, "a call was left open"
+    assert not reservation._claims, "room was left reserved"
     assert not [run for run in runs._runs.values() if run.call is not None], "a run was left open"
 
 

@@ -24,7 +24,7 @@ from provider import Provider
 from steptrack_callbacks import BudgetExhausted, Stage, ToolDenied, UnpricedModel, persona, step
 from steptrack_callbacks.langchain import StepTrackHandler, attach, budgeted
 from steptrack_callbacks.langchain.refusals import host_error
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 
 @pytest.mark.parametrize("how", ["config", "config twice", "constructor", "with_config and config", "all"])

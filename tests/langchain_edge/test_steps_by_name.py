@@ -11,9 +11,9 @@ from asking import FakeChat, prompted
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from steptrack_callbacks import BudgetExhausted, StepDenied, bind, peek_completed_steps, step
-from steptrack_callbacks.declared import declare, reset
 from steptrack_callbacks.hooks import StepStarted, on
 from steptrack_callbacks.langchain import admission
+from steptrack_callbacks.steps.registry import declare, reset
 
 PLAN = {"metadata": {"steptrack_step": "plan"}}
 Q = {"question": "hello"}

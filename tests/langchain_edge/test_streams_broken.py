@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableLambda
 
 from provider import Provider
 from steptrack_callbacks import peek_completed_steps, step
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 
 def only_record() -> Any:

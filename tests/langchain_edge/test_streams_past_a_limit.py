@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from steptrack_callbacks import BudgetExhausted, record_usage, step
 from steptrack_callbacks.langchain import pacing, runs
-from steptrack_callbacks.langchain.produced import Produced
+from steptrack_callbacks.langchain.stream_text import Produced
 from steptrack_callbacks.tokens import count_text
 
 TEXTS = {

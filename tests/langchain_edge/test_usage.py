@@ -19,7 +19,7 @@ from langchain_openai import OpenAI
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import UnpricedModel, step
-from steptrack_callbacks.langchain import answers
+from steptrack_callbacks.langchain import usage as answers
 
 
 def result(usage: Any = None, *, text: str = "yes", llm_output: Any = None, **told: Any) -> LLMResult:
@@ -296,8 +296,8 @@ def test_a_provider_that_langchain_makes_up_from_a_class_name_is_nobody() -> Non
 
 
 def test_an_answer_cut_short_teaches_nothing_about_the_next(provider: Provider) -> None:
-    from steptrack_callbacks import history
+    from steptrack_callbacks.engine import output_stats
 
     with step("plan"):
         chat(provider, max_tokens=20).invoke("hello")
-    assert history.of("gpt-4o").output is None
+    assert output_stats.of("gpt-4o").output is None

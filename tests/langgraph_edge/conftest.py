@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from steptrack_callbacks import admission, charging, hosts
+from steptrack_callbacks import hosts
+from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.langchain import attach, runs
 from steptrack_callbacks.langgraph import running
-from steptrack_callbacks.steps import open_steps
+from steptrack_callbacks.steps.step import open_steps
 
 # What is imported stays; collections look at what the tests make.
 gc.collect()
@@ -48,8 +49,8 @@ def _nothing_is_left(attached: bool) -> Iterator[None]:
     yield
     gc.collect()
     assert not open_steps(), "a step was left running"
-    assert not charging.open_calls, "a call was left open"
-    assert not admission._claims, "room was left reserved"
+    assert not settlement.open_calls, "a call was left open"
+    assert not reservation._claims, "room was left reserved"
     assert not [run for run in runs._runs.values() if run.call is not None], "a run was left open"
 
 

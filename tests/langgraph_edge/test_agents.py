@@ -37,7 +37,7 @@ from steptrack_callbacks import (
 )
 from steptrack_callbacks.hooks import CallDenied, StepStarted, on
 from steptrack_callbacks.langgraph import StepBudgetMiddleware
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 Invoke = Any
 BOTH = pytest.mark.parametrize("attached", ["attached", "by hand"], indirect=True)

@@ -13,8 +13,8 @@ from test_nodes import EMPTY, State, asking
 from test_people import paused
 
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, StepTrackError, step
-from steptrack_callbacks.declared import declare, declare_nodes
 from steptrack_callbacks.langgraph import budget_error_handler, handling
+from steptrack_callbacks.steps.registry import declare, declare_nodes
 
 Invoke = Any
 

@@ -16,7 +16,7 @@ from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 import steptrack_callbacks as steptrack
 from steptrack_callbacks import BudgetExhausted, step
-from steptrack_callbacks.declared import declare, declare_nodes
+from steptrack_callbacks.steps.registry import declare, declare_nodes
 
 Invoke = Any
 

@@ -15,7 +15,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, Grant, peek_completed_steps, step, testing
-from steptrack_callbacks.escalation import set_default
+from steptrack_callbacks.engine.escalation import set_default
 from steptrack_callbacks.langgraph import StepBudgetMiddleware, running, spending
 
 Invoke = Any

@@ -165,7 +165,7 @@ def test_a_long_thread_stays_small_and_keeps_its_sum() -> None:
     )
 )
 def test_a_usage_is_kept_exactly(usage: Usage) -> None:
-    from steptrack_callbacks.books import Tally
+    from steptrack_callbacks.engine.amounts import Tally
 
     tally = Tally()
     for sums in spending.sums_of(spending.read(spending.written(usage))):

@@ -2,7 +2,7 @@
 
 import itertools
 
-from steptrack_callbacks.ledgers.contract import COST, Ask, Asked, Entry, Reservation
+from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation
 
 _ids = (f"call-{number}" for number in itertools.count())
 

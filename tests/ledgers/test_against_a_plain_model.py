@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger_words import ask, calling
 
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST, Asked, Entry
 from steptrack_callbacks.ledgers.memory import MemoryStore
+from steptrack_callbacks.ledgers.protocol import COST, Asked, Entry
 from steptrack_callbacks.ledgers.sqlite import SqliteStore
 
 KEYS = ["a", "b", "c"]

@@ -9,7 +9,7 @@ import pytest
 from ledger_words import ask, at, calling, charge, release, spend
 
 from steptrack_callbacks import LedgerError
-from steptrack_callbacks.ledgers.contract import COST, Ask, Asked, Entry, Reservation
+from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation
 
 
 def reason(store, *asks, **how):

@@ -10,7 +10,7 @@ import pytest
 from ledger_words import ask, at, calling, charge
 
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST
+from steptrack_callbacks.ledgers.protocol import COST
 
 PROCESSES, CALLS, WORTH = 4, 200, 100
 KILLS, AT_ONCE = {"sqlite": 200, "redis": 40}, 20

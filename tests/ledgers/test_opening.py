@@ -7,8 +7,8 @@ import pytest
 from ledger_words import at, spend
 
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST
 from steptrack_callbacks.ledgers.memory import MemoryStore
+from steptrack_callbacks.ledgers.protocol import COST
 from steptrack_callbacks.ledgers.redis import RedisStore
 from steptrack_callbacks.ledgers.sqlite import SqliteStore
 from steptrack_callbacks.ledgers.urls import redacted

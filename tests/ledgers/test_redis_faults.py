@@ -13,8 +13,8 @@ from ledger_words import ask, at, calling, charge, release, spend
 
 from redis_servers import free_port
 from steptrack_callbacks import LedgerError
-from steptrack_callbacks.ledgers import known, open_ledger
-from steptrack_callbacks.ledgers.contract import COST, Asked
+from steptrack_callbacks.ledgers import open_ledger, redis_snapshot
+from steptrack_callbacks.ledgers.protocol import COST, Asked
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_an_account_that_redis_has_evicted_is_put_back(redis_server, prefix, ope
 
 
 def test_what_a_process_knows_is_bounded(redis_server, prefix, opened, monkeypatch):
-    monkeypatch.setattr(known, "MOST_KNOWN", 5)
+    monkeypatch.setattr(redis_snapshot, "MOST_KNOWN", 5)
     store = opened(redis_server.url(prefix=prefix))
     for number in range(20):
         spend(store, f"account-{number}")

@@ -8,7 +8,7 @@ from ledger_words import ask, at, calling, charge, spend
 
 from steptrack_callbacks import LedgerError
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.contract import COST
+from steptrack_callbacks.ledgers.protocol import COST
 
 DOCS = Path(__file__).parents[2] / "docs" / "ledgers.md"
 [DOCUMENTED] = re.findall(r"^ACL SETUSER .*$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)

@@ -12,7 +12,7 @@ from ledger_words import ask, at, calling, charge, spend
 
 from steptrack_callbacks import LedgerError
 from steptrack_callbacks.ledgers import open_ledger, sqlite_schema
-from steptrack_callbacks.ledgers.contract import COST
+from steptrack_callbacks.ledgers.protocol import COST
 from steptrack_callbacks.ledgers.sqlite import SqliteStore
 
 
@@ -327,7 +327,7 @@ def test_no_connection_is_open_while_a_process_forks(store):
 
 @pytest.mark.parametrize("kind", ["memory:", "sqlite"])
 def test_a_charge_from_a_garbage_collection_inside_the_ledger_is_not_lost(kind, path, monkeypatch):
-    from steptrack_callbacks.ledgers import judging
+    from steptrack_callbacks.ledgers import rules
 
     store = open_ledger("memory:" if kind == "memory:" else f"sqlite:///{path}")
 
@@ -343,9 +343,9 @@ def test_a_charge_from_a_garbage_collection_inside_the_ledger_is_not_lost(kind, 
         gc.collect()
         return settle(*args, **how)
 
-    settle = judging.settle
+    settle = rules.settle
     with monkeypatch.context() as patched:
-        patched.setattr(judging, "settle", with_collection)
+        patched.setattr(rules, "settle", with_collection)
         store.settle([charge("one", cost=1)])
     assert at(store).settled == {COST: 6, "calls": 2, "input_tokens": 0, "output_tokens": 0}
     store.close_connections()

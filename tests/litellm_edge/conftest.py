@@ -13,7 +13,7 @@ from calling import Events
 import noise
 import steptrack_callbacks as steptrack
 from provider import Provider
-from steptrack_callbacks import admission, charging
+from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.litellm import entry_points
 
 
@@ -29,8 +29,8 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect(0)
     steptrack.uninstall()
     litellm.cache = None
-    assert not charging.open_calls, "a call was left open"
-    assert not admission._claims, "room was left reserved"
+    assert not settlement.open_calls, "a call was left open"
+    assert not reservation._claims, "room was left reserved"
     assert entry_points.enclosing_call() is None
 
 

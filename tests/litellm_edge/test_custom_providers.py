@@ -15,7 +15,7 @@ from custom_providers import KINDS, MODEL, RATES, ByHTTP, ThroughLiteLLM, regist
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
 from steptrack_callbacks.litellm import entry_points
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 FORMS = ("completion", "acompletion", "stream", "astream")
 in_every_form = pytest.mark.parametrize("form", FORMS)

@@ -24,7 +24,7 @@ from calling import (
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 from steptrack_callbacks.testing import recorder
 
 pytestmark = pytest.mark.contract

@@ -12,7 +12,7 @@ from calling import CALL_USD, HUNDRED_TOKENS, acall, arguments, call, run
 
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 NO_CLIENT_THAT_RETRIES = "hosted_vllm/some-model"
 """LiteLLM hands `num_retries` on to OpenAI's client, whose own retries nobody outside of it sees."""

@@ -13,7 +13,7 @@ from litellm import Router
 import steptrack_callbacks as steptrack
 from provider import Provider, words
 from steptrack_callbacks import BudgetExhausted, step
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 from steptrack_callbacks.testing import recorder
 
 MINI_USD = CALL_USD * Decimal("0.06")

@@ -23,7 +23,7 @@ import steptrack_callbacks as steptrack
 from provider import FORMS, Provider, _Answer
 from steptrack_callbacks import BudgetExhausted, step
 from steptrack_callbacks.litellm import StepTrackLogger
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 
 def imported_before_install(name: str) -> Callable[..., Any]:

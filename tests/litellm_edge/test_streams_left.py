@@ -12,7 +12,7 @@ from calling import ASYNC_STREAMING, SYNC_STREAMING, acall, call, run, text_of, 
 
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 SEEN = 8
 

@@ -26,7 +26,7 @@ from provider import Provider, words
 from spending import open_call
 from steptrack_callbacks import bind, step
 from steptrack_callbacks.litellm.streams import metered
-from steptrack_callbacks.pinning import unattributed_usage
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
 
 def plain(chunks: list[Any]) -> list[Any]:

@@ -8,7 +8,8 @@ from jupyter_client.manager import start_new_kernel
 SETUP = """
 %load_ext steptrack_callbacks.notebook
 import threading
-from steptrack_callbacks import record_usage, live
+from steptrack_callbacks import record_usage
+from steptrack_callbacks.reports import live
 def spend():
     record_usage('m', input_tokens=10, output_tokens=2, cost_usd=0.02)
 """

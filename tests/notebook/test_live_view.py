@@ -15,8 +15,8 @@ import threading
 import pytest
 
 from spending import open_call, spend
-from steptrack_callbacks import Usage, live, step
-from steptrack_callbacks.views import cards
+from steptrack_callbacks import Usage, step
+from steptrack_callbacks.reports import cards, live
 
 ANSWER_S = 60
 
@@ -141,7 +141,7 @@ def test_the_card_of_a_running_step_says_what_is_in_flight():
 
 PROGRAM = """
 from steptrack_callbacks import record_usage, step
-from steptrack_callbacks.live import watch
+from steptrack_callbacks.reports.live import watch
 with step("plan", max_calls=4, max_usd=1) as plan, watch(plan, interval_s=0.001):
     for _ in range(3):
         record_usage("m", input_tokens=10, output_tokens=5, cost_usd=0.1)

@@ -13,7 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 import steptrack_callbacks as steptrack
-from steptrack_callbacks import BudgetEscalated, BudgetExhausted, escalation, peek_completed_steps
+from steptrack_callbacks import BudgetEscalated, BudgetExhausted, peek_completed_steps
+from steptrack_callbacks.engine import escalation
 from steptrack_callbacks.notebook import asking, cells, options
 
 SPEND = "record_usage('m', input_tokens=10, output_tokens=2, cost_usd=0.02)"
@@ -80,7 +81,7 @@ def test_a_cell_may_await(shell, body):
 
 def test_a_cell_that_awaits_waits_for_what_is_just_being_settled(shell):
     body = (
-        "import asyncio\nfrom steptrack_callbacks import Usage\nfrom steptrack_callbacks.pinning import new_call\n"
+        "import asyncio\nfrom steptrack_callbacks import Usage\nfrom steptrack_callbacks.steps.attribution import new_call\n"
         "from spending import request\n"
         "call = new_call(request(), sent=True)\ncall.note()\nawait asyncio.sleep(0)\n"
         "asyncio.get_running_loop().call_soon(call.settle, Usage(input_tokens=10, output_tokens=2))"

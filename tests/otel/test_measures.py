@@ -8,7 +8,7 @@ from fake_host import run_all
 from spending import ask, open_call, request, spend
 from steptrack_callbacks import Usage, bind, peek_completed_steps, record_usage, step
 from steptrack_callbacks.opentelemetry.attributes import provider_name
-from steptrack_callbacks.pinning import new_call, unattributed_usage
+from steptrack_callbacks.steps.attribution import new_call, unattributed_usage
 
 TOKENS, COST = "gen_ai.client.token.usage", "steptrack.cost"
 

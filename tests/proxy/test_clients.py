@@ -8,7 +8,8 @@ import pytest
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 import steptrack_callbacks as steptrack
-from steptrack_callbacks import BudgetEscalated, BudgetExhausted, remote, step
+from steptrack_callbacks import BudgetEscalated, BudgetExhausted, step
+from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.langchain import budgeted
 from steptrack_callbacks.litellm_proxy import headers
 
@@ -175,7 +176,7 @@ def test_an_error_that_is_no_refusal_is_left_alone(provider, calls):
     provider.fail_next(9, status=400)
     with pytest.raises(litellm.BadRequestError), step("outer"):
         calls["LiteLLM"]()
-    assert remote.refusal_in(ValueError("402 budget_exhausted {")) is None
+    assert proxy_client.refusal_in(ValueError("402 budget_exhausted {")) is None
 
 
 @pytest.mark.parametrize("url", ["localhost:4000", "ftp://host", "", "http://", 5])
@@ -197,13 +198,13 @@ def test_an_address_that_is_none_is_refused(url):
     ],
 )
 def test_an_address_below_the_proxys_is_the_proxys(url, is_ours):
-    remote.point_at("http://proxy/team/")
-    assert remote.is_for_proxy(url) is is_ours
+    proxy_client.point_at("http://proxy/team/")
+    assert proxy_client.is_for_proxy(url) is is_ours
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_this_machine_is_the_same_by_each_of_its_names(host):
-    remote.point_at(f"http://{host}:4000")
+    proxy_client.point_at(f"http://{host}:4000")
     for other in ("localhost", "127.0.0.1", "[::1]"):
-        assert remote.is_for_proxy(f"http://{other}:4000/v1")
-    assert not remote.is_for_proxy("http://elsewhere:4000/v1")
+        assert proxy_client.is_for_proxy(f"http://{other}:4000/v1")
+    assert not proxy_client.is_for_proxy("http://elsewhere:4000/v1")

@@ -7,8 +7,8 @@ import sys
 import pytest
 from serving import proxy
 
-from steptrack_callbacks import keeping
 from steptrack_callbacks.config import ConfigError, LedgerOptions
+from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.memory import MemoryStore
 from steptrack_callbacks.litellm_proxy import starting
 
@@ -47,9 +47,9 @@ def test_the_number_of_workers_is_told_by_the_environment_or_the_command(
 
 
 def test_one_worker_may_keep_its_books_in_memory_and_many_a_file():
-    starting.refuse_many_books(keeping.Keeper(MemoryStore()), 1)
+    starting.refuse_many_books(current.Keeper(MemoryStore()), 1)
     with pytest.raises(ValueError, match="4 workers"):
-        starting.refuse_many_books(keeping.Keeper(MemoryStore()), 4)
+        starting.refuse_many_books(current.Keeper(MemoryStore()), 4)
 
 
 def test_limits_must_come_from_somewhere(monkeypatch, tmp_path):
@@ -68,17 +68,17 @@ def test_the_ledger_of_the_file_is_put_in_force(tmp_path, monkeypatch):
     starting.open_ledger(
         LedgerOptions(url=f"sqlite:///{tmp_path}/steps.db", on_store_error="allow", lease_s=7, timeout_s=3)
     )
-    keeper = keeping.keeper()
+    keeper = current.keeper()
     assert keeper.is_durable
     assert (keeper.on_error, keeper.lease_s) == ("allow", 7)
     starting.open_ledger(LedgerOptions(timeout_s=3))
-    assert keeping.keeper() is keeper
+    assert current.keeper() is keeper
 
 
 def test_what_the_file_says_of_the_ledger_holds_for_the_one_in_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("STEPTRACK_LEDGER", f"sqlite:///{tmp_path}/env.db")
     starting.open_ledger(LedgerOptions(on_store_error="allow", lease_s=7))
-    keeper = keeping.keeper()
+    keeper = current.keeper()
     assert (keeper.on_error, keeper.lease_s, keeper.store.timeout_s) == ("allow", 7, 2.0)
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from endpoints import ENDPOINTS, error_in
 
-from steptrack_callbacks.remote import encoded
+from steptrack_callbacks.integrations.proxy_client import encoded
 
 CHAT = ENDPOINTS["chat"]
 

@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steptrack_callbacks import persona, remote, step
-from steptrack_callbacks.errors import ToolDenied
+from steptrack_callbacks import persona, step
+from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.litellm_proxy import headers
 from steptrack_callbacks.litellm_proxy.identity import Identity, MalformedIdentity, identity_of, key_of
 from steptrack_callbacks.litellm_proxy.reading import MessageMeter, WholeEvents, message_usage
 from steptrack_callbacks.litellm_proxy.requests import kind_of
 from steptrack_callbacks.litellm_proxy.tools import narrow, tool_name
-from steptrack_callbacks.policy import ToolPolicy
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.steps.tool_policy import ToolPolicy
+from steptrack_callbacks.values.errors import ToolDenied
+from steptrack_callbacks.values.usage import Usage
 
 names = st.text(min_size=1, max_size=20).filter(
     lambda text: text.strip() and "/" not in text and text.isprintable()
@@ -29,7 +30,7 @@ def sent(**fields):
 
 @given(st.lists(names, min_size=1, max_size=4), names)
 def test_any_path_and_run_arrive_as_they_were_sent(path, run):
-    data = sent(run=remote.encoded(run), step=remote.encoded("/".join(path)))
+    data = sent(run=proxy_client.encoded(run), step=proxy_client.encoded("/".join(path)))
     said = identity_of("key", data)
     assert (said.run, said.path) == (run, tuple(path))
     assert all(value.isascii() for value in data["proxy_server_request"]["headers"].values())

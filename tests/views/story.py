@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from unittest import mock
 
 from spending import open_call
-from steptrack_callbacks import Budget, Grant, Step, Usage, activation, persona, step, timeline
-from steptrack_callbacks.money import to_units
+from steptrack_callbacks import Budget, Grant, Step, Usage, persona, step
+from steptrack_callbacks.engine import call_log
+from steptrack_callbacks.steps import activation
+from steptrack_callbacks.values.money import to_units
 
 
 class Clock:
@@ -30,7 +32,7 @@ class Clock:
 def stopped() -> Generator[Clock]:
     """Put a clock that stands still into the rooms that note when things happen."""
     clock = Clock()
-    with mock.patch.object(activation, "time", clock), mock.patch.object(timeline, "time", clock):
+    with mock.patch.object(activation, "time", clock), mock.patch.object(call_log, "time", clock):
         yield clock
 
 

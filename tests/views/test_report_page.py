@@ -22,7 +22,7 @@ from steptrack_callbacks import (
     step,
     testing,
 )
-from steptrack_callbacks.views import Report, cards, markup, page
+from steptrack_callbacks.reports import Report, cards, markup, page
 
 EVIL = "</style><script>alert('x')</script><img src=x onerror=\"alert(1)\">&amp;"
 

@@ -6,7 +6,8 @@ import pytest
 import story
 
 from spending import ask, open_call, spend
-from steptrack_callbacks import BudgetExhausted, Usage, report, step, timeline
+from steptrack_callbacks import BudgetExhausted, Usage, report, step
+from steptrack_callbacks.engine import call_log
 
 
 def outcomes():
@@ -42,7 +43,7 @@ def test_two_threads_may_tell_of_a_call_in_any_order():
     with step("plan"):
         call = open_call()
     call.settle(Usage(input_tokens=10, output_tokens=2))
-    timeline._settled.reverse()
+    call_log._settled.reverse()
     assert outcomes() == [("plan", "settled", True, 1)]
 
 
@@ -75,10 +76,10 @@ def test_a_report_of_one_run_has_the_calls_of_that_run():
 
 def test_calls_are_kept_up_to_a_number_and_the_page_says_what_is_missing():
     with step("many") as many:
-        for _ in range(timeline.KEPT_CALLS + 5):
+        for _ in range(call_log.KEPT_CALLS + 5):
             spend()
-    assert len(report().calls) == timeline.KEPT_CALLS
-    assert report().total.calls == many.usage.calls == timeline.KEPT_CALLS + 5
+    assert len(report().calls) == call_log.KEPT_CALLS
+    assert report().total.calls == many.usage.calls == call_log.KEPT_CALLS + 5
     left_out = many.usage.calls - 500
     assert f"{left_out:,} earlier calls in the totals, and no longer in the timeline" in report().to_html()
 
@@ -86,11 +87,11 @@ def test_calls_are_kept_up_to_a_number_and_the_page_says_what_is_missing():
 def test_a_loop_of_refusals_does_not_push_out_what_was_paid_for():
     with step("plan", max_calls=1):
         spend()
-        for _ in range(timeline.KEPT_DENIALS + timeline.KEPT_CALLS):
+        for _ in range(call_log.KEPT_DENIALS + call_log.KEPT_CALLS):
             with pytest.raises(BudgetExhausted):
                 ask()
     calls = report().calls
-    assert (calls[0].outcome, len(calls)) == ("settled", 1 + timeline.KEPT_DENIALS)
+    assert (calls[0].outcome, len(calls)) == ("settled", 1 + call_log.KEPT_DENIALS)
 
 
 def test_threads_that_settle_at_once_lose_no_call():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from steptrack_callbacks.money import count_of, decimal_of
+from steptrack_callbacks.values.money import count_of, decimal_of
 
 _AGO = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -63,7 +63,7 @@ def moment(text: str) -> float:
 
 def usage(text: str) -> dict[str, int]:
     """Read counts: `input_tokens=1000,output_tokens=200`."""
-    from steptrack_callbacks.usage import count_names  # noqa: PLC0415 - one option needs it
+    from steptrack_callbacks.values.usage import count_names  # noqa: PLC0415 - one option needs it
 
     counts: dict[str, int] = {}
     names = [name for name in count_names() if not name.endswith("calls")]
@@ -80,7 +80,7 @@ def usage(text: str) -> dict[str, int]:
 
 def name(text: str) -> str:
     """Read the name of a step."""
-    from steptrack_callbacks.options import check_name  # noqa: PLC0415
+    from steptrack_callbacks.values.limits import check_name  # noqa: PLC0415
 
     try:
         check_name(text, "step")

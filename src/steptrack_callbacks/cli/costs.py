@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from steptrack_callbacks import pricing
-from steptrack_callbacks.money import format_usd, to_units, to_usd
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.money import format_usd, to_units, to_usd
+from steptrack_callbacks.values.usage import Usage
 
 from .errors import OK, UNKNOWN, CommandError
 from .output import print_json, table

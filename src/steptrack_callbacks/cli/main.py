@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TextIO
 
-from steptrack_callbacks.errors import LedgerError
+from steptrack_callbacks.values.errors import LedgerError
 
 from .errors import BAD_INPUT, INTERRUPTED, PIPE_CLOSED, CommandError
 from .parser import build

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from .errors import CommandError
 
 if TYPE_CHECKING:
-    from steptrack_callbacks.ledgers.contract import Store
+    from steptrack_callbacks.ledgers.protocol import Store
 
 _URL = re.compile(r"[a-z][a-z0-9+]+:", re.IGNORECASE)
 _SQLITE = "sqlite:///"

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from steptrack_callbacks.records import CompletedStep
+from steptrack_callbacks.values.records import CompletedStep
 
 from .errors import OK, UNKNOWN, CommandError
 from .output import date, print_json, print_report, tables_of
@@ -16,7 +16,7 @@ from .places import opened
 
 def go(options: Namespace) -> int:
     """Print the tree of the steps that a ledger keeps, or write it as HTML."""
-    from steptrack_callbacks.views import Report  # noqa: PLC0415
+    from steptrack_callbacks.reports import Report  # noqa: PLC0415
 
     with opened(options.place) as store:
         kept, url = store.records(run_id=options.run, since=options.since), store.url

@@ -8,7 +8,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any
 
-from steptrack_callbacks.errors import BudgetExhausted
+from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .errors import EXHAUSTED, INTERRUPTED, CommandError
 from .output import print_json, print_report, tables_of
@@ -72,7 +72,7 @@ def _step(options: Namespace, program: Program) -> Any:
 
 def _install(options: Namespace) -> None:
     from steptrack_callbacks import install  # noqa: PLC0415
-    from steptrack_callbacks.keeping import keeper  # noqa: PLC0415
+    from steptrack_callbacks.ledgers.current import keeper  # noqa: PLC0415
 
     given = {name: getattr(options, name) for name in ("ledger", "config") if getattr(options, name)}
     try:

@@ -62,7 +62,7 @@ def _export(options: Namespace) -> None:
 
 def account_dicts(accounts: Any) -> list[dict[str, Any]]:
     """Return flat dicts of plain values for accounts, money in US dollars."""
-    from steptrack_callbacks.ledgers.contract import COST, pico_to_usd  # noqa: PLC0415
+    from steptrack_callbacks.ledgers.protocol import COST, pico_to_usd  # noqa: PLC0415
 
     return [
         {

@@ -10,9 +10,9 @@ from argparse import Namespace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from steptrack_callbacks.errors import LedgerError
-from steptrack_callbacks.usage import Usage
-from steptrack_callbacks.views.marks import cost_of, usd
+from steptrack_callbacks.reports.marks import cost_of, usd
+from steptrack_callbacks.values.errors import LedgerError
+from steptrack_callbacks.values.usage import Usage
 
 from .errors import OK
 from .output import print_json, table

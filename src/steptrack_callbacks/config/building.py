@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from steptrack_callbacks import pricing
-from steptrack_callbacks.budgets import Budget
-from steptrack_callbacks.definitions import PersonaDefinition, Stage, StepDefinition
-from steptrack_callbacks.errors import LedgerError
 from steptrack_callbacks.ledgers import open_ledger
+from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, StepDefinition
+from steptrack_callbacks.values.errors import LedgerError
 
 from .problems import Path, Problem, dotted, meant, shown
 from .values import Config, LedgerOptions, ProxyOptions

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from steptrack_callbacks.budgets import Budget
-from steptrack_callbacks.definitions import PersonaDefinition, SideEffectLevel, StepDefinition
+from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.definitions import PersonaDefinition, SideEffectLevel, StepDefinition
 
 from .problems import Problem
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Protocol
 
-from steptrack_callbacks import importing
+from . import import_hooks
 
 PACKAGES = ("httpx", "httpx2")
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
@@ -39,7 +39,7 @@ def observe(observer: Observer) -> Callable[[], None]:
     """Show an observer every request from now on, whichever client sends it; returns what stops that."""
     _observers.append(observer)
     for package in PACKAGES:
-        importing.when_imported(package, partial(_attach, package))
+        import_hooks.when_imported(package, partial(_attach, package))
 
     def stop() -> None:
         if observer in _observers:

@@ -12,12 +12,12 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-from steptrack_callbacks.definitions import StepDefinition, defined
-from steptrack_callbacks.functions import around
-from steptrack_callbacks.steps import Step
+from steptrack_callbacks.steps.decorators import around
+from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.definitions import StepDefinition, defined
 
+from .async_handler import watched
 from .embeddings import BudgetedEmbeddings
-from .patience import watched
 from .refusals import HostStep
 
 Input = TypeVar("Input")

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 
 from langchain_core.embeddings import Embeddings
 
-from steptrack_callbacks import joining, remote
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.definitions import StepDefinition
-from steptrack_callbacks.errors import StepTrackError
-from steptrack_callbacks.functions import around
-from steptrack_callbacks.pinning import new_call
-from steptrack_callbacks.request import Request
-from steptrack_callbacks.steps import Step
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.integrations import handoff, proxy_client
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.steps.decorators import around
+from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.tokens import count_prompt
+from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.errors import StepTrackError
 
 from .failures import is_refusal
 from .refusals import HostStep, host_error
@@ -98,14 +98,14 @@ class BudgetedEmbeddings(Embeddings):
 @contextmanager
 def _sent(call: Call) -> Generator[None]:
     """Charge a call by how sending it ends; it is admitted inside."""
-    offered = joining.offer(call)
+    offered = handoff.offer(call)
     try:
         yield
     except StepTrackError as error:
         call.withdraw()
         raise host_error(error) from None
     except Exception as error:
-        refused = remote.refusal_in(error)  # a proxy did not send it
+        refused = proxy_client.refusal_in(error)  # a proxy did not send it
         if refused is not None:
             call.withdraw()
             raise host_error(refused) from error

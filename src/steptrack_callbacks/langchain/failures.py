@@ -15,10 +15,10 @@ from langchain_core.exceptions import ModelError, OutputParserException
 from langchain_core.outputs import LLMResult
 from pydantic import BaseModel, ValidationError
 
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.foreign import causes, is_late_answer
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.values.untrusted import causes, is_late_answer
 
-from . import answers
+from . import usage as answers
 
 _UNREADABLE = (JSONDecodeError, OutputParserException, ValidationError)
 _STATUSES, _FIRST_REFUSING_STATUS = range(100, 600), 300

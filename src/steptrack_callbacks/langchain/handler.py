@@ -10,12 +10,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from steptrack_callbacks import remote
-from steptrack_callbacks.errors import StepTrackError
-from steptrack_callbacks.scope import check_tool
+from steptrack_callbacks.integrations import proxy_client
+from steptrack_callbacks.steps.verbs import check_tool
+from steptrack_callbacks.values.errors import StepTrackError
 
-from . import ancestry, answers, failures, pacing, runs
-from .inline import is_inline
+from . import failures, pacing, run_tree, runs, usage
+from .frames import is_inline
 from .limiter import will_wait
 from .refusals import host_error, hush, leave_alone
 from .requests import UNKNOWN_MODEL
@@ -85,7 +85,7 @@ class StepTrackHandler(BaseCallbackHandler):
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         if not self.is_off and is_new(run_id):
-            within = ancestry.enter(run_id, parent_run_id, name, tags, metadata)
+            within = run_tree.enter(run_id, parent_run_id, name, tags, metadata)
             start = Start(run_id, messages[0], metadata, invocation_params, batch_size, serialized)
             begin(start, within, deferred=will_wait)
 
@@ -110,7 +110,7 @@ class StepTrackHandler(BaseCallbackHandler):
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         if not self.is_off and is_new(run_id):
-            within = ancestry.enter(run_id, parent_run_id, name, tags, metadata)
+            within = run_tree.enter(run_id, parent_run_id, name, tags, metadata)
             start = Start(run_id, prompts[0], metadata, invocation_params, batch_size, serialized)
             begin(start, within, deferred=will_wait)
 
@@ -133,7 +133,7 @@ class StepTrackHandler(BaseCallbackHandler):
         """
         run = runs.find(run_id)
         if run is not None and run.call is not None:
-            run.see(token if token and isinstance(token, str) else answers.text_of_chunk(chunk))
+            run.see(token if token and isinstance(token, str) else usage.text_of_chunk(chunk))
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Look at an event of a `v3` stream, which has no chunks.
@@ -143,7 +143,7 @@ class StepTrackHandler(BaseCallbackHandler):
         """
         run = runs.find(run_id)
         if run is not None and run.call is not None:
-            run.see_event(answers.text_of_event(event))
+            run.see_event(usage.text_of_event(event))
 
     # When it has answered
 
@@ -160,7 +160,7 @@ class StepTrackHandler(BaseCallbackHandler):
             _settle(run, response)
         elif not self.is_off:
             _settle(_begun_unseen(run_id), response)
-        ancestry.leave(run_id)
+        run_tree.leave(run_id)
 
     def on_llm_error(
         self,
@@ -178,10 +178,10 @@ class StepTrackHandler(BaseCallbackHandler):
         """
         leave_alone(error)
         run = runs.find(run_id)
-        refused = remote.refusal_in(error)
+        refused = proxy_client.refusal_in(error)
         if run is not None and run.call is not None:
             _charge_failed(run, refused or error, response)
-        ancestry.leave(run_id, refused or error)
+        run_tree.leave(run_id, refused or error)
         if refused is not None:
             raise host_error(refused) from error
 
@@ -201,7 +201,7 @@ class StepTrackHandler(BaseCallbackHandler):
     ) -> None:
         """Note what a chain is called: steps can be named by it."""
         if not self.is_off:
-            ancestry.enter(run_id, parent_run_id, name, tags, metadata)
+            run_tree.enter(run_id, parent_run_id, name, tags, metadata)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """End the steps that were opened for an outermost chain.
@@ -209,11 +209,11 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: One of them is over its limit.
         """
-        ancestry.leave(run_id)
+        run_tree.leave(run_id)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """End the steps that were opened for an outermost chain."""
-        ancestry.leave(run_id, error)
+        run_tree.leave(run_id, error)
 
     def on_tool_start(
         self,
@@ -230,7 +230,7 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             ToolDenied: It does not.
         """
-        if self.is_off or not ancestry.is_first_report(run_id):
+        if self.is_off or not run_tree.is_first_report(run_id):
             return
         tool = name or str((serialized or {}).get("name"))
         try:
@@ -260,14 +260,14 @@ def _settle(run: runs.Run, response: LLMResult) -> None:
     if not call.is_open:
         return  # an edge further down has charged it
     if call.request.model == UNKNOWN_MODEL:
-        call.request.model = answers.model_of(response) or UNKNOWN_MODEL
-    run.has_reported = answers.settle(call, response, counted_elsewhere=_is_counted(run, response))
+        call.request.model = usage.model_of(response) or UNKNOWN_MODEL
+    run.has_reported = usage.settle(call, response, counted_elsewhere=_is_counted(run, response))
     pacing.hurry(call)
 
 
 def _is_counted(run: runs.Run, response: LLMResult) -> bool:
     """Tell whether the usage of a completion stands on another one of the same request."""
-    if run.batch is None or not answers.has_lost_its_usage(response):
+    if run.batch is None or not usage.has_lost_its_usage(response):
         return False
     return any(other.has_reported for other in runs.batch_of(run.batch))
 

@@ -9,9 +9,9 @@ from types import FrameType
 from langchain_core.language_models import BaseChatModel
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from steptrack_callbacks.loops import running_loop
+from steptrack_callbacks.concurrency.tasks import running_loop
 
-from . import ancestry
+from . import run_tree
 from .refusals import given_to_host
 from .runs import Run
 
@@ -75,7 +75,7 @@ def _given_up(run: Run, error: BaseException) -> BaseException:
     run.end()
     run_id = run.watch() if run.watch is not None else None
     if run_id is not None:
-        ancestry.leave(run_id, error)
+        run_tree.leave(run_id, error)
     return given_to_host(error)
 
 

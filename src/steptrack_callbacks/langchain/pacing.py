@@ -7,9 +7,9 @@ between two looks. So these are far apart while much is left, and come with each
 
 from __future__ import annotations
 
-from steptrack_callbacks.account import Account
-from steptrack_callbacks.books import BOOKS
-from steptrack_callbacks.call import Call
+from steptrack_callbacks.engine.account import Account
+from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.call import Call
 
 LONGEST_STRIDE = 1_024
 """Bytes between two looks at most, as others than LangChain's streams may use up what is left."""

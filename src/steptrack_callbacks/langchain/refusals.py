@@ -7,13 +7,13 @@ from typing import Any
 
 from langchain_core.exceptions import ModelError
 
-from steptrack_callbacks.admission import NO_WAIT_HINT
-from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
-from steptrack_callbacks.escalation import ASYNC_ONLY
-from steptrack_callbacks.loops import running_loop
-from steptrack_callbacks.steps import Step
-from steptrack_callbacks.twins import twin_class, twin_of
-from steptrack_callbacks.waiting import Decision
+from steptrack_callbacks.concurrency.flow import Decision
+from steptrack_callbacks.concurrency.tasks import running_loop
+from steptrack_callbacks.engine.escalation import ASYNC_ONLY
+from steptrack_callbacks.engine.reservation import NO_WAIT_HINT
+from steptrack_callbacks.integrations.errors import twin_class, twin_of
+from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 BUSY_HINT = (
     "a LangChain callback cannot wait on an event loop: give the model"

@@ -6,14 +6,14 @@ import weakref
 from typing import Any
 from uuid import UUID
 
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.errors import BudgetExhausted
-from steptrack_callbacks.joining import Offer, offer
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations.handoff import Offer, offer
+from steptrack_callbacks.values.errors import BudgetExhausted
 
 from . import pacing
-from .inline import inside_model
-from .produced import Produced
+from .frames import inside_model
 from .refusals import host_error
+from .stream_text import Produced
 
 
 class Run:

@@ -9,11 +9,11 @@ from uuid import UUID
 from langchain_core.messages import BaseMessage
 
 from steptrack_callbacks import hosts
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.pinning import new_call
-from steptrack_callbacks.steps import Step
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.steps.step import Step
 
-from . import ancestry, runs
+from . import run_tree, runs
 from .refusals import given_to_host
 from .requests import chat_request, completion_request
 
@@ -58,7 +58,7 @@ class Start(NamedTuple):
         if self._batch is not None:
             for run in runs.batch_of(self._batch):
                 run.withdraw()  # one request for all of them, which is not sent
-        ancestry.leave(self.run_id, error)
+        run_tree.leave(self.run_id, error)
         return given_to_host(error)
 
 

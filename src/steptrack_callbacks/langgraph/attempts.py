@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
 from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from .running import AgentRun
 

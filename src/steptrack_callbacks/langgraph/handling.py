@@ -9,13 +9,13 @@ from typing import Any, get_args
 from langgraph.errors import NodeError
 from langgraph.types import Command, interrupt
 
-from steptrack_callbacks.boundary import escalated
-from steptrack_callbacks.definitions import ErrorBoundary
-from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
-from steptrack_callbacks.escalation import no_in
-from steptrack_callbacks.langchain import ancestry
+from steptrack_callbacks.engine.escalation import no_in
+from steptrack_callbacks.langchain import run_tree
 from steptrack_callbacks.langchain.refusals import host_error
-from steptrack_callbacks.steps import Step, current_step
+from steptrack_callbacks.steps.boundary import escalated
+from steptrack_callbacks.steps.step import Step, current_step
+from steptrack_callbacks.values.definitions import ErrorBoundary
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import nodes
 from .people import NOBODY
@@ -111,7 +111,7 @@ def _is_around(error: Any) -> bool:
 def _steps_around() -> Iterator[Step]:
     """Go through the steps around the graph, those that names and metadata of runs have opened among them."""
     node = nodes.run_of_node()
-    for innermost in (current_step(), None if node is None else ancestry.step_around(node)):
+    for innermost in (current_step(), None if node is None else run_tree.step_around(node)):
         step = innermost
         while step is not None:
             yield step

@@ -13,12 +13,12 @@ from langchain_core.runnables.config import ensure_config, var_child_runnable_co
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.types import Command
 
-from steptrack_callbacks.definitions import PersonaDefinition, StepDefinition, defined
-from steptrack_callbacks.errors import ToolDenied
-from steptrack_callbacks.langchain.patience import watched
-from steptrack_callbacks.steps import Step
-from steptrack_callbacks.usage import Usage
-from steptrack_callbacks.waiting import drive, drive_async
+from steptrack_callbacks.concurrency.flow import drive, drive_async
+from steptrack_callbacks.langchain.async_handler import watched
+from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition, defined
+from steptrack_callbacks.values.errors import ToolDenied
+from steptrack_callbacks.values.usage import Usage
 
 from . import running, spending, tools
 from .attempts import Attempts

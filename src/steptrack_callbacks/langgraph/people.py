@@ -8,8 +8,8 @@ from typing import Any
 
 from langgraph.types import interrupt
 
-from steptrack_callbacks.definitions import Grant
-from steptrack_callbacks.errors import BudgetExhausted
+from steptrack_callbacks.values.definitions import Grant
+from steptrack_callbacks.values.errors import BudgetExhausted
 
 _NO = (None, False, "no")
 HOW = (

@@ -15,18 +15,18 @@ from typing import Any, NamedTuple, Self
 
 from langgraph.errors import GraphInterrupt
 
-from steptrack_callbacks.account import Account
-from steptrack_callbacks.books import BOOKS
-from steptrack_callbacks.boundary import escalated
-from steptrack_callbacks.definitions import Grant, StepDefinition
-from steptrack_callbacks.errors import BudgetExhausted
-from steptrack_callbacks.escalation import has_default, no_in, why_not_granted
-from steptrack_callbacks.langchain import ancestry
+from steptrack_callbacks.concurrency.flow import Decision, drive
+from steptrack_callbacks.engine.account import Account
+from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.escalation import has_default, no_in, why_not_granted
+from steptrack_callbacks.engine.queue import settle_line
+from steptrack_callbacks.langchain import run_tree
 from steptrack_callbacks.langchain.refusals import HostStep, host_error
-from steptrack_callbacks.line import settle_line
-from steptrack_callbacks.steps import Step
-from steptrack_callbacks.usage import Usage
-from steptrack_callbacks.waiting import Decision, drive
+from steptrack_callbacks.steps.boundary import escalated
+from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.definitions import Grant, StepDefinition
+from steptrack_callbacks.values.errors import BudgetExhausted
+from steptrack_callbacks.values.usage import Usage
 
 from . import nodes, people, spending
 from .spending import Spending
@@ -98,7 +98,7 @@ class AgentRun:
     def _follow(self) -> bool:
         """End the step with the graph's run, and let it be charged what other nodes of the graph spend."""
         node = nodes.run_of_node()
-        return node is not None and ancestry.occupy(node, self.step, self.over)
+        return node is not None and run_tree.occupy(node, self.step, self.over)
 
     @property
     def is_open(self) -> bool:

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypedDict
 
-from steptrack_callbacks.books import Charge, Sums
-from steptrack_callbacks.definitions import Grant
-from steptrack_callbacks.money import to_units, to_usd
-from steptrack_callbacks.usage import Usage, count_names
+from steptrack_callbacks.engine.amounts import Charge, Sums
+from steptrack_callbacks.values.definitions import Grant
+from steptrack_callbacks.values.money import to_units, to_usd
+from steptrack_callbacks.values.usage import Usage, count_names
 
 _KEPT = 16
 _EARLIER = "earlier"

@@ -10,10 +10,10 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 
-from steptrack_callbacks.errors import ToolDenied
-from steptrack_callbacks.langchain.patience import watched
-from steptrack_callbacks.policy import ToolPolicy
-from steptrack_callbacks.steps import Step
+from steptrack_callbacks.langchain.async_handler import watched
+from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.steps.tool_policy import ToolPolicy
+from steptrack_callbacks.values.errors import ToolDenied
 
 
 def offered(request: Any, policy: ToolPolicy) -> Any:

@@ -8,14 +8,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from steptrack_callbacks.errors import LedgerError
-from steptrack_callbacks.records import CompletedStep
+from steptrack_callbacks.values.errors import LedgerError
+from steptrack_callbacks.values.records import CompletedStep
 
-from . import judging
-from .checking import check_entries, check_reservation
-from .contract import Entry, Reservation, Totals, Verdict
+from . import rules
 from .memory_shelf import MemoryShelf
+from .protocol import Entry, Reservation, Totals, Verdict
 from .turns import Turn, watch_forks
+from .validation import check_entries, check_reservation
 
 KEPT_RECORDS = 10_000
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class MemoryStore:
         url: `"memory:"`.
 
     Example:
-        >>> from steptrack_callbacks.ledgers.contract import Ask, Entry, Reservation
+        >>> from steptrack_callbacks.ledgers.protocol import Ask, Entry, Reservation
         >>> store = MemoryStore()
         >>> store.reserve(Reservation(id="call-1", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
         'room'
@@ -106,7 +106,7 @@ class MemoryStore:
             LedgerError: A sum would be too large to be kept, or it is called from within itself.
         """
         check_reservation(reservation)
-        return self._at_the_books(lambda now: judging.reserve(self._shelf, reservation, now))
+        return self._at_the_books(lambda now: rules.reserve(self._shelf, reservation, now))
 
     def settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
         """Charge; returns the accounts that were touched, each once.
@@ -122,12 +122,12 @@ class MemoryStore:
         if self._turn.mine:
             self._later.extend(entries)
             return ()
-        return self._at_the_books(lambda now: judging.settle(self._shelf, entries, now))
+        return self._at_the_books(lambda now: rules.settle(self._shelf, entries, now))
 
     def look(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Return accounts as they are now, in the order of the keys; an unknown one is all zeros."""
         return self._at_the_books(
-            lambda now: tuple(judging.current(self._shelf, key, now).totals() for key in keys)
+            lambda now: tuple(rules.current(self._shelf, key, now).totals() for key in keys)
         )
 
     def members(self, group: str) -> tuple[Totals, ...]:
@@ -138,7 +138,7 @@ class MemoryStore:
 
     def close(self, keys: Sequence[str]) -> None:
         """Let accounts admit no more calls, for good; unknown ones are remembered for 30 days."""
-        self._at_the_books(lambda now: judging.close(self._shelf, keys, now))
+        self._at_the_books(lambda now: rules.close(self._shelf, keys, now))
 
     def put_record(self, record: Mapping[str, Any]) -> None:
         """Keep a record, in place of an earlier revision of the same step."""
@@ -203,7 +203,7 @@ class MemoryStore:
 
     def _charge_later(self) -> None:
         entries = [self._later.popleft() for _ in range(len(self._later))]
-        self._at_the_books(lambda now: judging.settle(self._shelf, entries, now))
+        self._at_the_books(lambda now: rules.settle(self._shelf, entries, now))
 
     def _put_record(self, record: dict[str, Any]) -> None:
         earlier = self._records.get(record["id"])
@@ -214,7 +214,7 @@ class MemoryStore:
             self._records.popitem(last=False)
 
     def _all(self, now: float) -> list[Totals]:
-        accounts = [judging.current(self._shelf, key, now) for key in list(self._shelf.accounts)]
+        accounts = [rules.current(self._shelf, key, now) for key in list(self._shelf.accounts)]
         accounts = [account for account in accounts if account.seq]
         return [account.totals() for account in sorted(accounts, key=lambda account: account.opened_at)]
 
@@ -237,7 +237,7 @@ class MemoryStore:
         ended = [key for key, record in self._records.items() if record["ended_at"] < before]
         for key in ended:
             del self._records[key]
-        charged_before = min(before, self._clock() - judging.CHARGES_KEPT_S)
+        charged_before = min(before, self._clock() - rules.CHARGES_KEPT_S)
         charged = [mark for mark, entry in shelf.charges.items() if entry.at < charged_before]
         for mark in charged:
             del shelf.charges[mark]

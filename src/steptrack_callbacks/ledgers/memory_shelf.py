@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 
-from .contract import Asked, Entry
-from .judging import Account
+from .protocol import Asked, Entry
+from .rules import Account
 
 SWEPT_EVERY = 1_000
 _NOTHING: dict[str, Asked] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .contract import TIMEOUT_S, Store
+from .protocol import TIMEOUT_S, Store
 
 FORMS = (
     "memory:, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0 or rediss://host:6379/0"

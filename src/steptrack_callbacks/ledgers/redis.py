@@ -8,11 +8,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from steptrack_callbacks.errors import LedgerError
+from steptrack_callbacks.values.errors import LedgerError
 
-from .checking import Damaged, check_entries, check_reservation, overflow, read_table
-from .contract import TIMEOUT_S, Entry, Reservation, Totals, Verdict
-from .known import Known
+from .protocol import TIMEOUT_S, Entry, Reservation, Totals, Verdict
 from .redis_forms import (
     Names,
     Trip,
@@ -27,7 +25,9 @@ from .redis_forms import (
     settle_trip,
 )
 from .redis_link import RedisLink, Trips
+from .redis_snapshot import Known
 from .urls import redacted
+from .validation import Damaged, check_entries, check_reservation, overflow, read_table
 
 SCHEMA = 1
 RESTORED_AT_ONCE = 200

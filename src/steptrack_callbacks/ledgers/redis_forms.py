@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .contract import NO_ROOM, Ask, Asked, Entry, Reservation, Totals
-from .judging import REMEMBERED_CLOSED_S
-from .known import Seen
+from .protocol import NO_ROOM, Ask, Asked, Entry, Reservation, Totals
+from .redis_snapshot import Seen
+from .rules import REMEMBERED_CLOSED_S
 
 CHARGES_KEPT_S = 2 * 86_400
 """How long Redis remembers a charge, so that it counts once if it is sent again."""

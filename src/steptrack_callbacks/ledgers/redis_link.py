@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
-from steptrack_callbacks.errors import LedgerError
+from steptrack_callbacks.values.errors import LedgerError
 
 from .redis_forms import Trip
 from .turns import watch_forks

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from steptrack_callbacks.errors import LedgerError
+from steptrack_callbacks.values.errors import LedgerError
 
-from . import judging
-from .checking import check_entries, check_reservation, read_json, read_table
-from .contract import TIMEOUT_S, Entry, Reservation, Totals, Verdict
+from . import rules
+from .protocol import TIMEOUT_S, Entry, Reservation, Totals, Verdict
 from .sqlite_file import SqliteFile
 from .sqlite_schema import UPGRADES
 from .sqlite_shelf import LookedAt, SqliteShelf
+from .validation import check_entries, check_reservation, read_json, read_table
 
 T = TypeVar("T")
 logger = logging.getLogger("steptrack_callbacks")
@@ -44,7 +44,7 @@ class SqliteStore:
 
     Example:
         >>> import tempfile
-        >>> from steptrack_callbacks.ledgers.contract import Ask, Entry, Reservation
+        >>> from steptrack_callbacks.ledgers.protocol import Ask, Entry, Reservation
         >>> folder = tempfile.TemporaryDirectory()
         >>> store = SqliteStore(folder.name + "/steps.db")
         >>> store.reserve(Reservation(id="call-1", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
@@ -80,7 +80,7 @@ class SqliteStore:
             LedgerError: The file cannot be used, or not in time; nothing was reserved.
         """
         check_reservation(reservation)
-        return self._write(lambda shelf: judging.reserve(shelf, reservation, self._clock()))
+        return self._write(lambda shelf: rules.reserve(shelf, reservation, self._clock()))
 
     def settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
         """Charge, durably; returns the accounts that were touched, each once.
@@ -96,7 +96,7 @@ class SqliteStore:
         if self._file.turn.mine:
             self._later.extend(entries)
             return ()
-        return self._write(lambda shelf: judging.settle(shelf, entries, self._clock()))
+        return self._write(lambda shelf: rules.settle(shelf, entries, self._clock()))
 
     def look(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Return accounts as they are now, in the order of the keys; an unknown one is all zeros.
@@ -105,17 +105,17 @@ class SqliteStore:
             LedgerError: The file cannot be used, or not in time.
         """
         found = {account.key: account for account in self._shown(_IN_KEYS, json.dumps(list(keys)))}
-        return tuple(found.get(key, judging.Account(key)).totals() for key in keys)
+        return tuple(found.get(key, rules.Account(key)).totals() for key in keys)
 
     async def reserve_async(self, reservation: Reservation) -> Verdict:
         """Do as `reserve`, and wait for others in a thread."""
         check_reservation(reservation)
-        return await self._write_async(lambda shelf: judging.reserve(shelf, reservation, self._clock()))
+        return await self._write_async(lambda shelf: rules.reserve(shelf, reservation, self._clock()))
 
     async def settle_async(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
         """Do as `settle`, and wait for others in a thread."""
         check_entries(entries)
-        return await self._write_async(lambda shelf: judging.settle(shelf, entries, self._clock()))
+        return await self._write_async(lambda shelf: rules.settle(shelf, entries, self._clock()))
 
     async def look_async(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Do as `look`, and wait for others in a thread."""
@@ -128,7 +128,7 @@ class SqliteStore:
 
     def close(self, keys: Sequence[str]) -> None:
         """Let accounts admit no more calls, for good; unknown ones are remembered for 30 days."""
-        self._write(lambda shelf: judging.close(shelf, keys, self._clock()))
+        self._write(lambda shelf: rules.close(shelf, keys, self._clock()))
 
     def put_record(self, record: Mapping[str, Any]) -> None:
         """Keep a record, in place of an earlier revision of the same step."""
@@ -172,7 +172,7 @@ class SqliteStore:
         """
         now = self._clock()
         ended = min(before, now)
-        times = {"ended": ended, "charged": min(ended, now - judging.CHARGES_KEPT_S)}
+        times = {"ended": ended, "charged": min(ended, now - rules.CHARGES_KEPT_S)}
         return self._write(
             lambda shelf: sum(shelf.db.execute(statement, times).rowcount for statement in _PRUNE)
         )
@@ -217,7 +217,7 @@ class SqliteStore:
                 logger.exception("a charge of an abandoned call waits for the next use of the ledger")
                 return
 
-    def _shown(self, where: str, *values: object) -> list[judging.Account]:
+    def _shown(self, where: str, *values: object) -> list[rules.Account]:
         """Return accounts without what is over; books that may be written are put in order by it."""
         found = self._read(lambda shelf: shelf.accounts(where, *values))
         now = self._clock()
@@ -226,8 +226,8 @@ class SqliteStore:
         if not due:
             return found
 
-        def in_order(shelf: SqliteShelf) -> dict[str, judging.Account]:
-            return {key: judging.current(shelf, key, now) for key in due}
+        def in_order(shelf: SqliteShelf) -> dict[str, rules.Account]:
+            return {key: rules.current(shelf, key, now) for key in due}
 
         looking = self._file.read_only
         fresh = self._read(lambda shelf: in_order(LookedAt(shelf.db))) if looking else self._write(in_order)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from steptrack_callbacks.errors import LedgerError
+from steptrack_callbacks.values.errors import LedgerError
 
 from . import sqlite_schema
-from .checking import Damaged
 from .sqlite_shelf import SqliteShelf
 from .turns import Turn, watch_forks
+from .validation import Damaged
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ import json
 import math
 import sqlite3
 
-from .checking import check_time, read_count, read_table
-from .contract import Asked, Entry
-from .judging import Account
+from .protocol import Asked, Entry
+from .rules import Account
+from .validation import check_time, read_count, read_table
 
 _ACCOUNT = (
     "key, seq, settled, held_cost, held_tokens, held_calls, lapsed_calls, lapse_at, closed, account_group,"

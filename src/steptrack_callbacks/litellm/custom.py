@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextvars import ContextVar, Token
 from typing import Any
 
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.request import Request
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.request import Request
 
 from .carrying import replace
 

@@ -11,13 +11,13 @@ from typing import Any
 import litellm
 from litellm.exceptions import BadRequestError, UnprocessableEntityError
 
-from steptrack_callbacks import joining, remote
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.errors import StepTrackError
-from steptrack_callbacks.foreign import is_late_answer
-from steptrack_callbacks.pinning import new_call
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations import handoff, proxy_client
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.values.errors import StepTrackError
+from steptrack_callbacks.values.untrusted import is_late_answer
 
-from . import answers, custom
+from . import custom, usage
 from .refusals import host_error
 from .requests import Kind, request_of
 from .streams import is_from_cache, is_stream, metered
@@ -136,7 +136,7 @@ class _Sending:
         self._arguments = arguments
         content = arguments.get(_CONTENT[kind])
         request = request_of(kind, str(arguments.get("model") or ""), content, arguments)
-        self.call = joining.take() or custom.take(request) or new_call(request)
+        self.call = handoff.take() or custom.take(request) or new_call(request)
         self._before: Call | None = None
 
     @property
@@ -170,7 +170,7 @@ class _Sending:
     def receive(self, response: Any) -> Any:
         """Settle with an answer, or meter a stream."""
         if not (self._arguments.get("stream") and is_stream(response)):
-            answers.settle(self.call, response)
+            usage.settle(self.call, response)
             return response
         if is_from_cache(response):
             self.call.settle_free()
@@ -190,7 +190,7 @@ class _Sending:
         if self._asks_for_usage and _is_about_stream_options(error):
             _refuses_stream_options.add(self._server)
             return True
-        refused = remote.refusal_in(error)
+        refused = proxy_client.refusal_in(error)
         if refused is not None:
             self.call.withdraw()
             raise refused from error

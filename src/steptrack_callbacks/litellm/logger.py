@@ -8,13 +8,13 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from steptrack_callbacks import joining
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.errors import StepTrackError
-from steptrack_callbacks.pinning import new_call, refuse_if_exhausted
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations import handoff
+from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
+from steptrack_callbacks.values.errors import StepTrackError
+from steptrack_callbacks.values.usage import Usage
 
-from . import answers
+from . import usage as answers
 from .entry_points import active_call, enclosing_call
 from .refusals import host_error
 from .requests import Kind, request_of
@@ -80,7 +80,7 @@ class StepTrackLogger(CustomLogger):
 
     def announce(self, model: Any, messages: Any, details: dict[str, Any]) -> Call:
         """Find the call of a request, or make it, and keep it in LiteLLM's account of the request."""
-        call = details.get(TICKET) or (None if _is_apart(details) else active_call() or joining.take())
+        call = details.get(TICKET) or (None if _is_apart(details) else active_call() or handoff.take())
         if call is None:
             call = new_call(
                 request_of(_kind_of(details), str(model or ""), messages, _options_of(details)), sent=True

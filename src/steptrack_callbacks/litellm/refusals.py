@@ -6,8 +6,8 @@ import logging
 
 from litellm.exceptions import GuardrailRaisedException
 
-from steptrack_callbacks.errors import StepTrackError
-from steptrack_callbacks.twins import twin_of
+from steptrack_callbacks.integrations.errors import twin_of
+from steptrack_callbacks.values.errors import StepTrackError
 
 _MEMBERS = (
     ("status_code", 400),  # the Router would cool a deployment down for a 402

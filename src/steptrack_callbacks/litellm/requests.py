@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Literal
 
 from steptrack_callbacks import pricing
-from steptrack_callbacks.request import Operation, Request
+from steptrack_callbacks.engine.request import Operation, Request
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
-from steptrack_callbacks.usage import MOST_TOKENS, Usage
+from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
 
 Kind = Literal["chat", "text", "embedding", "responses"]
 

@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
-from steptrack_callbacks import remote
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
-from steptrack_callbacks.loops import running_loop
+from steptrack_callbacks.concurrency.tasks import running_loop
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.tokens import count_text
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.values.usage import Usage
 
-from . import answers
+from . import usage as answers
 from .refusals import host_error
 
 _RECOUNTED = 200
@@ -197,7 +197,7 @@ def _charging(meter: Meter) -> Generator[None]:
             raise host_error(error) from None
         raise
     except Exception as error:
-        refused = remote.refusal_in(error)  # the proxy has cut it
+        refused = proxy_client.refusal_in(error)  # the proxy has cut it
         if refused is not None:
             raise meter.cut(refused) from error
         meter.fail()

@@ -13,7 +13,7 @@ At a client, `headers()` says in which step a request is made.
 
 from typing import TYPE_CHECKING, Any
 
-from steptrack_callbacks.remote import headers
+from steptrack_callbacks.integrations.proxy_client import headers
 
 if TYPE_CHECKING:
     from .handler import StepTrackProxyHandler

@@ -11,17 +11,17 @@ from typing import Any
 from urllib.parse import quote
 
 from steptrack_callbacks import pricing
-from steptrack_callbacks.account import Label
-from steptrack_callbacks.around import Around
-from steptrack_callbacks.budgets import Budget
 from steptrack_callbacks.config import Config, ProxyOptions
-from steptrack_callbacks.definitions import PersonaDefinition, Stage, StepDefinition
-from steptrack_callbacks.errors import BudgetExhausted
-from steptrack_callbacks.hanging import budget_key
-from steptrack_callbacks.keeper import Keeper
-from steptrack_callbacks.ledgers.contract import Totals
-from steptrack_callbacks.policy import ToolPolicy
-from steptrack_callbacks.shared import SharedAccount
+from steptrack_callbacks.engine.account import Label
+from steptrack_callbacks.engine.budget_account import SharedAccount
+from steptrack_callbacks.engine.budget_binding import budget_key
+from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.ledgers.protocol import Totals
+from steptrack_callbacks.steps.tool_policy import ToolPolicy
+from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, StepDefinition
+from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .identity import Identity
 from .requests import Price

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from steptrack_callbacks import remote
-from steptrack_callbacks.integrations import http_clients
+from steptrack_callbacks.integrations import http_clients, proxy_client
 
 
 def attach() -> Callable[[], None]:
@@ -19,5 +18,5 @@ def attach() -> Callable[[], None]:
 
 def _name(request: Any) -> None:
     """Add what the request does not say itself."""
-    if remote.is_for_proxy(request.url):
-        remote.name_request(request.headers)
+    if proxy_client.is_for_proxy(request.url):
+        proxy_client.name_request(request.headers)

@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
+from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.integrations import http_clients
-from steptrack_callbacks.loops import running_loop
 
 _LEAST_REFUSAL = 400
 

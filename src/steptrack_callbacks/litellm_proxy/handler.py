@@ -9,8 +9,8 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.errors import StepTrackError
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.values.errors import StepTrackError
 
 from .accounts import Accounts
 from .identity import MalformedIdentity, identity_of, key_of

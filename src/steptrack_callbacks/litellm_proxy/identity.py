@@ -11,8 +11,8 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from steptrack_callbacks.money import decimal_of
-from steptrack_callbacks.remote import MAX_USD, PERSONA, RUN, STEP
+from steptrack_callbacks.integrations.proxy_client import MAX_USD, PERSONA, RUN, STEP
+from steptrack_callbacks.values.money import decimal_of
 
 from .naming import FIELDS, decoded
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from steptrack_callbacks.definitions import LimitName
-from steptrack_callbacks.remote import MAX_USD, PERSONA, RUN, STEP
+from steptrack_callbacks.integrations.proxy_client import MAX_USD, PERSONA, RUN, STEP
+from steptrack_callbacks.values.definitions import LimitName
 
 FIELDS = {"run": RUN, "step": STEP, "persona": PERSONA, "max_usd": MAX_USD}
 """The headers of a request, by the names that they have in `metadata.steptrack`."""

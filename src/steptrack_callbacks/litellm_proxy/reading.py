@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.litellm import answers
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.litellm import usage as answers
 from steptrack_callbacks.litellm.streams import Meter
-from steptrack_callbacks.usage import MOST_TOKENS, Usage
+from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
 
 from .requests import ProxyKind
 

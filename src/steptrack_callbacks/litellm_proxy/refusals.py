@@ -8,7 +8,8 @@ from typing import Any
 from litellm.exceptions import GuardrailRaisedException
 from litellm.proxy._types import ProxyException
 
-from steptrack_callbacks.errors import (
+from steptrack_callbacks.integrations.errors import twin_of
+from steptrack_callbacks.values.errors import (
     BudgetExhausted,
     LedgerError,
     StepDenied,
@@ -16,7 +17,6 @@ from steptrack_callbacks.errors import (
     ToolDenied,
     UnpricedModel,
 )
-from steptrack_callbacks.twins import twin_of
 
 from .identity import MalformedIdentity
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from steptrack_callbacks.foreign import items
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.litellm.requests import Kind, request_of
-from steptrack_callbacks.request import Request
 from steptrack_callbacks.tokens import InputCount
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.untrusted import items
+from steptrack_callbacks.values.usage import Usage
 
 ProxyKind = Literal["chat", "text", "embedding", "responses", "messages", "other"]
 

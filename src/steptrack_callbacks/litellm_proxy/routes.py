@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 
-from steptrack_callbacks.errors import LedgerError
+from steptrack_callbacks.values.errors import LedgerError
 
 from .accounts import Accounts
 from .identity import MalformedIdentity, checked_path, checked_run, key_of

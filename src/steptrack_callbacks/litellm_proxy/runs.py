@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from steptrack_callbacks.ledgers.contract import COST, Store, Totals, pico_to_usd
+from steptrack_callbacks.ledgers.protocol import COST, Store, Totals, pico_to_usd
 
 _TOKENS = ("input_tokens", "output_tokens")
 

@@ -10,9 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
-from steptrack_callbacks import keeping, policy, pricing
+from steptrack_callbacks import pricing
 from steptrack_callbacks.config import LedgerOptions, load
-from steptrack_callbacks.keeper import Keeper
+from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.steps import tool_policy
 
 from .accounts import Accounts
 from .connections import see_clients
@@ -44,13 +46,13 @@ def start() -> StepTrackProxyHandler:
         logger.warning("%s: %s", config.source, warning)
     open_ledger(config.ledger)
     try:
-        refuse_many_books(keeping.keeper(), worker_count())
+        refuse_many_books(current.keeper(), worker_count())
     except ValueError:
         stop_supervisor()
         raise
     pricing.set_prices(config.prices)
-    policy.set_tool_levels(config.tools)
-    accounts = Accounts(config, keeping.keeper())
+    tool_policy.set_tool_levels(config.tools)
+    accounts = Accounts(config, current.keeper())
     add_routes(proxy_server.app, accounts)
     hush()
     see_clients()
@@ -74,7 +76,7 @@ def config_file() -> Path:
 
 def open_ledger(options: LedgerOptions) -> None:
     """Put the file's ledger in force, or what it says of the one that the environment names."""
-    keeping.keep_in(
+    current.keep_in(
         options.url,
         on_store_error=options.on_store_error,
         lease_s=options.lease_s,

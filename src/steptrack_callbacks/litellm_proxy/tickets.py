@@ -8,13 +8,13 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from steptrack_callbacks import sharing
-from steptrack_callbacks.around import Around
-from steptrack_callbacks.call import Call
-from steptrack_callbacks.definitions import LimitName
-from steptrack_callbacks.errors import LedgerError, StepDenied
-from steptrack_callbacks.request import Request
-from steptrack_callbacks.waiting import drive_async
+from steptrack_callbacks.concurrency.flow import drive_async
+from steptrack_callbacks.engine import lease
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.values.definitions import LimitName
+from steptrack_callbacks.values.errors import LedgerError, StepDenied
 
 from . import reading
 from .accounts import Accounts, ProxyAccount
@@ -139,7 +139,7 @@ class Ticket:
         """Ask the ledger about steps that are new to this worker: when they began, whether they ended."""
         new = [a for a in self.around.shared if isinstance(a, ProxyAccount) and not a.is_known]
         if new:
-            await drive_async(sharing.look(new))
+            await drive_async(lease.look(new))
         for account in self.around.shared:
             if account.closed:
                 raise account.exhaustion("closed", account.breaches(list(account.limits())[:1]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steptrack_callbacks.errors import ToolDenied
-from steptrack_callbacks.policy import ToolPolicy
+from steptrack_callbacks.steps.tool_policy import ToolPolicy
+from steptrack_callbacks.values.errors import ToolDenied
 
 _FORCED = ("required", "any")
 

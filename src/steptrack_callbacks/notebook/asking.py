@@ -6,9 +6,9 @@ import getpass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from steptrack_callbacks.definitions import Grant, LimitName
-from steptrack_callbacks.errors import BudgetExhausted
-from steptrack_callbacks.live import hidden
+from steptrack_callbacks.reports.live import hidden
+from steptrack_callbacks.values.definitions import Grant, LimitName
+from steptrack_callbacks.values.errors import BudgetExhausted
 
 _UNITS: dict[LimitName, str] = {
     "max_usd": "US dollars, such as 0.05",

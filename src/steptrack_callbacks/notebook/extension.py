@@ -7,10 +7,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from steptrack_callbacks.edges import install
-from steptrack_callbacks.escalation import has_default, set_default
-from steptrack_callbacks.live import watch
-from steptrack_callbacks.steps import Step
+from steptrack_callbacks.engine.escalation import has_default, set_default
+from steptrack_callbacks.installation import install
+from steptrack_callbacks.reports.live import watch
+from steptrack_callbacks.steps.step import Step
 
 from . import options
 from .asking import ask_person

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, NoReturn
 
-from steptrack_callbacks.definitions import StepDefinition
+from steptrack_callbacks.values.definitions import StepDefinition
 
 
 class Declared(NamedTuple):

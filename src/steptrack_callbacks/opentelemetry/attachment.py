@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from opentelemetry import metrics, trace
 
-from steptrack_callbacks import hooks, remote
+from steptrack_callbacks import hooks
+from steptrack_callbacks.integrations import proxy_client
 
 from . import following
 from .meters import Meters
@@ -54,7 +55,7 @@ def install(
     spans = Spans(trace.get_tracer(_SCOPE, _version(), tracer_provider), of_calls=call_spans)
     watches = _watch(spans, meters, thresholds)
     following.begin()
-    remote.carry_trace(inject)
+    proxy_client.carry_trace(inject)
     if _installed is not None:
         _installed.close()
     _installed = watches
@@ -72,7 +73,7 @@ def uninstall() -> None:
         return
     _installed.close()
     _installed = None
-    remote.carry_trace(None)
+    proxy_client.carry_trace(None)
     following.end_all()
 
 

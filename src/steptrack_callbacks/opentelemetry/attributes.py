@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args
 
-from steptrack_callbacks.activation import Activation
-from steptrack_callbacks.definitions import LimitName
-from steptrack_callbacks.errors import BudgetExhausted, StepTrackError
 from steptrack_callbacks.hooks import BudgetThreshold, CallSettled, Escalated
-from steptrack_callbacks.money import plain
 from steptrack_callbacks.pricing.names import canonical, split
 from steptrack_callbacks.pricing.table import installed
-from steptrack_callbacks.records import CompletedStep
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.steps.activation import Activation
+from steptrack_callbacks.values.definitions import LimitName
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.values.money import plain
+from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.usage import Usage
 
 Attributes = dict[str, Any]
 

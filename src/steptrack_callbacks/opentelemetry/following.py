@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, set_span_in_context
 
-from steptrack_callbacks.activation import Activation, innermost, running, stack
+from steptrack_callbacks.steps.activation import Activation, innermost, running, stack
 
 from . import attributes
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from opentelemetry.metrics import Meter
 
-from steptrack_callbacks.errors import BudgetExhausted
 from steptrack_callbacks.hooks import CallDenied, CallSettled
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.errors import BudgetExhausted
+from steptrack_callbacks.values.usage import Usage
 
 from . import attributes
 

@@ -6,7 +6,6 @@ import time
 
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
-from steptrack_callbacks import activation
 from steptrack_callbacks.hooks import (
     BudgetThreshold,
     CallAdmitted,
@@ -16,7 +15,8 @@ from steptrack_callbacks.hooks import (
     StepEnded,
     StepStarted,
 )
-from steptrack_callbacks.records import CompletedStep
+from steptrack_callbacks.steps import activation
+from steptrack_callbacks.values.records import CompletedStep
 
 from . import attributes, following
 

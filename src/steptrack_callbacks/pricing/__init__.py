@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
 
-from steptrack_callbacks.money import to_usd
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.money import to_usd
+from steptrack_callbacks.values.usage import Usage
 
 from .chain import answer, forget, max_output, set_own
 from .rates import rates_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.usage import Usage
 
 from . import genai
 from .handover import Handover

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.money import to_units
+from steptrack_callbacks.values.usage import Usage
 
 from .names import split
 from .rates import Rates, Raw, rates_of_steps

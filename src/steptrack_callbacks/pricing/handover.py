@@ -6,8 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.money import to_units
+from steptrack_callbacks.values.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Self
 
-from steptrack_callbacks.money import to_units
-from steptrack_callbacks.usage import Usage
+from steptrack_callbacks.values.money import to_units
+from steptrack_callbacks.values.usage import Usage
 
 from .off_peak import Schedule
 

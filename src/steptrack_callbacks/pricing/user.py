@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from steptrack_callbacks.money import decimal_of
+from steptrack_callbacks.values.money import decimal_of
 
 _PER_MTOK = {
     "input_usd_per_mtok": "input_cost_per_token",

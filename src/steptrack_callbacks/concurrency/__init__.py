@@ -1,0 +1,1 @@
+"""Contexts, tasks, forks, and operations that are written once for sync and async."""

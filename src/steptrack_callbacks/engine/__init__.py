@@ -1,0 +1,1 @@
+"""May a call go, and what is it charged: accounts and calls, never a step or a host."""

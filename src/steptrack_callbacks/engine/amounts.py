@@ -1,0 +1,131 @@
+"""The lock of the process, and sums of what was charged.
+
+Everything that is charged or reserved changes under `BOOKS`. Admission has to see all accounts
+around a call at one instant, and a critical section is a few microseconds of integer arithmetic, so
+one lock is both the simplest and the fastest that is right. It is re-entrant because a garbage
+collection inside a critical section may close a generator or a stream, which charges as well.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from steptrack_callbacks.values.money import to_usd
+from steptrack_callbacks.values.usage import Usage, count_names
+
+BOOKS = threading.RLock()
+# A child process must not inherit a lock that another thread held at the time of the fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=BOOKS.acquire, after_in_parent=BOOKS.release, after_in_child=BOOKS.release)
+
+_NAMES = count_names()
+_COST = len(_NAMES)
+_INPUT, _OUTPUT = _NAMES.index("input_tokens"), _NAMES.index("output_tokens")
+_DETAILS = max(_INPUT, _OUTPUT) + 1
+_CALLS, _FAILED = _NAMES.index("calls"), _NAMES.index("failed_calls")
+_ESTIMATED, _UNPRICED = _NAMES.index("estimated_calls"), _NAMES.index("unpriced_calls")
+_UNGATED = _NAMES.index("ungated_calls")
+_tokens_of = attrgetter(*_NAMES[:_CALLS])  # the counts of tokens come first, totals before their parts
+
+Sums = Sequence[tuple[int, int]]
+"""Amounts to add up: pairs of a sum's index and what to add to it."""
+
+
+class Charge(NamedTuple):
+    """What one call is charged.
+
+    Attributes:
+        usage: Its tokens, and whether it was ungated; what else it says is not looked at.
+        cost: Money units; `None` if the price is unknown.
+        calls: Requests that were sent for it; 0 if none was.
+        failed: Those that the provider answered with an error.
+        estimated: Those whose tokens were counted by us.
+    """
+
+    usage: Usage = Usage()
+    cost: int | None = 0
+    calls: int = 1
+    failed: int = 0
+    estimated: int = 0
+
+    def sums(self) -> Sums:
+        """Return it in the form in which tallies take it."""
+        tokens = _tokens_of(self.usage)
+        pairs = [(index, tokens[index]) for index in (_INPUT, _OUTPUT) if tokens[index]]
+        if any(tokens[_DETAILS:]):
+            pairs += [(index, value) for index, value in enumerate(tokens[_DETAILS:], _DETAILS) if value]
+        if self.calls:
+            pairs.append((_CALLS, self.calls))
+        if self.failed:
+            pairs.append((_FAILED, self.failed))
+        if self.estimated:
+            pairs.append((_ESTIMATED, self.estimated))
+        if self.usage.ungated_calls:
+            pairs.append((_UNGATED, self.usage.ungated_calls))
+        if self.cost is None:
+            pairs.append((_UNPRICED, self.calls))
+        elif self.cost:
+            pairs.append((_COST, self.cost))
+        return pairs
+
+    def as_usage(self) -> Usage:
+        """Return it in the form in which people take it."""
+        return self.usage.replace(
+            cost_usd=to_usd(self.cost or 0),
+            calls=self.calls,
+            failed_calls=self.failed,
+            estimated_calls=self.estimated,
+            unpriced_calls=self.calls if self.cost is None else 0,
+        )
+
+
+NOTHING = Charge(calls=0)
+_NOTHING_USED = Usage()
+
+
+class Tally:
+    """Sums of what was charged, exact."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self) -> None:
+        self._sums = [0] * (_COST + 1)
+
+    def add(self, amounts: Sums) -> None:
+        """Add amounts."""
+        sums = self._sums
+        for index, value in amounts:
+            sums[index] += value
+
+    def take_back(self, amounts: Sums) -> None:
+        """Undo an addition."""
+        sums = self._sums
+        for index, value in amounts:
+            sums[index] -= value
+
+    @property
+    def cost(self) -> int:
+        """Money, in units."""
+        return self._sums[_COST]
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self._sums[_INPUT] + self._sums[_OUTPUT]
+
+    @property
+    def calls(self) -> int:
+        """Requests sent."""
+        return self._sums[_CALLS]
+
+    def usage(self) -> Usage:
+        """Return the sums as a value."""
+        with BOOKS:
+            sums = list(self._sums)
+        if not any(sums):
+            return _NOTHING_USED
+        return Usage(**dict(zip(_NAMES, sums, strict=False)), cost_usd=to_usd(sums[_COST]))

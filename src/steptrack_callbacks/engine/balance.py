@@ -1,0 +1,307 @@
+"""Limits, what is settled against them, what is reserved, and whether there is room for more."""
+
+from __future__ import annotations
+
+import os
+import time
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from steptrack_callbacks.values.definitions import Grant, LimitName, StepDefinition
+from steptrack_callbacks.values.limits import Enforce
+from steptrack_callbacks.values.money import to_units, to_usd
+
+from .amounts import Sums, Tally
+
+
+class Need(NamedTuple):
+    """What a call asks of an account, as (money units, tokens).
+
+    Attributes:
+        certain: What is charged whatever happens: the input.
+        expected: The same with the output that is likely.
+        worst: The most that it can become.
+        least: The least that this can be lowered to, where the request may be changed.
+        model: The model's name.
+        unseen: No answer of this model has been seen in this process.
+        unbounded: It is unseen, and the request says nothing about its output either.
+    """
+
+    certain: tuple[int, int]
+    expected: tuple[int, int]
+    worst: tuple[int, int]
+    least: tuple[int, int]
+    model: str
+    unseen: bool = False
+    unbounded: bool = False
+
+
+class Held(NamedTuple):
+    """What one call, or all calls of one caller, have reserved on an account.
+
+    Attributes:
+        cost, tokens: Amounts.
+        calls: How many calls that is.
+        cold: For how many of them there was nothing to go by.
+    """
+
+    cost: int = 0
+    tokens: int = 0
+    calls: int = 0
+    cold: int = 0
+
+
+class Room:
+    """The numbers of an account; every method that changes or compares them runs under `BOOKS`.
+
+    Attributes:
+        settled: What calls have been charged, in the account and in those inside it.
+        held_cost, held_tokens, held_calls: What calls in flight have reserved.
+        running_cost, running_tokens: What streams in flight have produced so far.
+        cost_limit, kept_back: `max_usd` and the part of it for wrapping up, in money units.
+        cold: Models of which a call with nothing to go by is in flight.
+        breached: Times that a strict limit was passed.
+        closed: Whether the step has ended.
+        ended: When it did, by the monotonic clock.
+    """
+
+    __slots__ = (
+        "breached",
+        "closed",
+        "cold",
+        "cost_limit",
+        "cut_streams",
+        "ended",
+        "enforce",
+        "held_calls",
+        "held_cost",
+        "held_tokens",
+        "kept_back",
+        "limited",
+        "max_calls",
+        "max_seconds",
+        "max_tokens",
+        "running_cost",
+        "running_tokens",
+        "settled",
+        "started",
+    )
+
+    def __init__(self, definition: StepDefinition) -> None:
+        self.settled = Tally()
+        self.held_cost = self.held_tokens = self.held_calls = 0
+        self.running_cost = self.running_tokens = 0
+        self.cost_limit = None if definition.max_usd is None else to_units(definition.max_usd, "max_usd")
+        self.kept_back = to_units(definition.wrap_up_usd or 0, "wrap_up_usd")
+        self.max_tokens = definition.max_tokens
+        self.max_calls = definition.max_calls
+        self.max_seconds = definition.max_seconds
+        self.limited = bool(definition.limits)
+        self.enforce: Enforce = _enforce_of(definition)
+        self.cut_streams = definition.cut_streams
+        self.cold: dict[str, int] = {}
+        self.breached = 0
+        self.started = time.monotonic()
+        self.closed = False
+        self.ended: float | None = None
+
+    def limits(self) -> dict[LimitName, Any]:
+        """Return the limits that are set, grants included."""
+        values: dict[LimitName, Any] = {
+            "max_usd": None if self.cost_limit is None else to_usd(self.cost_limit),
+            "max_tokens": self.max_tokens,
+            "max_calls": self.max_calls,
+            "max_seconds": self.max_seconds,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def cost_room(self, *, wrapping: bool) -> int | None:
+        """Money units that the limit allows in all; the wrap-up part only while wrapping up."""
+        if self.cost_limit is None or wrapping:
+            return self.cost_limit
+        return self.cost_limit - self.kept_back
+
+    def seconds_left(self) -> float | None:
+        """Seconds until `max_seconds`; negative once it has passed."""
+        return None if self.max_seconds is None else self.max_seconds - self._seconds()
+
+    def _seconds(self) -> float:
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
+
+    def remaining(self, limit: LimitName, *, wrapping: bool) -> Decimal | float | None:
+        """Return what is neither settled nor reserved under a limit, at least 0; `None` if it is not set."""
+        cost_room, seconds = self.cost_room(wrapping=wrapping), self.seconds_left()
+        if limit == "max_usd":
+            return (
+                None if cost_room is None else to_usd(max(0, cost_room - self.settled.cost - self.held_cost))
+            )
+        if limit == "max_seconds":
+            return None if seconds is None else max(0.0, seconds)
+        most = self.max_tokens if limit == "max_tokens" else self.max_calls
+        held = self.held_tokens if limit == "max_tokens" else self.held_calls
+        settled = self.settled.tokens if limit == "max_tokens" else self.settled.calls
+        return None if most is None else max(0, most - settled - held)
+
+    def full_limits(self, *, wrapping: bool = False) -> list[LimitName]:
+        """Name the limits that what is settled has reached."""
+        cost_room, left = self.cost_room(wrapping=wrapping), self.seconds_left()
+        names: list[LimitName] = []
+        if cost_room is not None and self.settled.cost >= cost_room:
+            names.append("max_usd")
+        if self.max_tokens is not None and self.settled.tokens >= self.max_tokens:
+            names.append("max_tokens")
+        if self.max_calls is not None and self.settled.calls >= self.max_calls:
+            names.append("max_calls")
+        if left is not None and left <= 0:
+            names.append("max_seconds")
+        return names
+
+    def passed_limits(self) -> list[LimitName]:
+        """Name the limits that what is settled has passed: strictly more than they allow."""
+        names: list[LimitName] = []
+        if self.cost_limit is not None and self.settled.cost > self.cost_limit:
+            names.append("max_usd")
+        if self.max_tokens is not None and self.settled.tokens > self.max_tokens:
+            names.append("max_tokens")
+        if self.max_calls is not None and self.settled.calls > self.max_calls:
+            names.append("max_calls")
+        return names
+
+    def lacking(
+        self,
+        asked: tuple[int, int],
+        held: Held | tuple[int, int],
+        *,
+        wrapping: bool,
+        calls: int | None = None,
+    ) -> list[LimitName]:
+        """Name the limits without room for an amount beside what others hold.
+
+        Exactly at a limit is within it, and admits no further call. Calls in flight count toward
+        `max_calls` whatever becomes of them: `calls`, or all.
+        """
+        settled = self.settled
+        names: list[LimitName] = []
+        if self.cost_limit is not None:
+            room = self.cost_limit if wrapping else self.cost_limit - self.kept_back
+            if settled.cost >= room or settled.cost + held[0] + asked[0] > room:
+                names.append("max_usd")
+        if self.max_tokens is not None:
+            used = settled.tokens
+            if used >= self.max_tokens or used + held[1] + asked[1] > self.max_tokens:
+                names.append("max_tokens")
+        counted = self.held_calls if calls is None else calls
+        if self.max_calls is not None and settled.calls + counted >= self.max_calls:
+            names.append("max_calls")
+        if self.max_seconds is not None and self._seconds() >= self.max_seconds:
+            names.append("max_seconds")
+        # Nearly always there is none; of several, those that are reached already are named first.
+        return list(dict.fromkeys((*self.full_limits(wrapping=wrapping), *names))) if names else []
+
+    def lacking_now(self, need: Need, *, wrapping: bool) -> list[LimitName]:
+        """Name the limits without room for a call beside all that is in flight."""
+        asked = need.worst if self.enforce == "strict" else self._asked(need, alone=self.held_calls == 0)
+        return self.lacking(asked, (self.held_cost, self.held_tokens), wrapping=wrapping)
+
+    def could_have_room(self, need: Need, own: Held, *, wrapping: bool) -> bool:
+        """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
+        return not self.lacking(self._asked(need, alone=own.calls == 0), own, wrapping=wrapping)
+
+    def may_come_to_have_room(self, need: Need, *, wrapping: bool) -> bool:
+        """Tell whether a call would fit if all that can come back of what is reserved did."""
+        asked = self._asked(need, alone=True)
+        return not self.lacking(asked, Held(), wrapping=wrapping, calls=self._lasting_calls())
+
+    def _lasting_calls(self) -> int:
+        """Return how many calls in flight are known to count in the end: nearly all do."""
+        return self.held_calls
+
+    def is_cold(self, need: Need) -> bool:
+        """Tell whether there is nothing to reserve a call by; `strict` trusts no bound untried."""
+        return need.unseen if self.enforce == "strict" else need.unbounded
+
+    def _asked(self, need: Need, *, alone: bool) -> tuple[int, int]:
+        if self.enforce == "strict":
+            return need.least if alone else need.worst
+        return need.certain if alone else need.expected
+
+    @property
+    def held(self) -> Held:
+        """All that is reserved by calls in flight."""
+        return Held(self.held_cost, self.held_tokens, self.held_calls)
+
+    def hold(self, need: Need) -> Held:
+        """Reserve what a call asks, and say what that was."""
+        cost, tokens = need.worst if self.enforce == "strict" else need.expected
+        self.held_cost += cost
+        self.held_tokens += tokens
+        self.held_calls += 1
+        cold = int((need.unseen or need.unbounded) and self.is_cold(need))
+        if cold:
+            self.cold[need.model] = self.cold.get(need.model, 0) + 1
+        return Held(cost, tokens, 1, cold)
+
+    def release(self, part: Held, model: str) -> None:
+        """Give a reservation back."""
+        self.held_cost -= part.cost
+        self.held_tokens -= part.tokens
+        self.held_calls -= 1
+        if part.cold:
+            self.cold[model] -= 1
+            if not self.cold[model]:
+                del self.cold[model]
+
+    def run_on(self, cost: int, tokens: int) -> None:
+        """Count what a stream in flight has produced; negative amounts take it back."""
+        self.running_cost += cost
+        self.running_tokens += tokens
+
+    def overrun_limits(self, *, wrapping: bool) -> list[LimitName]:
+        """Name the limits that streams in flight have passed, for which they must be cut."""
+        if not self.cut_streams:
+            return []
+        cost_room, left = self.cost_room(wrapping=wrapping), self.seconds_left()
+        names: list[LimitName] = []
+        if cost_room is not None and self.settled.cost + self.running_cost > cost_room:
+            names.append("max_usd")
+        if self.max_tokens is not None and self.settled.tokens + self.running_tokens > self.max_tokens:
+            names.append("max_tokens")
+        if left is not None and left <= 0:
+            names.append("max_seconds")
+        return names
+
+    def charge(self, amounts: Sums, instead_of: Sums = ()) -> None:
+        """Add to what is settled, and count a strict limit that is passed by it."""
+        within = self.enforce == "strict" and not self.passed_limits()
+        self.settled.take_back(instead_of)
+        self.settled.add(amounts)
+        if within and self.passed_limits():
+            self.breached += 1
+
+    def close(self) -> None:
+        """Admit no more calls, and stop the clock; what is in flight may still be charged."""
+        if not self.closed:
+            self.closed, self.ended = True, time.monotonic()
+
+    def cap_calls(self, most: int) -> None:
+        """Lower `max_calls` to a stage's; the smaller of both holds."""
+        self.max_calls = most if self.max_calls is None else min(self.max_calls, most)
+        self.limited = True
+
+    def raise_limits(self, grant: Grant) -> None:
+        """Add a grant to the limits that are set; a limit that is not set stays unlimited."""
+        if self.cost_limit is not None and grant.max_usd is not None:
+            self.cost_limit += to_units(grant.max_usd, "max_usd")
+        for name in ("max_tokens", "max_calls", "max_seconds"):
+            limit, more = getattr(self, name), getattr(grant, name)
+            if limit is not None and more is not None:
+                setattr(self, name, limit + more)
+
+
+def _enforce_of(definition: StepDefinition) -> Enforce:
+    override = os.environ.get("STEPTRACK_ENFORCE")
+    if not override:
+        return definition.enforce
+    if override != "observe":
+        raise ValueError(f"STEPTRACK_ENFORCE can only be 'observe' or unset, not {override!r}")
+    return "observe"

@@ -1,0 +1,276 @@
+"""Accounts that others may charge too: mirrors of a ledger's, which has the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Totals, from_pico, to_pico
+from steptrack_callbacks.ledgers.validation import MOST
+from steptrack_callbacks.values.budgets import Budget, Window
+from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.errors import BudgetExhausted
+from steptrack_callbacks.values.money import plain, to_usd
+from steptrack_callbacks.values.usage import Usage, count_names
+
+from .account import Account, Label
+from .amounts import BOOKS, Sums, Tally
+from .balance import Held, Need
+
+RUN_KEPT_S = 30 * 86400.0
+WINDOW_KEPT_S = 7 * 86400.0
+
+_NAMES = (*count_names(), COST)
+_INDEX = {name: index for index, name in enumerate(_NAMES)}
+_COST_INDEX = _INDEX[COST]
+
+
+class SharedAccount(Account):
+    """A mirror of an account in a ledger, for one step that hangs on it.
+
+    What the ledger last said, with what it has not been told yet, is what is settled here; what it
+    said is reserved, without what was reserved from here, counts as held by others. Money is in whole
+    pico-dollars, as in the ledger, so that both judge alike.
+
+    Attributes:
+        key: Its name in the ledger.
+        keeper: The ledger.
+        budget: The budget that it is, or `None` for a run.
+        window: The window that it counts in, or `None`.
+        host: The step's own account, if it is a budget's.
+        group, most_open: The accounts that it is listed with, and how many of them may be open at once.
+        charged_here: Whether a call was charged to it from here.
+    """
+
+    __slots__ = (
+        "_acknowledged",
+        "_elsewhere",
+        "_here",
+        "_known",
+        "_said",
+        "budget",
+        "charged_here",
+        "group",
+        "host",
+        "keeper",
+        "key",
+        "most_open",
+        "window",
+    )
+
+    def __init__(
+        self,
+        label: Label,
+        definition: StepDefinition,
+        key: str,
+        keeper: Keeper,
+        *,
+        budget: Budget | None = None,
+        window: Window | None = None,
+        host: Account | None = None,
+        group: str = "",
+        most_open: int | None = None,
+    ) -> None:
+        super().__init__(label, definition)
+        self.key = key
+        self.keeper = keeper
+        self.budget = budget
+        self.window = window
+        self.host = host
+        self.group = group
+        self.most_open = most_open
+        self.charged_here = False
+        self._here = Tally()
+        self._known: Sums = ()
+        self._said = Totals(key=key, seq=-1)
+        self._acknowledged = Held()
+        self._elsewhere = Held()
+        if self.cost_limit is not None:
+            self.cost_limit = _floor(self.cost_limit)
+
+    # What the ledger says
+
+    def learn(self, totals: Totals) -> None:
+        """Take over what the ledger says, unless something newer is known already."""
+        with BOOKS:
+            is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun anew
+            if totals.seq < self._said.seq and not is_new:
+                return
+            self._said = totals
+            self.settled.take_back(self._known)
+            self._known = to_sums(totals.settled)
+            self.settled.add(self._known)
+            self._count_others()
+
+    def acknowledge(self, held: Held) -> None:
+        """Note that the ledger counts a reservation made from here; negative amounts take it back."""
+        with BOOKS:
+            self._acknowledged = Held(*map(sum, zip(self._acknowledged, held, strict=True)))
+            self._count_others()
+
+    def paid(self, amounts: Sums, totals: Totals | None) -> None:
+        """Note that the ledger has been told of a charge."""
+        with BOOKS:
+            self.settled.take_back(amounts)
+            if totals is not None:
+                self.learn(totals)
+
+    def _count_others(self) -> None:
+        said, mine, before = self._said, self._acknowledged, self._elsewhere
+        now = Held(
+            max(0, from_pico(said.held.cost) - mine.cost),
+            max(0, said.held.tokens - mine.tokens),
+            max(0, said.held_calls - mine.calls),
+        )
+        self.held_cost += now.cost - before.cost
+        self.held_tokens += now.tokens - before.tokens
+        self.held_calls += now.calls - before.calls
+        self._elsewhere = now
+
+    # What is asked of it
+
+    def lacking_now(self, need: Need, *, wrapping: bool) -> list[Any]:
+        """Name the limits without room for a call beside all that is in flight."""
+        return super().lacking_now(_whole(need), wrapping=wrapping)
+
+    def could_have_room(self, need: Need, own: Held, *, wrapping: bool) -> bool:
+        """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
+        return super().could_have_room(_whole(need), own, wrapping=wrapping)
+
+    def may_come_to_have_room(self, need: Need, *, wrapping: bool) -> bool:
+        """Tell whether a call would fit if all that can come back of what is reserved did."""
+        return super().may_come_to_have_room(_whole(need), wrapping=wrapping)
+
+    def _lasting_calls(self) -> int:
+        """Leave out those of others, whose process may have died."""
+        return self.held_calls - self._elsewhere.calls
+
+    def hint_if_busy(self) -> str:
+        """Say when what others hold comes back, if they hold anything."""
+        if not self._elsewhere.calls:
+            return ""
+        return (
+            "what others hold comes back when their calls end, or"
+            f" {self.keeper.lease_s:g} s after they began if their process has died"
+        )
+
+    def hold(self, need: Need) -> Held:
+        """Reserve what a call asks, and say what that was."""
+        return super().hold(_whole(need))
+
+    def ask(self, need: Need, held: Held, *, wrapping: bool) -> Ask:
+        """Put a call's need in the ledger's words."""
+        strict = self.enforce == "strict"
+        alone, beside = (need.worst, need.worst) if strict else (need.certain, need.expected)
+        most = self.cost_room(wrapping=wrapping)
+        return Ask(
+            key=self.key,
+            max_cost=None if most is None else to_pico(_floor(most)),
+            max_tokens=self.max_tokens,
+            max_calls=self.max_calls,
+            alone=_asked(alone),
+            beside=_asked(beside),
+            held=_asked((held.cost, held.tokens)),
+            expires_at=self.expires_at,
+            group=self.group,
+            most_open=self.most_open,
+        )
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the ledger may forget it, in seconds since the epoch; a budget without a window is kept."""
+        if self.window is not None:
+            return self.window.ends_at.timestamp() + WINDOW_KEPT_S
+        return None if self.budget is not None else datetime.now(UTC).timestamp() + RUN_KEPT_S
+
+    # What is charged to it
+
+    def charge(self, amounts: Sums, instead_of: Sums = ()) -> None:
+        """Add to what is settled, in whole pico-dollars."""
+        self.charged_here = True
+        amounts, instead_of = rounded(amounts), rounded(instead_of)
+        self._here.take_back(instead_of)
+        self._here.add(amounts)
+        super().charge(amounts, instead_of)
+
+    def here_of(self, settled: Usage) -> Usage:  # noqa: ARG002 - of a sum nobody can tell who charged it
+        """Return what was charged to it from here; others may have charged it at the same time."""
+        return self._here.usage()
+
+    # What is said of it
+
+    def blame(self, error: BudgetExhausted) -> None:
+        """Note that an exhaustion was raised to a caller: the step that it hangs on has been told."""
+        super().blame(error)
+        if self.host is not None:
+            self.host.blame(error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is spent of which limits, as plain JSON values."""
+        limits = {name: plain(value) for name, value in self.limits().items()}
+        spent = {
+            "max_usd": float(to_usd(self.settled.cost)),
+            "max_tokens": self.settled.tokens,
+            "max_calls": self.settled.calls,
+        }
+        return {
+            "limits": limits,
+            "spent": {name: spent[name] for name in limits},
+            "window": self.budget.window if self.budget else None,
+            "resets_at": self.window.ends_at.isoformat() if self.window else None,
+        }
+
+    def exhaustion_fields(self) -> dict[str, Any]:
+        """Name the budget, and when it begins anew."""
+        if self.budget is None:
+            return {}
+        return {"budget": self.budget.name, "resets_at": self.window.ends_at if self.window else None}
+
+
+def to_sums(amounts: Mapping[str, int]) -> Sums:
+    """Put a ledger's amounts in the form in which tallies take them; names of newer versions are left out."""
+    return [
+        (_INDEX[name], from_pico(value) if name == COST else value)
+        for name, value in amounts.items()
+        if name in _INDEX
+    ]
+
+
+def to_amounts(sums: Sums, instead_of: Sums = ()) -> dict[str, int]:
+    """Put a charge, less what it takes the place of, in the ledger's words."""
+    amounts: dict[str, int] = {}
+    for sign, pairs in ((1, sums), (-1, instead_of)):
+        for index, value in pairs:
+            name = _NAMES[index]
+            amounts[name] = amounts.get(name, 0) + sign * (to_pico(value) if name == COST else value)
+    return {name: value for name, value in amounts.items() if value}
+
+
+def rounded(sums: Sums) -> Sums:
+    """Round the money in a charge to whole pico-dollars."""
+    return [(index, from_pico(to_pico(value)) if index == _COST_INDEX else value) for index, value in sums]
+
+
+def _floor(units: int) -> int:
+    whole = to_pico(units)
+    return from_pico(whole - 1 if from_pico(whole) > units else whole)
+
+
+def _ceil(amount: tuple[int, int]) -> tuple[int, int]:
+    return from_pico(to_pico(amount[0], up=True)), amount[1]
+
+
+def _whole(need: Need) -> Need:
+    return need._replace(
+        certain=_ceil(need.certain),
+        expected=_ceil(need.expected),
+        worst=_ceil(need.worst),
+        least=_ceil(need.least),
+    )
+
+
+def _asked(amount: tuple[int, int]) -> Asked:
+    """Put an amount in the ledger's words; what is beyond all books is as much as they hold."""
+    return Asked(min(to_pico(amount[0], up=True), MOST), min(amount[1], MOST))

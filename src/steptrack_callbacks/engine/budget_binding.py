@@ -1,0 +1,112 @@
+"""What of a step a ledger keeps: the account of its run, and the budgets that hang on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.values.budgets import Budget, Window
+from steptrack_callbacks.values.definitions import StepDefinition
+
+from .account import Account, Label
+from .budget_account import SharedAccount
+
+clock = time.time
+
+
+class Hung:
+    """One budget as it hangs on a step: an account, and another one when its window is over.
+
+    Attributes:
+        budget: The budget.
+    """
+
+    __slots__ = ("_account", "_definition", "_host", "_keeper", "budget")
+
+    def __init__(self, budget: Budget, host: Account, definition: StepDefinition, keeper: Keeper) -> None:
+        self.budget = budget
+        self._host = host
+        self._keeper = keeper
+        self._definition = replace(
+            definition,
+            max_usd=budget.max_usd,
+            max_tokens=budget.max_tokens,
+            max_calls=budget.max_calls,
+            max_seconds=None,
+            wrap_up_usd=None,
+            enforce=budget.enforce,
+            budgets=(),
+        )
+        self._account = self._open()
+
+    def account(self) -> SharedAccount:
+        """Return the account of the window that is running; a clock that is set back opens no old one."""
+        if self.is_over(clock()):
+            self._account = self._open()
+        return self._account
+
+    @property
+    def ends_at(self) -> float:
+        """When its window is over, in seconds since the epoch; infinity without one."""
+        window = self._account.window
+        return float("inf") if window is None else window.ends_at.timestamp()
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether its window is over."""
+        return now >= self.ends_at
+
+    def _open(self) -> SharedAccount:
+        window = self.budget.window_at(clock())
+        return SharedAccount(
+            self._host.label,
+            self._definition,
+            budget_key(self.budget, window),
+            self._keeper,
+            budget=self.budget,
+            window=window,
+            host=self._host,
+        )
+
+
+def budget_key(budget: Budget, window: Window | None) -> str:
+    """Name the account of a budget in a ledger: each window is an account of its own."""
+    start = 0 if window is None else int(window.starts_at.timestamp())
+    return f"budget:{budget.window or ''}:{start}:{budget.name}"
+
+
+def run_account(label: Label, definition: StepDefinition, keeper: Keeper) -> SharedAccount:
+    """Return the account of a run that has a name, which goes on at what the run has spent already."""
+    return SharedAccount(label, definition, run_key(label.name, label.run_id), keeper)
+
+
+def run_key(name: str, run_id: str) -> str:
+    """Name the account of a run in a ledger: by what is before the next colon, and what is behind it."""
+    return f"run:{name.replace('%', '%25').replace(':', '%3A')}:{run_id}"
+
+
+def checked_run_id(run_id: object) -> str | None:
+    """Return the name of a run, or `None` for one that is not to be found again.
+
+    Raises:
+        ValueError: It is no name: of an empty one nothing would be found again.
+    """
+    if run_id is None or (isinstance(run_id, str) and run_id.strip()):
+        return run_id
+    raise ValueError(f"run_id must be a non-empty string, or None for a run without a name, not {run_id!r}")
+
+
+def new_budgets(budgets: Iterable[Budget], around: Sequence[Hung]) -> list[Budget]:
+    """Leave out what hangs on a step around already.
+
+    Raises:
+        ValueError: A budget of the same name hangs there with other limits.
+    """
+    known = {hung.budget.name: hung.budget for hung in around}
+    for budget in budgets:
+        if known.get(budget.name, budget) != budget:
+            raise ValueError(
+                f"budget {budget.name!r} hangs on a step around with other limits: one name is one budget"
+            )
+    return [budget for budget in budgets if budget.name not in known]

@@ -1,0 +1,341 @@
+"""One model call, whatever the host: admitted, then settled, failed or abandoned; or denied.
+
+```
+admit ──► in flight ──► settled      usage known: charged
+   │          ├───────► failed       the provider said no: charged what it reported
+   │          └───────► abandoned    answer lost or broken off: charged an estimate, and marked
+   └─► denied                        no room: an error, nothing sent, nothing charged
+```
+
+A call is pinned to the accounts that were around it when it was made, and is settled once. One
+that is still open when its step ends is *swept*: charged its estimate, which a later true report
+replaces by its difference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from decimal import Decimal
+
+from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.flow import Decision, drive, drive_async
+from steptrack_callbacks.concurrency.tasks import running_loop
+from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.values.money import to_units
+from steptrack_callbacks.values.usage import Usage
+
+from . import output_stats
+from .account import Account
+from .amounts import BOOKS, NOTHING, Charge
+from .escalation import question_about
+from .queue import Outcome, Waiter, settle_line
+from .request import Request
+from .reservation import Wrapping
+from .settlement import Charged, open_calls
+from .shared_reservation import Borrowing
+
+logger = logging.getLogger("steptrack_callbacks")
+
+
+class Call(Charged):
+    """One request to a model, and its charge.
+
+    Attributes:
+        number: Counts the calls of this process.
+        accounts: What it is charged to, innermost first.
+        request: What is sent.
+        state: Where it stands.
+        admitted: Whether it went through admission, and was not merely noted after it was sent.
+        attempts: Requests that a host was seen to send for it, its own retries among them.
+        answered_by: The model that answered, if that was told.
+    """
+
+    __slots__ = ("_produced", "admitted", "attempts")
+
+    def __init__(
+        self, accounts: Sequence[Account], request: Request, *, wrapping: Wrapping = frozenset()
+    ) -> None:
+        super().__init__(accounts, request, wrapping)
+        self.admitted = False
+        self.attempts = 0
+        self._produced = 0
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The `max_tokens` to set on the request so that a strict limit holds; `None` to leave it."""
+        return None if self._claim is None else self._claim.max_output_tokens
+
+    # Before it is sent
+
+    def admit(self, *, patient: bool = True) -> None:
+        """Reserve room; then the call may be sent.
+
+        Args:
+            patient: Whether to wait for room that others may give back. A thread that runs an event
+                loop never waits here.
+
+        Raises:
+            BudgetExhausted: There is no room, or it did not come free in time.
+            UnpricedModel: A dollar limit is in force and the model's price is unknown.
+        """
+        on_loop = running_loop() is not None
+        drive(self._admission(patient=patient and not on_loop))
+
+    async def admit_async(self) -> None:
+        """Reserve room, waiting on the event loop; then the call may be sent.
+
+        Raises:
+            BudgetExhausted: There is no room, or it did not come free in time.
+            UnpricedModel: A dollar limit is in force and the model's price is unknown.
+        """
+        await drive_async(self._admission(patient=True))
+
+    def _admission(self, *, patient: bool) -> Decision[None]:
+        if self.accounts.watches_usd:
+            self._require_price()
+        while (outcome := self._ask(patient=patient)) != "admitted":
+            if isinstance(outcome, Borrowing):
+                outcome = yield from self._borrow(outcome)
+            elif isinstance(outcome, Waiter):
+                outcome = self._begin((yield outcome))
+            if outcome == "admitted":
+                break
+            error = outcome.error()
+            if not (yield from self._more_is_granted(outcome.account, error)):
+                self._deny(error)
+                raise error
+        self.admitted = True
+        if hooks.wanted(hooks.CallAdmitted):
+            try:
+                self._emit(hooks.CallAdmitted, call_id=self.number, model=self.request.model)
+            except StepTrackError:
+                self.withdraw()
+                raise
+
+    def _ask(self, *, patient: bool) -> Outcome | Waiter | Borrowing:
+        """Ask for room once, and begin if there is some."""
+        if self._claim is None:
+            return self._begin("admitted")
+        if self._lending is not None and self._claim.shared:
+            return Borrowing(self._claim, self._lending, patient=patient)
+        outcome = self._claim.ask(patient=patient)
+        return outcome if isinstance(outcome, Waiter) else self._begin(outcome)
+
+    def _borrow(self, borrowing: Borrowing) -> Decision[Outcome]:
+        """Begin once the ledger has agreed as well."""
+        try:
+            outcome = self._begin((yield from borrowing.decide()))
+        except StepTrackError as error:
+            self._deny(error)
+            raise
+        if outcome != "admitted":
+            yield from borrowing.give_back()
+        return outcome
+
+    def _begin(self, outcome: Outcome) -> Outcome:
+        """Begin if there was room, and is still."""
+        with BOOKS:
+            if outcome == "admitted" and self._claim is not None:
+                outcome = self._claim.confirm()
+            if outcome == "admitted":
+                self.note()
+        return outcome
+
+    def _more_is_granted(self, account: Account, error: BudgetExhausted) -> Decision[bool]:
+        question = question_about(account, error)
+        granted = question is not None and (yield question)
+        if granted:
+            settle_line()  # there may be room for others as well
+        elif error.phase not in ("busy", "closed"):
+            account.blame(error)
+        return bool(granted)
+
+    def _require_price(self) -> None:
+        """Refuse a model of unknown price where dollars are limited: fail closed."""
+        error = None if self.request.is_priced else self.accounts.blindness(self.request)
+        if error is not None:
+            self._deny(error)
+            raise error
+
+    def _deny(self, error: StepTrackError) -> None:
+        with BOOKS:
+            self.state = "denied"
+            for account in self.accounts:
+                account.denied += 1
+        self.accounts.revise_ended()
+        if hooks.wanted(hooks.CallDenied):
+            self._emit(hooks.CallDenied, model=self.request.model, error=error)
+
+    # While it runs
+
+    def progress(self, output_tokens: int) -> None:
+        """Say how much a stream has produced so far, in all.
+
+        Raises:
+            BudgetExhausted: It has passed a limit (phase `stream`); the caller must cut the stream
+                and `abandon` the call.
+        """
+        drive(self._progress(output_tokens))
+
+    async def progress_async(self, output_tokens: int) -> None:
+        """Do as `progress`, where an escalation may be awaited.
+
+        Raises:
+            BudgetExhausted: It has passed a limit (phase `stream`).
+        """
+        await drive_async(self._progress(output_tokens))
+
+    def _progress(self, output_tokens: int) -> Decision[None]:
+        self._produced = output_tokens
+        if self._claim is None or self.state != "in flight":
+            return
+        refusal = self._claim.run_on(output_tokens)
+        if refusal is not None:
+            error = refusal.error()
+            if not (yield from self._more_is_granted(refusal.account, error)):
+                raise error
+
+    # Once it is over
+
+    def settle(
+        self,
+        usage: Usage,
+        *,
+        cost_usd: Decimal | float | None = None,
+        model: str | None = None,
+        terms: Terms | None = None,
+        parts: Sequence[tuple[str, Usage]] = (),
+        estimated: bool = False,
+        truncated: bool = False,
+        response: object = None,
+    ) -> None:
+        """Charge what was used; a second report of the same call changes nothing.
+
+        Args:
+            usage: Its tokens.
+            cost_usd: US dollars as stated for this very call; `None` to price the tokens.
+            model: The model that answered, if it is not the one asked for.
+            terms: How it was served, as the answer says: its tier, speed and region.
+            parts: Which model used what of `usage`, if several made the answer; each has its own price.
+            estimated: Whether the tokens were counted by us.
+            truncated: Whether the answer was cut short by the request's own `max_tokens`.
+            response: The answer, for the error that a step may raise at its close.
+        """
+        if not self.is_open:
+            return
+        self.answered_by = model
+        if not estimated:
+            self._learn(usage, truncated=truncated)
+        if cost_usd is not None:
+            cost: int | None = to_units(cost_usd, "cost_usd")
+        else:
+            cost = self.request.cost_of_parts(parts or ((model or self.request.model, usage),), terms)
+        charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
+        self._close(charge, "settled", response)
+
+    def _learn(self, usage: Usage, *, truncated: bool) -> None:
+        with BOOKS:
+            output_stats.learn(
+                self.request.model,
+                output_tokens=None if truncated else usage.output_tokens,
+                counted_input=self.request.counted_input,
+                input_tokens=usage.input_tokens,
+            )
+
+    def settle_free(self) -> None:
+        """Charge nothing: the answer came from a cache."""
+        self._close(NOTHING, "settled")
+
+    def fail(self, usage: Usage | None = None) -> None:
+        """Charge what a provider reported beside its error; by default nothing but the call itself."""
+        used = usage or Usage()
+        cost = self.request.cost_of(used) if used.total_tokens else 0
+        self._close(self._counted(used, cost, failed=1, estimated=used.estimated_calls), "failed")
+
+    def abandon(self, output_tokens: int | None = None, *, reported: Usage | None = None) -> None:
+        """Charge an estimate: the answer was lost or broken off.
+
+        Args:
+            output_tokens: What was produced, as far as it was seen; `None` if nothing could be seen.
+            reported: What the provider had said of it by then.
+        """
+        if self.is_open:
+            self._close(self._estimate(output_tokens, reported), "abandoned")
+
+    def withdraw(self) -> None:
+        """Give everything back: the call was admitted and never sent."""
+        self._close(NOTHING, "withdrawn")
+
+    def sweep(self) -> None:
+        """Charge the estimate now, because the step ends; a true report may replace it later.
+
+        Under a strict limit it is the most that the call can come to, so that the later report
+        cannot pass the limit.
+        """
+        most = None if self._claim is None else self._claim.most_output
+        if most is None:
+            charge = self._estimate(None)
+        else:
+            usage = self.request.most(max(most, self._produced))
+            cost = self.request.most_cost(usage.input_tokens, usage.output_tokens)
+            charge = self._counted(usage, cost if self.request.is_priced else None, estimated=1)
+        with BOOKS:
+            if self.state != "in flight":
+                return
+            self._release()
+            self._book(charge, "swept")
+            for account in self.accounts:
+                account.in_flight_calls += 1
+        self._tell_ledger(charge, NOTHING)
+        settle_line()
+        try:
+            self._tell(charge)
+        except StepTrackError:  # there is nobody here to tell, and other calls are still to be swept
+            logger.exception("a hook refused the estimate of a call that was open when its step ended")
+
+    def _estimate(self, output_tokens: int | None, reported: Usage | None = None) -> Charge:
+        if output_tokens is None:
+            expected, cap = self.request.expected_output(), self.max_output_tokens
+            output_tokens = max(expected if cap is None else min(expected, cap), self._produced)
+        return self._guess(self.request.estimate(output_tokens, reported))
+
+    def _guess(self, usage: Usage) -> Charge:
+        return self._counted(usage, self.request.cost_of(usage), estimated=1)
+
+    def _counted(self, usage: Usage, cost: int | None, *, failed: int = 0, estimated: int = 0) -> Charge:
+        """Count the call itself, and as failed each attempt before the last."""
+        retries = max(0, self.attempts - 1)
+        return Charge(usage, cost, calls=1 + retries, failed=failed + retries, estimated=estimated)
+
+    # Afterwards
+
+    def check_overrun(self) -> None:
+        """Raise if what is settled has passed a limit around this call.
+
+        Raises:
+            BudgetExhausted: It has (phase `settled`); the outermost account that is over owns it.
+        """
+        drive(self._overrun())
+
+    def check_price(self) -> None:
+        """Raise if what was charged has no price where dollars are limited.
+
+        Raises:
+            UnpricedModel: It has none, and the step does not say what to do about it.
+        """
+        if self._charge.cost is None and (error := self.accounts.blindness(self.request)):
+            raise error
+
+    def _overrun(self) -> Decision[None]:
+        while (overrun := self.accounts.overrun()) is not None:
+            if not (yield from self._more_is_granted(*overrun)):
+                raise overrun[1]
+
+
+def open_calls_of(account: Account) -> list[Call]:
+    """Find the calls of an account that are neither settled nor swept."""
+    if not account.open_calls:
+        return []
+    return [call for call in list(open_calls) if isinstance(call, Call) and account in call.accounts]

@@ -1,0 +1,190 @@
+"""The newest calls of this process, with when each began and ended: what a timeline is drawn from.
+
+A call leaves one tuple here, and no more than a fixed number of them is kept. What a call asked and
+what was answered is never kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from steptrack_callbacks.values.errors import StepTrackError
+from steptrack_callbacks.values.usage import Usage
+
+from .account import Account, Label
+from .amounts import NOTHING, Charge
+from .call import Call, open_calls_of
+
+KEPT_CALLS = 2_000
+KEPT_DENIALS = 500
+
+Outcome = Literal["in flight", "swept", "settled", "failed", "abandoned", "denied", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenCall:
+    """One call, as a timeline shows it.
+
+    Attributes:
+        number: Counts the calls of this process.
+        run_id: The run that it belongs to; empty for a call that found no step.
+        step_id: The innermost step around it, or `None`.
+        path: That step's path; empty for a call that found no step.
+        model: The model that was asked.
+        outcome: Where it stands. `swept` is open still, though its step has ended, charged an estimate.
+        started_at: Seconds since the epoch.
+        ended_at: Seconds since the epoch; `None` while it runs.
+        usage: What was charged for it, at last.
+        late: Whether its usage came only after its step had ended.
+        error: Why it was denied, or `None`.
+    """
+
+    number: int
+    run_id: str
+    step_id: str | None
+    path: str
+    model: str
+    outcome: Outcome
+    started_at: float
+    ended_at: float | None
+    usage: Usage = field(default_factory=Usage)
+    late: bool = False
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a flat dict of plain JSON values; an unknown cost is `None`."""
+        usage = self.usage.to_dict()
+        unknown = self.usage.unpriced_calls and not self.usage.cost_usd
+        duration = None if self.ended_at is None else max(0.0, self.ended_at - self.started_at)
+        return {
+            "call": self.number,
+            "run_id": self.run_id,
+            "step_id": self.step_id,
+            "path": self.path,
+            "model": self.model,
+            "outcome": self.outcome,
+            "late": self.late,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "duration_s": duration,
+            **usage,
+            "cost_usd": None if unknown else usage["cost_usd"],
+            "error": self.error,
+        }
+
+
+class _Line(NamedTuple):
+    number: int
+    label: Label
+    model: str
+    state: Any
+    started_at: float
+    ended_at: float
+    charge: Charge = NOTHING
+    error: str | None = None
+
+
+_settled: deque[_Line] = deque(maxlen=KEPT_CALLS)
+_denied: deque[_Line] = deque(maxlen=KEPT_DENIALS)
+
+
+class TimedCall(Call):
+    """A call that leaves a line in the timeline whenever something final is known of it."""
+
+    __slots__ = ("started_at",)
+
+    started_at: float
+
+    def note(self) -> None:
+        """Begin, and remember when."""
+        self.started_at = time.time()
+        super().note()
+
+    def _tell(self, charge: Charge) -> None:
+        _settled.append(
+            _Line(
+                self.number,
+                self.accounts[0].label,
+                self.request.model,
+                self.state,
+                self.started_at,
+                time.time(),
+                self._charge,  # not the one told of: another thread may have replaced it by a true report
+            )
+        )
+        super()._tell(charge)
+
+    def _deny(self, error: StepTrackError) -> None:
+        now = time.time()
+        label, model = self.accounts[0].label, self.request.model
+        _denied.append(_Line(self.number, label, model, "denied", now, now, error=str(error)))
+        super()._deny(error)
+
+
+def seen_calls(running: Iterable[Account] = ()) -> list[SeenCall]:
+    """Return the calls that are kept, each once, in the order in which they began.
+
+    Args:
+        running: Accounts whose calls in flight are to be told as well.
+    """
+    settled = _copy(_settled)
+    swept = {line.number for line in settled if line.state == "swept"}
+    newest: dict[int, SeenCall] = {}
+    for line in [*_copy(_denied), *settled]:
+        is_final = line.state != "swept"
+        if line.number not in newest or is_final:  # two threads may have told of a call in any order
+            newest[line.number] = _seen(line, late=is_final and line.number in swept)
+    for account in running:
+        for call in open_calls_of(account):
+            if call.number not in newest and isinstance(call, TimedCall):
+                newest[call.number] = _in_flight(call)
+    calls = (call for call in newest.values() if call.outcome != "withdrawn")
+    return sorted(calls, key=lambda call: (call.started_at, call.number))
+
+
+def _copy(lines: deque[_Line]) -> list[_Line]:
+    while True:
+        try:
+            return list(lines)
+        except RuntimeError:  # a garbage collection while it was copied has settled a call
+            continue
+
+
+def _seen(line: _Line, *, late: bool) -> SeenCall:
+    return SeenCall(
+        number=line.number,
+        run_id=line.label.run_id,
+        step_id=line.label.step_id,
+        path=line.label.path,
+        model=line.model,
+        outcome=line.state,
+        started_at=line.started_at,
+        ended_at=line.ended_at,
+        usage=line.charge.as_usage(),
+        late=late,
+        error=line.error,
+    )
+
+
+def _in_flight(call: TimedCall) -> SeenCall:
+    label = call.accounts[0].label
+    return SeenCall(
+        number=call.number,
+        run_id=label.run_id,
+        step_id=label.step_id,
+        path=label.path,
+        model=call.request.model,
+        outcome="in flight",
+        started_at=call.started_at,
+        ended_at=None,
+    )
+
+
+def reset() -> None:
+    """Forget all calls, for tests."""
+    _settled.clear()
+    _denied.clear()

@@ -1,0 +1,79 @@
+"""The accounts around one call, innermost first, as one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+from steptrack_callbacks.values import user_warnings
+from steptrack_callbacks.values.errors import BudgetExhausted, UnknownCostWarning, UnpricedModel
+
+from .account import Account
+from .amounts import BOOKS
+from .budget_account import SharedAccount
+from .request import Request
+
+
+class Around(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass can have no slots with a name
+    """The accounts around a call, innermost first, and what they ask of it: sorted out once for many calls.
+
+    Attributes:
+        limited: Those whose limits are enforced.
+        strict: Those of them that ask for the worst case.
+        observed: Those whose limits are only watched.
+        shared: Those that a ledger keeps.
+        limits_usd: Whether one that is enforced limits money.
+        watches_usd: Whether any does.
+    """
+
+    limited: tuple[Account, ...]
+    strict: tuple[Account, ...]
+    observed: tuple[Account, ...]
+    shared: tuple[SharedAccount, ...]
+    limits_usd: bool
+    watches_usd: bool
+
+    def __new__(cls, accounts: Iterable[Account]) -> Self:
+        """Sort accounts out; their limits may grow later, but none is added or taken away."""
+        around = super().__new__(cls, accounts)
+        around.observed = tuple(account for account in around if account.enforce == "observe")
+        around.limited = tuple(
+            account for account in around if account.limited and account.enforce != "observe"
+        )
+        around.shared = tuple(account for account in around if isinstance(account, SharedAccount))
+        around.strict = tuple(account for account in around.limited if account.enforce == "strict")
+        around.limits_usd = any(account.cost_limit is not None for account in around.limited)
+        around.watches_usd = any(account.cost_limit is not None for account in around)
+        return around
+
+    def blindness(self, request: Request) -> UnpricedModel | None:
+        """Say which dollar limit cannot see a call of unknown price: an error, or a warning if allowed."""
+        blind = [account for account in self if account.cost_limit is not None and account.unpriced != "free"]
+        refusing = [account for account in blind if account.unpriced is None and account.enforce != "observe"]
+        if refusing:
+            label, budget = refusing[-1].label, refusing[-1].exhaustion_fields().get("budget")
+            return UnpricedModel(
+                model=request.model, step=label.name, path=label.path, lacks=request.lacks, budget=budget
+            )
+        if blind:
+            user_warnings.warn(
+                f"the price of model {request.model!r} is unknown, so max_usd of step"
+                f" {blind[-1].label.path!r} cannot see this call",
+                UnknownCostWarning,
+            )
+        return None
+
+    def overrun(self) -> tuple[Account, BudgetExhausted] | None:
+        """Return the outermost account whose limit is passed by what is settled, and its exhaustion."""
+        with BOOKS:
+            over = [account for account in self if account.enforce != "observe" and account.passed_limits()]
+            if not over:
+                return None
+            breaches = [b for account in reversed(over) for b in account.breaches(account.passed_limits())]
+            return over[-1], over[-1].exhaustion("settled", tuple(breaches))
+
+    def revise_ended(self) -> None:
+        """Put back the records of steps that have ended already."""
+        for account in self:
+            if account.closed and account.on_late_charge is not None:
+                account.on_late_charge()

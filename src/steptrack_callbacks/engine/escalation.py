@@ -1,0 +1,164 @@
+"""Escalation asks before it raises: one question per exhaustion, asked outside every lock."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Hashable
+from typing import Any, cast
+
+from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.flow import Waitable
+from steptrack_callbacks.concurrency.tasks import current_owner, running_loop
+from steptrack_callbacks.values.definitions import Escalation, Grant
+from steptrack_callbacks.values.errors import BudgetExhausted
+
+from .account import Account
+from .amounts import BOOKS
+
+_default: Escalation | None = None
+
+
+ASYNC_ONLY = "an async escalation function can only answer async calls; make it a plain function"
+
+
+class Question:
+    """What is being asked about one account; the first who is refused asks, the others wait.
+
+    Both ways of waiting return whether to ask for room again: more was granted, or whoever asked went
+    without an answer, so that the next one has to ask.
+
+    Attributes:
+        waiting: How many wait for the answer of another.
+    """
+
+    __slots__ = ("_account", "_answered", "_ask", "_asker", "_done", "_error", "_granted", "waiting")
+
+    def __init__(self, account: Account, error: BudgetExhausted, ask: Escalation) -> None:
+        self._account = account
+        self._error = error
+        self._ask: Escalation | None = ask
+        self._asker: Hashable = None
+        self._done = threading.Event()
+        self._granted = False
+        self._answered = False
+        self.waiting = 0
+
+    def block(self) -> bool:
+        """Ask, or wait for the answer, in a plain function."""
+        ask = self._take()
+        if ask is None:
+            # Nothing may block a loop, nor whoever asks: a call of the escalation's own.
+            if running_loop() is not None or self._asker == current_owner():
+                return False
+            self._done.wait()
+            return self._granted or not self._answered
+        try:
+            answer = ask(self._error)
+            if inspect.isawaitable(answer):
+                _discard(answer)
+                raise TypeError(ASYNC_ONLY)
+            return self._answer(answer)
+        finally:
+            self._close()
+
+    async def wait(self) -> bool:
+        """Ask, or wait for the answer, in a coroutine; the function may be one too."""
+        import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
+
+        ask = self._take()
+        if ask is None:
+            if self._asker == current_owner():
+                return False
+            while not self._done.is_set():
+                await asyncio.to_thread(self._done.wait, 1)
+            return self._granted or not self._answered
+        try:
+            answer = ask(self._error)
+            return self._answer(await answer if inspect.isawaitable(answer) else answer)
+        finally:
+            self._close()
+
+    def _take(self) -> Escalation | None:
+        with BOOKS:
+            ask, self._ask = self._ask, None
+            if ask is not None:
+                self._asker = current_owner()
+            else:
+                self.waiting += 1
+        return ask
+
+    def _answer(self, answer: Any) -> bool:
+        if not (answer is None or answer is False or isinstance(answer, Grant)):
+            raise TypeError(f"an escalation must answer with a Grant, or with None for no, not {answer!r}")
+        account, grant = self._account, answer or None
+        self._answered = True
+        if grant is not None:
+            account.grant(grant)
+        account.declined = no_in(grant, self._error)
+        self._granted = not account.declined
+        if hooks.wanted(hooks.Escalated):
+            hooks.emit(hooks.Escalated(**account.label.event_fields(), error=self._error, grant=grant))
+        return self._granted
+
+    def _close(self) -> None:
+        with BOOKS:
+            self._account.question = None
+        self._done.set()
+
+
+class _Granted:
+    """The answer to a refusal that a grant has overtaken: ask for room again."""
+
+    def block(self) -> bool:
+        return True
+
+    async def wait(self) -> bool:
+        return True
+
+
+def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
+    """Return the open question about an exhaustion, or `None` if there is nobody to ask or they said no."""
+    if account.label.error_boundary != "escalate" or error.phase in ("busy", "closed"):
+        return None
+    with BOOKS:
+        ask = account.escalation or _default
+        if ask is None or account.declined:
+            return None
+        if account.limits().get(error.limit) != error.limit_value:
+            return _Granted()
+        if account.question is None:
+            account.question = Question(account, error, ask)
+        return cast(Question, account.question)
+
+
+def no_in(grant: Grant | None, error: BudgetExhausted) -> str:
+    """Say why an answer to an exhaustion is a no, or return an empty string if it is none."""
+    if grant is None:
+        return "whoever was asked for more said no"
+    return "" if getattr(grant, error.limit) else f"what was granted adds nothing to {error.limit}"
+
+
+def why_not_granted(account: Account, error: BudgetExhausted) -> str:
+    """Say why an exhaustion is handed on though its step escalates; empty if it speaks for itself."""
+    if error.phase in ("busy", "closed"):
+        return ""
+    if account.escalation is None and _default is None and not account.declined:
+        return "nobody could be asked for more: give the step an escalation, or install(escalation=...)"
+    return account.declined
+
+
+def set_default(ask: Escalation | None) -> None:
+    """Ask this function where a step with `escalate` has none of its own."""
+    global _default
+    _default = ask
+
+
+def has_default(ask: Escalation | None = None) -> bool:
+    """Tell whether a function is set for steps that have none of their own; given one, whether it is that."""
+    return _default is not None if ask is None else _default is ask
+
+
+def _discard(answer: Any) -> None:
+    if inspect.iscoroutine(answer):
+        answer.close()

@@ -1,0 +1,239 @@
+"""The line of those who wait for room, in the order in which they came."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
+
+from .account import Account
+from .amounts import BOOKS
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a claim was refused: the account that owns it, and every limit without room."""
+
+    account: Account
+    phase: Phase
+    breaches: tuple[Breach, ...]
+    hint: str = ""
+
+    def error(self) -> BudgetExhausted:
+        """Build the exception."""
+        return self.account.exhaustion(self.phase, self.breaches, hint=self.hint)
+
+
+Outcome = Literal["admitted"] | Refusal
+
+
+class Queued(Protocol):
+    """A claim, as the line sees it."""
+
+    accounts: Sequence[Account]
+
+    def decide(self, *, behind: bool) -> Outcome | frozenset[Account]:
+        """Decide now: an outcome, or the accounts that the claim has to wait for."""
+
+    def give_up(self) -> Outcome:
+        """Decide for the last time, after waiting in vain."""
+
+    def release(self) -> None:
+        """Give back what is held, if anything is."""
+
+    def waited_s(self) -> float:
+        """Return how long it has been asking already, over earlier places in line."""
+
+
+class Waiter:
+    """A place in line.
+
+    Attributes:
+        claim: Who waits.
+        blocked_on: The accounts without room for it.
+        outcome: What came of it, once it is known.
+        look_every_s: Seconds after which whoever waits is to look elsewhere for room, and wait on;
+            `None` if room can only come free in this process.
+    """
+
+    __slots__ = ("_future", "_gate", "_loop", "_until", "blocked_on", "claim", "look_every_s", "outcome")
+
+    def __init__(self, claim: Queued, blocked_on: frozenset[Account]) -> None:
+        self.claim = claim
+        self.blocked_on = blocked_on
+        self.outcome: Outcome | None = None
+        self.look_every_s: float | None = None
+        self._until: float | None = None
+        # A bare lock, because an Event may deadlock with a finaliser that wakes the thread it runs in.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._future: asyncio.Future[None] | None = None
+
+    def block(self) -> Outcome | None:
+        """Wait in a plain thread; `None` says to look elsewhere, and wait on."""
+        seconds, over = self._next_wait()
+        try:
+            woken = self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+        except BaseException:
+            LINE.drop(self)
+            raise
+        return LINE.leave(self) if over or woken else None
+
+    async def wait(self) -> Outcome | None:
+        """Wait on the event loop; `None` says to look elsewhere, and wait on."""
+        import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
+
+        self._loop = asyncio.get_running_loop()
+        self._future = self._loop.create_future()
+        seconds, over = self._next_wait()
+        try:
+            if self.outcome is None:
+                await asyncio.wait([self._future], timeout=seconds)
+        except BaseException:  # cancelled, or thrown away with its loop
+            LINE.drop(self)
+            raise
+        return LINE.leave(self) if over or self.outcome is not None else None
+
+    def wake(self) -> None:
+        """Tell whoever waits that there is an outcome; done once."""
+        self._gate.release()
+        loop, future = self._loop, self._future
+        if loop is not None and future is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(_finish, future)
+
+    def _next_wait(self) -> tuple[float, bool]:
+        """Return how long to wait now, and whether that is the last time."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._seconds()
+        left, longest = max(0.0, self._until - now), self.look_every_s
+        return (left, True) if longest is None else (min(left, longest), left <= longest)
+
+    def _seconds(self) -> float:
+        patience = [account.wait_s for account in self.blocked_on]
+        waited = self.claim.waited_s()
+        lefts = [left for account in self.claim.accounts if (left := account.seconds_left()) is not None]
+        return max(0.0, min([*(most - waited for most in patience), *lefts], default=0.0))
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Line:
+    """All who wait, in the order in which they came.
+
+    Attributes:
+        releases: Counts the reservations that were given back.
+    """
+
+    def __init__(self) -> None:
+        self.releases = 0
+        self._waiters: dict[Waiter, None] = {}
+        self._moving = False
+
+    def __bool__(self) -> bool:
+        return bool(self._waiters)
+
+    def join(self, claim: Queued, blocked_on: frozenset[Account]) -> Waiter:
+        """Give a claim its place, which it must leave or be dropped from."""
+        waiter = Waiter(claim, blocked_on)
+        self._waiters[waiter] = None
+        _count_waiting(blocked_on, 1)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> Outcome:
+        """Take what came of waiting; who leaves with nothing is refused, and is in nobody's way."""
+        with BOOKS:
+            if waiter.outcome is not None:
+                return waiter.outcome
+            self._remove(waiter)
+            waiter.outcome = waiter.claim.give_up()
+        settle_line()
+        return waiter.outcome
+
+    def drop(self, waiter: Waiter) -> None:
+        """Forget one who no longer wants to go, though let through already."""
+        with BOOKS:
+            if waiter.outcome is None:
+                self._remove(waiter)
+            waiter.claim.release()
+        settle_line()
+
+    def move(self) -> list[Waiter]:
+        """Let through who fits now and refuse who never will; returns those to wake."""
+        if self._moving:  # in a finaliser: whoever moves the line in this thread will look again
+            return []
+        woken: list[Waiter] = []
+        self._moving = True
+        try:
+            while True:
+                before = self.releases
+                woken += self._pass()
+                if self.releases == before:
+                    return woken
+        finally:
+            self._moving = False
+
+    def _pass(self) -> list[Waiter]:
+        woken: list[Waiter] = []
+        blocked: set[Account] = set()
+        for waiter in list(self._waiters):
+            claim = waiter.claim
+            outcome = claim.decide(behind=not blocked.isdisjoint(claim.accounts))
+            if waiter not in self._waiters:  # dropped in a finaliser meanwhile
+                claim.release()
+            elif isinstance(outcome, frozenset):
+                self._block(waiter, outcome)
+                blocked |= outcome
+            else:
+                self._remove(waiter)
+                waiter.outcome = outcome
+                woken.append(waiter)
+        return woken
+
+    def awaited(self) -> set[Account]:
+        """Return the accounts that somebody waits for."""
+        with BOOKS:
+            return {account for waiter in self._waiters for account in waiter.blocked_on}
+
+    def empty(self) -> None:
+        """Forget all who wait."""
+        for waiter in list(self._waiters):
+            self._remove(waiter)
+
+    def _block(self, waiter: Waiter, accounts: frozenset[Account]) -> None:
+        _count_waiting(waiter.blocked_on, -1)
+        _count_waiting(accounts, 1)
+        waiter.blocked_on = accounts
+
+    def _remove(self, waiter: Waiter) -> None:
+        del self._waiters[waiter]
+        _count_waiting(waiter.blocked_on, -1)
+
+
+def _count_waiting(accounts: Iterable[Account], change: int) -> None:
+    for account in accounts:
+        account.waiting += change
+
+
+LINE = Line()
+
+
+def settle_line() -> None:
+    """Look at the line again after room was made or an account has closed."""
+    if not LINE:
+        return
+    with BOOKS:
+        woken = LINE.move()
+    for waiter in woken:
+        waiter.wake()

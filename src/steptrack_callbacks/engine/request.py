@@ -1,0 +1,224 @@
+"""What is about to be sent, and what it may come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from steptrack_callbacks.pricing import Prices, Terms, prices_of
+from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.usage import Usage
+
+from . import output_stats
+from .balance import Need, Room
+
+Operation = Literal["chat", "text_completion", "embeddings"]
+_NOTHING = (0, 0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """One model request, as far as it is known before it is sent.
+
+    Attributes:
+        model: The model's name, as it was asked for.
+        operation: What is asked of the model, in the words of telemetry.
+        provider: Who serves it, if the host knows.
+        service_tier: The tier that was asked for, such as `flex`.
+        speed, region, search_context_size: What else was asked for that changes the price; see `Terms`.
+        count_input: Counts the input; called at most once, and only if a limit or an estimate needs it.
+        max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
+            embeddings, `None` if it says nothing.
+        can_clamp: Whether the host lets us set a `max_tokens` where none was given.
+        price: Prices of this very request, for hosts that take them with the call.
+    """
+
+    model: str
+    operation: Operation = "chat"
+    provider: str | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    region: str | None = None
+    search_context_size: str | None = None
+    count_input: Callable[[], InputCount]
+    max_output_tokens: int | None = None
+    can_clamp: bool = False
+    price: Callable[[Usage], int | None] | None = None
+    _counted: InputCount | None = field(default=None, init=False)
+    _costs: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
+    _needed: tuple[tuple[object, ...], Need] | None = field(default=None, init=False)
+    _listed: tuple[tuple[str, str | None, str | None], Prices] | None = field(default=None, init=False)
+
+    @property
+    def counted(self) -> InputCount:
+        """The input's tokens, expected and at most."""
+        if self._counted is None:
+            self._counted = self.count_input()
+        return self._counted
+
+    @property
+    def counted_input(self) -> int | None:
+        """The expected input tokens if they were counted, else `None`."""
+        return None if self._counted is None else self._counted.tokens
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether anybody knows what it costs."""
+        if self.price is not None:
+            return self.cost(1, self._least_output) is not None
+        self._prices()
+        return self._listed is not None
+
+    @property
+    def lacks(self) -> str:
+        """The one rate that nobody knows, as `install(prices=...)` calls it; empty if it is both or none."""
+        known = (self.cost(1, 0) is not None, self.cost(0, 1) is not None)
+        rates = {(True, False): "output_usd_per_mtok", (False, True): "input_usd_per_mtok"}
+        return rates.get(known, "")
+
+    @property
+    def _least_output(self) -> int:
+        """An output that it may have: embeddings have none, and need no price for it."""
+        return 0 if self.max_output_tokens == 0 else 1
+
+    def cost(self, input_tokens: int, output_tokens: int) -> int | None:
+        """Price a number of tokens, in money units; `None` if the model's price is unknown."""
+        if self.price is not None:
+            return self.price(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+        return self._prices().plain(input_tokens, output_tokens)
+
+    def _prices(self) -> Prices:
+        """Look the prices up once: a call is settled at those that it was admitted by."""
+        asked = (self.model, self.provider, self.service_tier)
+        if self._listed is None or self._listed[0] != asked:
+            found = prices_of(self.model, provider=self.provider, service_tier=self.service_tier)
+            # While nobody knows them they are looked up again: somebody may by the time of the answer.
+            self._listed = None if found.plain(1, self._least_output) is None else (asked, found)
+            return found
+        return self._listed[1]
+
+    def cost_of(self, usage: Usage, model: str | None = None, terms: Terms | None = None) -> int | None:
+        """Price a usage, of the model that answered if it has a price, else of the one asked for.
+
+        Args:
+            usage: What was used.
+            model: The model that answered, if that was told.
+            terms: How it was served, as the answer says; where it says nothing, as it was asked for.
+        """
+        if self.price is not None:
+            return self.price(usage)
+        tier = (terms.service_tier if terms else None) or self.service_tier
+        if model is not None and model != self.model:
+            other = prices_of(model, provider=self.provider, service_tier=tier)
+            if (cost := other.cost(usage)) is not None:
+                return cost
+        if tier != self.service_tier:
+            return prices_of(self.model, provider=self.provider, service_tier=tier).cost(usage)
+        return self._prices().cost(usage)
+
+    def cost_of_parts(self, parts: Sequence[tuple[str, Usage]], terms: Terms | None = None) -> int | None:
+        """Price an answer that several models made, each its part; `None` if a part has no price."""
+        costs = [self.cost_of(usage, model, terms) for model, usage in parts]
+        return None if None in costs else sum(cost or 0 for cost in costs)
+
+    def expected_output(self) -> int:
+        """Output that is likely: the largest of the model's last ones, capped by the request."""
+        return self._expected_output(output_stats.of(self.model).output)
+
+    def _expected_output(self, learned: int | None) -> int:
+        if self.max_output_tokens is None:
+            return output_stats.START_OUTPUT_TOKENS if learned is None else learned
+        return self.max_output_tokens if learned is None else min(learned, self.max_output_tokens)
+
+    def estimate(self, output_tokens: int | None = None, reported: Usage | None = None) -> Usage:
+        """Estimate the usage of a call that nobody reports; never more input than was bounded.
+
+        Args:
+            output_tokens: What was produced; `None` takes what is to be expected.
+            reported: What the provider had said by the time that it was broken off.
+        """
+        likely = self.counted.tokens + (output_stats.of(self.model).surplus or 0)
+        counted = min(likely, max(self.counted.tokens, self.counted.upper_bound))
+        produced = self.expected_output() if output_tokens is None else output_tokens
+        if reported is None:
+            return Usage(input_tokens=counted, output_tokens=produced)
+        return reported.replace(
+            input_tokens=reported.input_tokens or counted,
+            output_tokens=max(reported.output_tokens, produced),
+        )
+
+    def most(self, output_tokens: int) -> Usage:
+        """Bound the usage of a call, given a bound of its output."""
+        return Usage(input_tokens=self._most_input(), output_tokens=output_tokens)
+
+    def _most_input(self) -> int:
+        counted = self.counted
+        return max(counted.upper_bound, counted.tokens + (output_stats.of(self.model).surplus or 0))
+
+    def need(self, outputs: tuple[int, int] | None, *, in_usd: bool) -> Need:
+        """Say what the call asks of the accounts around it.
+
+        Args:
+            outputs: The most output that the request will allow, and the least that it could be
+                lowered to; `None` if nobody asks for the worst case.
+            in_usd: Whether anybody asks for money.
+        """
+        seen = output_stats.of(self.model)
+        asked = (outputs, in_usd, self.max_output_tokens, seen.surplus, seen.output)
+        if self._needed is None or self._needed[0] != asked:  # whoever waits in line is judged many times
+            self._needed = (asked, self._work_out_need(outputs, seen, in_usd=in_usd))
+        return self._needed[1]
+
+    def _work_out_need(
+        self, outputs: tuple[int, int] | None, seen: output_stats.Answers, *, in_usd: bool
+    ) -> Need:
+        counted = self.counted.tokens
+        likely, expected = counted + (seen.surplus or 0), self._expected_output(seen.output)
+        worst, least = self._worst(*outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
+        return Need(
+            ((self.cost(counted, 0) or 0) if in_usd else 0, counted),
+            ((self.cost(likely, expected) or 0) if in_usd else 0, likely + expected),
+            worst,
+            least,
+            self.model,
+            unseen=seen.surplus is None,
+            unbounded=self.max_output_tokens is None and seen.output is None,
+        )
+
+    def _worst(self, worst: int, least: int, *, in_usd: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+        most = self._most_input()
+        worst_cost, least_cost = (self.most_cost(most, output) if in_usd else 0 for output in (worst, least))
+        return (worst_cost, most + worst), (least_cost, most + least)
+
+    def output_room(self, account: Room, *, wrapping: bool) -> int | None:
+        """Count the output tokens that an account still has room for; `None` if it does not limit them."""
+        bound = self._most_input()
+        rooms = []
+        if account.max_tokens is not None:
+            rooms.append(account.max_tokens - account.settled.tokens - account.held_tokens - bound)
+        cost_room = account.cost_room(wrapping=wrapping)
+        if cost_room is not None and (per_token := self.cost_per_output_token(bound)):
+            left = cost_room - account.settled.cost - account.held_cost - self.most_cost(bound, 0)
+            rooms.append(left // per_token)
+        return min(rooms, default=None)
+
+    def cost_per_output_token(self, input_tokens: int) -> int:
+        """Price one more token of output, beside so many of input, as dearly as it may be billed."""
+        many = 1000
+        difference = self.most_cost(input_tokens, many) - self.most_cost(input_tokens, 0)
+        return -(-difference // many)
+
+    def most_cost(self, input_tokens: int, output_tokens: int) -> int:
+        """Price tokens as dearly as a provider may bill them: written to its cache, or thought."""
+        tokens = (input_tokens, output_tokens)
+        if (known := self._costs.get(tokens)) is None:
+            dear = Usage(
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cache_write_tokens=input_tokens,
+                reasoning_tokens=output_tokens,
+            )
+            plain = self.cost(input_tokens, output_tokens) or 0
+            known = self._costs[tokens] = max(plain, self.cost_of(dear) or 0)
+        return known

@@ -1,0 +1,335 @@
+"""Who may go, who waits, who is refused.
+
+A claim asks every limited account around a call for room. All of them are reserved together or
+none is. A claim that would fit once others settle waits in line, first come first served on each
+account; it is refused as soon as nothing in flight could make room for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Hashable, Sequence
+
+from steptrack_callbacks import pricing
+from steptrack_callbacks.concurrency.tasks import current_owner
+from steptrack_callbacks.values.definitions import LimitName
+from steptrack_callbacks.values.errors import Breach, Phase
+
+from .account import Account
+from .amounts import BOOKS
+from .balance import Held, Need
+from .budget_account import SharedAccount
+from .chain import Around
+from .lease import Asking
+from .queue import LINE, Outcome, Refusal, Waiter
+from .request import Request
+
+Wrapping = frozenset[Account]
+
+LOOK_EVERY_S = 0.05
+"""How often a call that waits for a shared account looks whether others have given room back."""
+
+NO_WAIT_HINT = (
+    "a call on a running event loop cannot wait here: use the async function, or call from a thread"
+)
+
+
+class Claim:
+    """What one call asks of the limited accounts around it, and what it holds there.
+
+    Attributes:
+        max_output_tokens: The `max_tokens` to set on the request so that a strict limit holds;
+            `None` to leave it alone.
+        most_output: The most output that a strict account holds it to; `None` if there is none.
+        shared: Those of the accounts that a ledger has the last word about.
+    """
+
+    __slots__ = (
+        "_ceiling",
+        "_held",
+        "_hint",
+        "_in_usd",
+        "_need",
+        "_running",
+        "_since",
+        "_strict",
+        "accounts",
+        "innermost",
+        "max_output_tokens",
+        "most_output",
+        "owner",
+        "patient",
+        "request",
+        "shared",
+        "wrapping",
+    )
+
+    def __init__(self, around: Around, request: Request, wrapping: Wrapping) -> None:
+        self.accounts: Sequence[Account] = around.limited
+        self.innermost = around[0]
+        self.shared = tuple(account for account in around.shared if account in around.limited)
+        self.request = request
+        self.wrapping = wrapping
+        self.owner: Hashable = None
+        self.patient = False
+        self.max_output_tokens: int | None = None
+        self._strict = around.strict
+        self._in_usd = around.limits_usd
+        self._ceiling: int | None = None
+        self.most_output: int | None = None
+        self._hint = ""
+        self._need: Need | None = None
+        self._held: list[tuple[Account, Held]] = []
+        self._running = (0, 0)
+        self._since: float | None = None
+
+    def ask(self, *, patient: bool) -> Outcome | Waiter:
+        """Reserve room everywhere, join the line, or be refused; `patient` says that the host can wait."""
+        self.owner = current_owner()
+        self.patient = patient
+        self._hint = "" if patient else NO_WAIT_HINT
+        self._look_up()
+        with BOOKS:
+            outcome = self._decide_undisturbed()
+            return self._stand_in_line(outcome) if isinstance(outcome, frozenset) else outcome
+
+    def _stand_in_line(self, blocked_on: frozenset[Account]) -> Waiter:
+        if self._since is None:
+            self._since = time.monotonic()
+        waiter = LINE.join(self, blocked_on)
+        if not blocked_on.isdisjoint(self.shared):
+            waiter.look_every_s = LOOK_EVERY_S
+        return waiter
+
+    def waited_s(self) -> float:
+        """Return how long it has been asking already, over earlier places in line."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    def askings(self) -> tuple[Asking, ...]:
+        """Put what is held on shared accounts in the ledger's words."""
+        need = self._need
+        assert need is not None  # whoever holds room has asked for it
+        return tuple(
+            Asking(account, held, account.ask(need, held, wrapping=account in self.wrapping))
+            for account, held in self._held
+            if isinstance(account, SharedAccount)
+        )
+
+    def refuse_busy(self) -> Refusal:
+        """Refuse because a ledger keeps saying no to what would fit by all that is known here."""
+        return self._refusal(self.shared[-1], "busy", self.shared, "the ledger has the last word")
+
+    def refuse_closed(self) -> Refusal:
+        """Refuse because an account has been closed elsewhere."""
+        ended: list[Account] = [account for account in self.shared if account.closed] or [self.innermost]
+        return self._refusal(ended[-1], "closed", [ended[-1]])
+
+    def _look_up(self) -> None:
+        """Do what is slow before the lock is taken."""
+        request = self.request
+        request.counted  # noqa: B018 - counts the input
+        if self._strict and request.max_output_tokens is None:
+            self._ceiling = pricing.max_output_tokens(request.model, provider=request.provider)
+
+    def _decide_undisturbed(self) -> Outcome | frozenset[Account]:
+        """Decide, and again if garbage collection has closed a call meanwhile: there may be room now."""
+        while True:
+            before = LINE.releases
+            outcome = self.decide(behind=bool(LINE) and any(account.waiting for account in self.accounts))
+            if outcome == "admitted" or LINE.releases == before:
+                return outcome
+
+    def confirm(self) -> Outcome:
+        """Refuse after all, if the step has ended since room was found."""
+        if not self.innermost.closed:
+            return "admitted"
+        self.release()
+        return self._closed()
+
+    def give_up(self) -> Outcome:
+        """Decide for the last time, after waiting in vain."""
+        self.patient, self._hint = False, "the room did not come free in the time that wait_s allows"
+        outcome = self.decide(behind=False)
+        assert not isinstance(outcome, frozenset)  # only the patient are told to wait
+        return outcome
+
+    def release(self) -> None:
+        """Give back what is held; those who wait may then fit."""
+        with BOOKS:
+            if not self._held or self._need is None:
+                return
+            cost, tokens = self._running
+            for account, held in self._held:
+                account.release(held, self._need.model)  # a host may have learned the request's since
+                if tokens or cost:
+                    account.run_on(-cost, -tokens)
+            self._held, self._running = [], (0, 0)
+            _forget(self)
+            LINE.releases += 1
+
+    def run_on(self, output_tokens: int) -> Refusal | None:
+        """Count what a stream has produced so far; a refusal says that it must be cut."""
+        used = self.request.estimate(output_tokens)
+        tokens, cost = used.total_tokens, self.request.cost_of(used) or 0
+        with BOOKS:
+            more = (cost - self._running[0], tokens - self._running[1])
+            self._running = (cost, tokens)
+            for account, _ in self._held:
+                account.run_on(*more)
+            passed = [(account, names) for account, _ in self._held if (names := self._overrun(account))]
+        if not passed:
+            return None
+        breaches = [b for account, names in reversed(passed) for b in account.breaches(names, running=True)]
+        return Refusal(passed[-1][0], "stream", tuple(breaches))
+
+    def _overrun(self, account: Account) -> list[LimitName]:
+        return account.overrun_limits(wrapping=account in self.wrapping)
+
+    def decide(self, *, behind: bool) -> Outcome | frozenset[Account]:
+        """Decide now: an outcome, or the accounts that the claim has to wait for.
+
+        Args:
+            behind: Whether others wait in line for one of the accounts. Whoever holds room there
+                does not stand behind them, as they may be waiting for that very room; nor does
+                who cannot wait, and would be refused in spite of ample room.
+        """
+        if self.innermost.closed:
+            return self._closed()
+        outputs = self._outputs()
+        self.most_output = outputs and outputs[0]
+        need = self._need = self.request.need(outputs, in_usd=self._in_usd)
+        lacking = [account for account in self.accounts if not self._fits(account, need)]
+        if not lacking and not (behind and self.patient and not self._holds_room()):
+            return self._admit(need)
+        hopeless = [account for account in lacking if not self._hopes(account, need, self._own(account))]
+        if hopeless:
+            final = [account for account in hopeless if not self._may_yet_fit(account, need)]
+            owner = (final or hopeless)[-1]
+            return self._refusal(owner, "denied" if final else "busy", lacking)
+        waiting_for = lacking or [account for account in self.accounts if account.waiting]
+        if not self.patient or any(account.wait_s == 0 for account in waiting_for):
+            return self._refusal(waiting_for[-1], "busy", waiting_for, self._hint)
+        return frozenset(waiting_for)
+
+    def _closed(self) -> Refusal:
+        ended = self.innermost
+        return self._refusal(ended, "closed", [ended] if ended.limited else self.accounts[:1])
+
+    def _fits(self, account: Account, need: Need) -> bool:
+        """Tell whether the call fits beside all that is in flight.
+
+        Of a model with nothing to go by, one call at a time is let through where others can wait.
+        """
+        cold = (need.unseen or need.unbounded) and account.is_cold(need)
+        if cold and self.patient and account.wait_s > 0 and self._others_are_cold(account, need):
+            return False
+        return not account.lacking_now(need, wrapping=account in self.wrapping)
+
+    def _others_are_cold(self, account: Account, need: Need) -> bool:
+        in_flight = account.cold.get(need.model, 0)
+        return in_flight > 0 and in_flight > self._own(account, need.model).cold
+
+    def _hopes(self, account: Account, need: Need, own: Held) -> bool:
+        return account.could_have_room(need, own, wrapping=account in self.wrapping)
+
+    def _may_yet_fit(self, account: Account, need: Need) -> bool:
+        return account.may_come_to_have_room(need, wrapping=account in self.wrapping)
+
+    def _admit(self, need: Need) -> Outcome:
+        self._held = [(account, account.hold(need)) for account in self.accounts]
+        _claims.setdefault(self.owner, {})[self] = None
+        return "admitted"
+
+    def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refusal:
+        breaches = [breach for account in reversed(lacking) for breach in self._breaches(account)]
+        hints = (
+            hint,
+            owner.hint_if_busy() if phase == "busy" else "",
+            self._hint_if_unbounded(owner) if phase == "denied" else "",
+        )
+        return Refusal(owner, phase, tuple(breaches), "; ".join(filter(None, hints)))
+
+    def _hint_if_unbounded(self, owner: Account) -> str:
+        """Say how a request would fit that names no `max_tokens` and could not be given one."""
+        ceiling, wrapping = self._ceiling, owner in self.wrapping
+        if owner.enforce != "strict" or ceiling is None or self._need is None:
+            return ""
+        room = self.request.output_room(owner, wrapping=wrapping)
+        others = set(owner.lacking_now(self._need, wrapping=wrapping)) - {"max_usd", "max_tokens"}
+        if room is None or not 0 < room < ceiling or others:
+            return ""
+        return (
+            f"strict reserves the model's longest answer, {ceiling} tokens, for a request without max_tokens:"
+            f" give the model a max_tokens of at most {room}"
+        )
+
+    def _breaches(self, account: Account) -> tuple[Breach, ...]:
+        names: list[LimitName] = []
+        if self._need is not None:
+            names = account.lacking_now(self._need, wrapping=account in self.wrapping)
+        return account.breaches(names or list(account.limits())[:1], self._need)
+
+    def _outputs(self) -> tuple[int, int] | None:
+        """Bound the output for strict accounts: the most, and the least that it could be lowered to.
+
+        Where the request bounds nothing, what is left is the bound, which is then set on it.
+        """
+        request = self.request
+        if not self._strict:
+            return None
+        if request.max_output_tokens is not None:
+            return request.max_output_tokens, request.max_output_tokens
+        rooms = [request.output_room(account, wrapping=account in self.wrapping) for account in self._strict]
+        limits = [room for room in rooms if room is not None]
+        most = self._ceiling or request.expected_output()
+        if not limits:
+            return most, most
+        clampable = request.can_clamp and all(account.clamp for account in self._strict)
+        if self._ceiling is not None and not clampable:
+            return most, most
+        alone = not any(account.held_calls for account in self._strict)
+        room = max(min(limits), 1 if alone else request.expected_output())
+        worst = room if self._ceiling is None else min(room, self._ceiling)
+        self.max_output_tokens = worst if clampable else None
+        return worst, 1 if clampable else worst
+
+    def _holds_room(self) -> bool:
+        return any(self._own(account).calls for account in self.accounts)
+
+    def _own(self, account: Account, model: str | None = None) -> Held:
+        """Sum what calls of this claim's own task or thread hold on an account; `None` for any model."""
+        claims = [claim for claim in _claims_of(self.owner) if model in (None, claim.request.model)]
+        parts = [held for claim in claims for held in claim.held_on(account)]
+        return Held(*map(sum, zip(*parts, strict=True))) if parts else Held()
+
+    def held_on(self, account: Account) -> list[Held]:
+        """Return what is held on an account."""
+        return [held for holder, held in self._held if holder is account]
+
+
+_claims: dict[Hashable, dict[Claim, None]] = {}
+
+
+def _claims_of(owner: Hashable) -> list[Claim]:
+    return list(_claims.get(owner, ()))  # a copy: garbage collection may release one meanwhile
+
+
+def _forget(claim: Claim) -> None:
+    claims = _claims[claim.owner]
+    del claims[claim]
+    if not claims:
+        del _claims[claim.owner]
+
+
+def _leave_others_behind() -> None:
+    """Forget, in a forked process, what threads hold or wait for that did not come along."""
+    with BOOKS:
+        LINE.empty()
+        for owner in [owner for owner in _claims if owner != current_owner()]:
+            for claim in _claims_of(owner):
+                claim.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_others_behind)

@@ -1,0 +1,161 @@
+"""A call's books: what it is charged, on every account around it, and who is told."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.flow import Decision, drive, drive_async
+
+from .account import Account
+from .amounts import BOOKS, NOTHING, Charge
+from .chain import Around
+from .lease import Lending
+from .queue import settle_line
+from .request import Request
+from .reservation import Claim, Wrapping
+from .thresholds import announce_thresholds, warn_if_observed
+
+State = Literal["new", "in flight", "swept", "settled", "failed", "abandoned", "denied", "withdrawn"]
+
+_numbers = itertools.count(1)
+open_calls: dict[Charged, None] = {}
+"""Calls that are neither settled nor swept, in the order in which they began."""
+
+
+class Charged:
+    """What is charged once, and may be charged anew when more is known; see `Call`."""
+
+    __slots__ = (
+        "_before",
+        "_charge",
+        "_claim",
+        "_lending",
+        "_untold",
+        "accounts",
+        "answered_by",
+        "number",
+        "request",
+        "state",
+    )
+
+    def __init__(self, accounts: Sequence[Account], request: Request, wrapping: Wrapping) -> None:
+        self.number = next(_numbers)
+        self.accounts = accounts if isinstance(accounts, Around) else Around(accounts)
+        self.request = request
+        self.state: State = "new"
+        self.answered_by: str | None = None
+        self._before: Charge | None = None
+        self._charge = NOTHING
+        self._claim = Claim(self.accounts, request, wrapping) if self.accounts.limited else None
+        shared = self.accounts.shared
+        self._lending = Lending(self.number, shared) if shared else None
+        self._untold: list[Decision[None]] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its usage is still to come, an estimate charged meanwhile or not."""
+        return self.state in ("in flight", "swept")
+
+    def note(self) -> None:
+        """Begin without admission, for a call that was sent already."""
+        with BOOKS:
+            self.state = "in flight"
+            for account in self.accounts:
+                account.open_calls += 1
+            open_calls[self] = None
+
+    def _close(self, charge: Charge, state: State, response: object = None) -> None:
+        with BOOKS:
+            if not self.is_open:
+                return
+            swept, before = self.state == "swept", self._charge
+            if swept:
+                self._before = before
+                for account in self.accounts:
+                    account.in_flight_calls -= 1
+                    account.late_calls += state != "withdrawn"
+            else:
+                self._release()
+            self._book(charge, state)
+            if response is not None:
+                for account in self.accounts:
+                    account.response = response if account.limited else None
+        self._tell_ledger(charge, before)
+        settle_line()
+        if swept or state != "withdrawn":
+            self._tell(charge)
+
+    def _release(self) -> None:
+        open_calls.pop(self, None)
+        for account in self.accounts:
+            account.open_calls -= 1
+        if self._claim is not None:
+            self._claim.release()
+
+    def _book(self, charge: Charge, state: State) -> None:
+        """Replace what was charged so far, on every account."""
+        innermost, model = self.accounts[0], self.request.model
+        amounts, instead_of = charge.sums(), () if self._charge is NOTHING else self._charge.sums()
+        for account in self.accounts:
+            account.charge(amounts, instead_of)
+        if amounts or instead_of:
+            innermost.charge_own(amounts, model, instead_of)
+            innermost.model = model
+        self._charge = charge
+        self.state = state
+
+    def _tell_ledger(self, charge: Charge, instead_of: Charge) -> None:
+        """Let the ledger have the charge before anybody has the answer."""
+        if self._lending is not None:
+            label = self.accounts[0].label
+            detail = {"model": self.request.model, "path": label.path, "run_id": label.run_id}
+            telling = self._lending.charge(charge.sums(), instead_of.sums(), detail)
+            if self._untold is None:
+                drive(telling)
+            else:
+                self._untold.append(telling)
+
+    @asynccontextmanager
+    async def telling_ledger(self) -> AsyncGenerator[None]:
+        """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
+        if self._lending is None:
+            yield
+            return
+        self._untold = []
+        try:
+            yield
+        finally:
+            untold, self._untold = self._untold, None
+            for telling in untold:
+                await drive_async(telling)
+
+    def _tell(self, charge: Charge) -> None:
+        """Let those know who want to: late records, hooks, thresholds."""
+        self.accounts.revise_ended()
+        for account in self.accounts.observed:
+            warn_if_observed(account)
+        if hooks.wanted(hooks.CallSettled):
+            self._emit_settled(charge)
+        if shares := hooks.thresholds():
+            for account in self.accounts:
+                announce_thresholds(account, sorted(shares))
+
+    def _emit_settled(self, charge: Charge) -> None:
+        before = None if self._before is charge else self._before  # another thread may have been faster
+        self._emit(
+            hooks.CallSettled,
+            call_id=self.number,
+            model=self.request.model,
+            usage=charge.as_usage(),
+            instead_of=None if before is None else before.as_usage(),
+            operation=self.request.operation,
+            provider=self.request.provider,
+            response_model=self.answered_by,
+        )
+
+    def _emit(self, event: Any, **fields: Any) -> None:
+        hooks.emit(event(**self.accounts[0].label.event_fields(), **fields))

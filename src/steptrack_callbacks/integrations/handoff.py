@@ -1,0 +1,61 @@
+"""A call that one edge has admitted and another one sends: charged once.
+
+A LangChain model may reach its provider through LiteLLM. Both edges see the call; they share no id,
+only the context. So the first *offers* the call there, and the second, finding it unsent, *takes* it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from steptrack_callbacks.engine.call import Call
+
+
+def _anywhere() -> bool:
+    return True
+
+
+class Offer:
+    """A call that was begun here and may be sent by an edge further down.
+
+    Attributes:
+        call: The call.
+        taken: Whether an edge further down has taken it, which then charges it.
+        sent: Whether its answer has begun, so that whatever is sent now is another call.
+        is_within: Tells whether what runs now may be sending it, and not what comes after it.
+    """
+
+    __slots__ = ("call", "is_within", "sent", "taken")
+
+    def __init__(self, call: Call, is_within: Callable[[], bool]) -> None:
+        self.call = call
+        self.is_within = is_within
+        self.sent = False
+        self.taken = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether it can still be taken."""
+        return self.call.is_open and not (self.sent or self.taken)
+
+
+# Offers are never taken out of a context, which may be a copy; they go stale.
+_offers: ContextVar[tuple[Offer, ...]] = ContextVar("steptrack_offers", default=())
+
+
+def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Offer:
+    """Offer a call to whatever this context goes on to."""
+    made = Offer(call, is_within)
+    standing = [before for before in _offers.get() if before.stands]
+    _offers.set((*standing, made))
+    return made
+
+
+def take() -> Call | None:
+    """Take the first call that is on offer here, or return `None`; who takes it must charge it."""
+    for made in _offers.get():
+        if made.stands and made.is_within():
+            made.taken = True
+            return made.call
+    return None

@@ -1,0 +1,208 @@
+"""Which runs are inside which, and the steps that their names and metadata open.
+
+Such a step begins with the first run of its name, and ends with the outermost run around it. It is
+never on the stack: the calls inside it are found by their run's ancestors.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from steptrack_callbacks.concurrency.flow import drive
+from steptrack_callbacks.steps.registry import definition_of, has_nodes, is_declared, node_steps
+from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.errors import StepTrackError
+
+from .refusals import HostStep
+
+STEP_KEY = "steptrack_step"
+"""The metadata that names a step."""
+
+Metadata = Mapping[str, Any] | None
+
+
+class Outermost:
+    """An outermost run, and the steps that were opened inside it.
+
+    Attributes:
+        key: Its run's number.
+        steps: By their names from the outermost one.
+        outcomes: What the last run that is over in a step has left with, by the same names.
+    """
+
+    __slots__ = ("key", "outcomes", "steps")
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.steps: dict[tuple[str, ...], Step] = {}
+        self.outcomes: dict[tuple[str, ...], BaseException | None] = {}
+
+    def end(self, error: BaseException | None) -> None:
+        """End all steps, the inner ones first.
+
+        Raises:
+            BudgetExhausted: One of them is over its limit, and nothing else is leaving.
+        """
+        raised: StepTrackError | None = None
+        left: dict[tuple[str, ...], BaseException | None] = {}  # by steps inside, where no run tells
+        while self.steps:
+            names, step = self.steps.popitem()
+            own = self.outcomes.get(names, left.get(names, error)) or raised
+            leaving = left[names[:-1]] = drive(step.end(own))
+            if isinstance(leaving, StepTrackError) and leaving is not own:
+                raised = leaving
+        self.outcomes.clear()  # they hold the frames that they have passed, and those the runs
+        if raised is not None and error is None:
+            raise raised
+
+
+class Place:
+    """Where a run is: in which outermost run, and in which step of it."""
+
+    __slots__ = ("names", "outermost", "step")
+
+    def __init__(self, outermost: Outermost, names: tuple[str, ...] = (), step: Step | None = None) -> None:
+        self.outermost = outermost
+        self.names = names
+        self.step = step
+
+    def inside(self, definition: StepDefinition, *, depth: int = 1) -> Place:
+        """Return the place in so many steps of that name, the innermost opened if it is the first time."""
+        if self.names.count(definition.name) >= depth:
+            return self
+        names = (*self.names, definition.name)
+        step = self.outermost.steps.get(names)
+        if step is None:
+            step = HostStep(definition, parent=self.step)
+            step.begin()
+            self.outermost.steps[names] = step
+        return Place(self.outermost, names, step)
+
+
+class _Watch(weakref.ref[UUID]):
+    """A run's place, for as long as anybody can report on the run.
+
+    Attributes:
+        key: The run's number.
+        around: That of the run around it, or `None`.
+        place: Where it is.
+        when_over: Told how the run has ended.
+    """
+
+    __slots__ = ("around", "key", "place", "when_over")
+    key: int
+    around: int | None
+    place: Place
+    when_over: Callable[[BaseException | None], None] | None
+
+    def over(self, error: BaseException | None) -> None:
+        """End what was opened for the run."""
+        if self.place.names:
+            self.place.outermost.outcomes[self.place.names] = error
+        if self.when_over is not None:
+            self.when_over(error)
+        if self.place.outermost.key == self.key:
+            self.place.outermost.end(error)
+
+
+_watches: dict[int, _Watch] = {}
+_tools: weakref.WeakSet[UUID] = weakref.WeakSet()
+
+
+def enter(
+    run_id: UUID, parent_run_id: UUID | None, name: str | None, tags: Sequence[str] | None, metadata: Metadata
+) -> Step | None:
+    """Note a run, and return the step that it opens or is in, if its name or metadata say one."""
+    key = run_id.int
+    known = _watches.get(key)
+    if known is not None:
+        return known.place.step
+    around = None if parent_run_id is None else _watches.get(parent_run_id.int)
+    place = Place(Outermost(key)) if around is None else around.place
+    if metadata and has_nodes():
+        met: list[str] = []  # a subgraph's node may be called as the node that it is in
+        for definition in node_steps(_nodes(metadata)):
+            met.append(definition.name)
+            place = place.inside(definition, depth=met.count(definition.name))
+    for step_name in _names(name, tags, metadata):
+        place = place.inside(definition_of(step_name))
+    watch = _watches[key] = _Watch(run_id, _lost)
+    watch.key, watch.place, watch.when_over = key, place, None
+    watch.around = None if parent_run_id is None else parent_run_id.int
+    return place.step
+
+
+def step_around(run_id: UUID) -> Step | None:
+    """Return the step that the run around a run is in, if names or metadata have opened one."""
+    watch = _watches.get(run_id.int)
+    around = None if watch is None or watch.around is None else _watches.get(watch.around)
+    return None if around is None else around.place.step
+
+
+def occupy(node: UUID, step: Step, when_over: Callable[[BaseException | None], None]) -> bool:
+    """Put all of a graph's further runs into a step that ends with the graph's run; `False` if none is known.
+
+    Args:
+        node: The run of one of the graph's nodes.
+        step: The step; it has begun.
+        when_over: Called when the graph's run is over, with the error that left it.
+    """
+    inner = _watches.get(node.int)
+    graph = None if inner is None or inner.around is None else _watches.get(inner.around)
+    if inner is None or graph is None:
+        return False
+    graph.when_over = when_over
+    around = graph.place
+    graph.place = inner.place = Place(around.outermost, (*around.names, step.id), step)
+    return True
+
+
+def _names(name: str | None, tags: Sequence[str] | None, metadata: Metadata) -> Iterator[str]:
+    if metadata and (named := metadata.get(STEP_KEY)) is not None:
+        yield _checked(named)
+    if name is not None and is_declared(name):
+        yield name
+    yield from (tag for tag in tags or () if is_declared(tag))
+
+
+def _checked(named: object) -> str:
+    if not isinstance(named, str) or not named.strip() or "/" in named:
+        raise ValueError(f"metadata {STEP_KEY!r} names a step: a non-empty string without '/', not {named!r}")
+    return named
+
+
+def _nodes(metadata: Mapping[str, Any]) -> list[str]:
+    """Name the nodes on the way to a run of a graph's, without the numbers that LangGraph gives them."""
+    parts = str(metadata.get("langgraph_checkpoint_ns") or "").split("|")
+    return [part.partition(":")[0] for part in parts if part and not part.isdigit()]
+
+
+def leave(run_id: UUID, error: BaseException | None = None) -> None:
+    """Forget a run; an outermost one ends the steps that were opened in it.
+
+    Raises:
+        BudgetExhausted: One of them is over its limit, and nothing else is leaving.
+    """
+    watch = _watches.pop(run_id.int, None)
+    if watch is not None:
+        watch.over(error)
+
+
+def is_first_report(run_id: UUID) -> bool:
+    """Tell whether a tool's run was not reported before."""
+    if run_id in _tools:
+        return False
+    _tools.add(run_id)
+    return True
+
+
+def _lost(watch: Any) -> None:
+    """End what a run that was broken off has opened."""
+    known = _watches.get(watch.key)
+    if known is not None and known is watch:
+        del _watches[known.key]
+        known.over(GeneratorExit())

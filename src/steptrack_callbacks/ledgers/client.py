@@ -1,0 +1,334 @@
+"""A ledger in use: the trips to it, what it has still to be told, and what is done while it is away."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+from steptrack_callbacks.concurrency.flow import Decision, drive
+from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.values.errors import LedgerError
+from steptrack_callbacks.values.limits import check_choice
+from steptrack_callbacks.values.money import decimal_of, format_usd
+
+from .outbox import Debt, Trip, must_not_ask, returning
+from .protocol import COST, Reservation, Store, Totals, Verdict, from_pico
+from .snapshot import Heard, StandIn, without_limits
+
+logger = logging.getLogger("steptrack_callbacks")
+
+OnStoreError = Literal["refuse", "allow"]
+
+LEASE_S = 900.0
+RETRY_AFTER_S = 1.0
+MOST_OWED_RECORDS = 10_000
+MOST_AT_ONCE = 200
+"""Charges in one trip, which has to end in the time that a trip may take."""
+
+
+class Keeper:
+    """A store, and what is done when it cannot be reached.
+
+    What could not be told it is owed, and is told before anything else is asked. Charges are never
+    refused: a store that is away when an answer arrives is told later.
+
+    Attributes:
+        store: The store.
+        is_durable: Whether what it keeps outlives the process.
+        on_error: `refuse` raises `LedgerError` before a call is sent; `allow` judges it by what this
+            process knows, of all its steps.
+        lease_s: Seconds after which the reservations of a dead process come back.
+        unkept: Charges and records that no ledger can keep, such as of sums beyond its books.
+
+    Raises:
+        ValueError: `on_error` is neither, or `lease_s` is no number above 0.
+    """
+
+    def __init__(self, store: Store, *, on_error: OnStoreError = "refuse", lease_s: float = LEASE_S) -> None:
+        self.store = store
+        self.is_durable = not store.url.startswith("memory:")
+        self.set_options(on_error, lease_s)
+        self.unkept = 0
+        self._owed: dict[tuple[str, int], Debt] = {}
+        self._uncounted: dict[tuple[str, int], Debt] = {}
+        self._owed_records: deque[Mapping[str, Any]] = deque(maxlen=MOST_OWED_RECORDS)
+        self._heard = Heard()
+        self._stand_in: StandIn | None = None
+        self._away_until = 0.0
+
+    def set_options(self, on_error: OnStoreError, lease_s: float) -> None:
+        """Take over other options.
+
+        Raises:
+            ValueError: As above; nothing is changed then.
+        """
+        check_options(on_error, lease_s)
+        self.on_error: OnStoreError = on_error
+        self.lease_s = float(lease_s)
+
+    @property
+    def owed(self) -> int:
+        """How many charges the store has not been told."""
+        return len(self._owed)
+
+    def reserve(self, reservation: Reservation) -> Decision[Verdict]:
+        """Ask for room: the store, or what this process knows if it is away and `on_error` allows.
+
+        Raises:
+            LedgerError: The store is away, and `on_error` refuses.
+        """
+        if self._is_resting():
+            return self._reserve_here(reservation)
+        try:
+            yield from self._catch_up()
+            verdict = cast(Verdict, (yield Trip(self.store, "reserve", reservation)))
+        except LedgerError as error:
+            self._note_absence(error)
+            self.owe_back(reservation)
+            if not self._allows:
+                raise
+            return self._reserve_here(reservation)
+        except BaseException:  # cancelled on the way: nobody knows whether it was granted
+            self.owe_back(reservation)
+            raise
+        self._note_presence(verdict.totals, reservation if verdict.granted else None)
+        return verdict
+
+    def settle(self, debts: Sequence[Debt]) -> Decision[None]:
+        """Tell the store of charges; if it is away, they are owed."""
+        if self._is_resting() or must_not_ask():
+            self.owe(debts)
+            return
+        try:
+            yield from self._catch_up()
+            yield from self._tell(debts)
+        except LedgerError as error:
+            self.owe(debts)
+            self._note_absence(error)
+        except BaseException:  # cancelled on the way
+            self.owe(debts)
+            raise
+        else:
+            self._note_presence()
+
+    def look(self, keys: Sequence[str]) -> Decision[tuple[Totals, ...]]:
+        """Ask for accounts as they are now; as this process knows them if the store is away.
+
+        Raises:
+            LedgerError: The store is away, and `on_error` refuses.
+        """
+        if self._is_resting():
+            return cast("tuple[Totals, ...]", self._ask_here("look", keys))
+        try:
+            yield from self._catch_up()
+            totals = cast("tuple[Totals, ...]", (yield Trip(self.store, "look", keys)))
+        except LedgerError as error:
+            self._note_absence(error)
+            if not self._allows:
+                raise
+            return cast("tuple[Totals, ...]", self._ask_here("look", keys))
+        self._note_presence(totals)
+        return totals
+
+    def put_record(self, record: Mapping[str, Any]) -> None:
+        """Keep the record of a step; if the store is away, later."""
+        self._owed_records.append(record)
+        if not (self._is_resting() or must_not_ask()):
+            drive(self._try_to(self._send_records()))
+
+    def flush(self) -> None:
+        """Tell the store all that it is owed, if it can be reached."""
+        if (self._owed or self._owed_records or self._heard.lent_here) and not must_not_ask():
+            drive(self._try_to(self._catch_up()))
+
+    def flush_for_good(self) -> None:
+        """Tell the store all that it is owed; if it cannot be reached, say what is lost with the process."""
+        self.flush()
+        lost = [debt.entry.amounts for debt in list(self._owed.values()) if debt.entry.amounts]
+        if lost or self._owed_records:
+            logger.error(
+                "ledger %s could not be told all before the process ended; it lacks %d charges of %s in all"
+                " and %d records",
+                self.store.url,
+                len(lost),
+                format_usd(from_pico(sum(amounts.get(COST, 0) for amounts in lost))),
+                len(self._owed_records),
+            )
+
+    def _try_to(self, decision: Decision[None]) -> Decision[None]:
+        try:
+            yield from decision
+        except LedgerError as error:
+            self._note_absence(error)
+        else:
+            self._note_presence()
+
+    def _catch_up(self) -> Decision[None]:
+        """Tell what is owed; who else does so at the same time does no harm, as each charge counts once."""
+        owed: list[Debt] = []
+        if self._owed:
+            with BOOKS:
+                owed = list(self._owed.values())
+        for start in range(0, len(owed), MOST_AT_ONCE):
+            yield from self._tell(owed[start : start + MOST_AT_ONCE], owed=True)
+        if self._heard.lent_here:
+            yield from self._tell_what_was_lent_here()
+        if self._owed_records:
+            yield from self._send_records()
+
+    def _tell(self, debts: Sequence[Debt], *, owed: bool = False) -> Decision[None]:
+        """Tell charges; one that no ledger can keep does not hold up the others."""
+        try:
+            totals = yield Trip(self.store, "settle", [debt.entry for debt in debts])
+        except Exception as error:
+            if not _is_about_content(error):
+                raise
+            if len(debts) > 1:
+                for debt in debts:
+                    yield from self._tell([debt], owed=owed)
+            else:
+                self._set_aside(debts[0], error)
+            return
+        by_key = {each.key: each for each in totals}
+        if self.is_durable:
+            with BOOKS:
+                self._heard.note(totals)
+        for debt in debts:
+            with BOOKS:  # another thread may have told it at the same time, or the stand-in may know it
+                self._heard.note_settled(debt.entry.id)
+                self._owed.pop(debt.name, None)
+                pays = self._uncounted.pop(debt.name, None) is not None or not owed
+            if pays:
+                debt.paid(by_key)
+
+    def _set_aside(self, debt: Debt, error: Exception) -> None:
+        """Leave a charge that cannot be kept to this process, where it still counts."""
+        with BOOKS:
+            self._owed.pop(debt.name, None)
+            self._uncounted.pop(debt.name, None)
+            self._heard.note_settled(debt.entry.id)
+            self.unkept += 1
+        amounts = dict(debt.entry.amounts)
+        logger.error("a charge of %s counts in this process only, as it cannot be kept: %s", amounts, error)
+
+    def _send_records(self) -> Decision[None]:
+        while self._owed_records:
+            record = self._owed_records[0]
+            try:
+                yield Trip(self.store, "put_record", record)
+            except Exception as error:
+                if not _is_about_content(error):
+                    raise
+                self.unkept += 1
+                logger.exception("the record of a step cannot be kept in the ledger")
+            with BOOKS:
+                if self._owed_records and self._owed_records[0] is record:
+                    self._owed_records.popleft()
+
+    def owe(self, debts: Sequence[Debt]) -> None:
+        """Tell the store later."""
+        named = {debt.name: debt for debt in debts}
+        with BOOKS:
+            self._owed.update(named)
+            self._uncounted.update(named)
+
+    def owe_back(self, reservation: Reservation) -> None:
+        """Give back later what the store has lent, if it has."""
+        self.owe([returning(reservation)])
+
+    def give_back(self, reservation: Reservation) -> Decision[None]:
+        """Give back what the store has lent."""
+        yield from self.settle([returning(reservation)])
+
+    def _reserve_here(self, reservation: Reservation) -> Verdict:
+        with BOOKS:
+            verdict = cast(Verdict, self._ask_here("reserve", reservation))
+            if verdict.granted:
+                self._heard.note_lent(reservation, here=True)
+                self._owed.pop((reservation.id, 0), None)  # it will be charged, or given back then
+            return verdict
+
+    def _ask_here(self, verb: str, question: Any) -> Any:
+        """Ask what stands in for the store, once it has counted all that is owed."""
+        with BOOKS:
+            if self._stand_in is None:  # what an earlier one has counted is owed still
+                counted = [debt.entry for name, debt in self._owed.items() if name not in self._uncounted]
+                self._stand_in = StandIn(self._heard, counted)
+            uncounted = list(self._uncounted.values())
+            self._uncounted.clear()
+            for debt in uncounted:
+                with contextlib.suppress(LedgerError, ValueError, TypeError):  # its step alone counts it then
+                    totals = self._stand_in.settle([debt.entry])
+                    debt.paid({each.key: each for each in totals})
+            return getattr(self._stand_in, verb)(question)
+
+    def _tell_what_was_lent_here(self) -> Decision[None]:
+        """Reserve room for the calls that a stand-in has let go, so that others leave it to them."""
+        while True:
+            with BOOKS:
+                reservation = self._heard.take_lent_here()
+            if reservation is None:
+                return
+            try:
+                yield Trip(self.store, "reserve", without_limits(reservation))
+            except BaseException:
+                with BOOKS:
+                    if self._heard.is_in_flight(reservation.id):
+                        self._heard.note_lent(reservation, here=True)
+                raise
+            with BOOKS:
+                if not self._heard.is_in_flight(reservation.id):  # its charge was told meanwhile
+                    self.owe_back(reservation)
+
+    @property
+    def _allows(self) -> bool:
+        """Whether calls go on while the store is away, which memory cannot be."""
+        return self.on_error == "allow" and self.is_durable
+
+    @property
+    def was_away(self) -> bool:
+        """Whether it was away a moment ago."""
+        return time.monotonic() < self._away_until
+
+    def _is_resting(self) -> bool:
+        """Whether an absent store is left alone for a moment, so that it does not slow every call down."""
+        return self._away_until > 0 and self._allows and self.was_away
+
+    def _note_absence(self, error: LedgerError) -> None:
+        if not self._away_until:
+            logger.warning("%s; %s", error, _CONSEQUENCE[self.on_error])
+        self._away_until = time.monotonic() + RETRY_AFTER_S
+
+    def _note_presence(self, totals: Sequence[Totals] = (), lent: Reservation | None = None) -> None:
+        """Note that the store has answered, and what: it may be away the next time."""
+        if self.is_durable:
+            with BOOKS:
+                self._heard.note(totals)
+                if lent is not None:
+                    self._heard.note_lent(lent)
+        if self._away_until:
+            logger.warning("ledger %s is back; it has been told what it was owed", self.store.url)
+            with BOOKS:
+                self._away_until, self._stand_in = 0.0, None
+
+
+def check_options(on_error: OnStoreError, lease_s: float) -> None:
+    """Raise `ValueError` unless a keeper can have these options."""
+    check_choice(on_error, OnStoreError, "on_store_error")
+    if not decimal_of(lease_s, "lease_s"):
+        raise ValueError("lease_s must be more than 0 seconds: reservations would lapse at once")
+
+
+def _is_about_content(error: Exception) -> bool:
+    """Tell an error about what is to be kept, which will not pass, from one of the store."""
+    return isinstance(error, ValueError | TypeError) or isinstance(error.__cause__, OverflowError)
+
+
+_CONSEQUENCE = {
+    "refuse": "calls under its budgets are refused until it is back, and it is then told what it missed",
+    "allow": "calls under its budgets are judged by what is known here until it is back",
+}

@@ -1,0 +1,296 @@
+"""How a ledger judges and charges: one set of rules, over any shelf that keeps accounts.
+
+The Redis ledger follows the same rules in Lua; one contract suite holds all of them to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .protocol import COST, NO_ROOM, Ask, Asked, Entry, Reason, Reservation, Totals, Verdict
+from .validation import fitting
+
+REMEMBERED_CLOSED_S = 30 * 86_400
+"""How long an account is remembered that was closed before anybody had used it."""
+
+CHARGES_KEPT_S = 86_400
+"""How long a charge is remembered at least, so that it counts once if it is sent again."""
+
+_GRAVITY: tuple[Reason, ...] = ("room", "busy", "full", "crowded", "closed")
+
+
+@dataclass(slots=True)
+class Account:
+    """What a ledger keeps of an account; it is one that is unknown yet as long as `seq` is 0."""
+
+    key: str
+    seq: int = 0
+    settled: dict[str, int] = field(default_factory=dict)
+    held_cost: int = 0
+    held_tokens: int = 0
+    held_calls: int = 0
+    lapsed_calls: int = 0
+    lapse_at: float = math.inf  # no reservation ends before
+    closed: bool = False
+    group: str = ""
+    opened_at: float = 0.0
+    expires_at: float | None = None
+
+    def totals(self) -> Totals:
+        """Say what is known of it."""
+        return Totals(
+            key=self.key,
+            seq=self.seq,
+            settled=self.settled,
+            held=Asked(self.held_cost, self.held_tokens) if self.held_calls else NO_ROOM,
+            held_calls=self.held_calls,
+            lapsed_calls=self.lapsed_calls,
+            closed=self.closed,
+            group=self.group,
+            opened_at=self.opened_at,
+        )
+
+    def copy(self) -> Account:
+        """Return one that may be changed, and then thrown away."""
+        return Account(
+            self.key,
+            self.seq,
+            self.settled,
+            self.held_cost,
+            self.held_tokens,
+            self.held_calls,
+            self.lapsed_calls,
+            self.lapse_at,
+            self.closed,
+            self.group,
+            self.opened_at,
+            self.expires_at,
+        )
+
+    def hold(self, asked: Asked, until: float) -> None:
+        """Reserve room until its lease ends."""
+        self.held_cost += asked.cost
+        self.held_tokens += asked.tokens
+        self.held_calls += 1
+        self.lapse_at = min(self.lapse_at, until)
+
+    def give_back(self, asked: Asked) -> None:
+        """Take a reservation off."""
+        self.held_cost -= asked.cost
+        self.held_tokens -= asked.tokens
+        self.held_calls -= 1
+
+    def charge(self, entry: Entry) -> None:
+        """Add the amounts of an entry, to sums that nobody has been shown yet."""
+        self.settled = dict(self.settled)
+        for name, amount in entry.amounts.items():
+            self.settled[name] = fitting(self.settled.get(name, 0) + amount, self.key, name)
+
+    def touch(self, now: float, expires_at: float | None, group: str = "") -> None:
+        """Count a change, and make it last at least until a time; `None` is forever."""
+        if self.seq == 0:
+            self.opened_at, self.expires_at = now, expires_at
+        elif self.expires_at is not None:
+            self.expires_at = None if expires_at is None else max(expires_at, self.expires_at)
+        self.group = self.group or group
+        self.seq += 1
+
+
+class Shelf(Protocol):
+    """Where accounts lie while somebody is at the books, alone."""
+
+    def account(self, key: str) -> Account | None:
+        """Return what is kept under a key; the caller may change it and must then save it."""
+
+    def save(self, account: Account) -> None:
+        """Keep an account."""
+
+    def forget(self, key: str) -> None:
+        """Drop an account and what is reserved on it."""
+
+    def open_in(self, group: str, now: float) -> int:
+        """Count the open accounts of a group."""
+
+    def holds(self, call: str) -> dict[str, Asked]:
+        """Return what a call has reserved, by account."""
+
+    def put_hold(self, call: str, key: str, asked: Asked, until: float) -> None:
+        """Keep a reservation on one account."""
+
+    def drop_holds(self, call: str) -> None:
+        """Drop all that a call has reserved."""
+
+    def take_lapsed(self, key: str, now: float) -> tuple[list[Asked], float]:
+        """Drop the reservations on an account whose lease is over; return them, and when the next ends."""
+
+    def is_charged(self, call: str, revision: int) -> bool:
+        """Say whether a charge is kept already."""
+
+    def put_charge(self, entry: Entry) -> None:
+        """Keep a charge."""
+
+
+def reserve(shelf: Shelf, reservation: Reservation, now: float) -> Verdict:
+    """Reserve room on all accounts or on none."""
+    asks, until = reservation.asks, now + reservation.lease_s
+    accounts = [current(shelf, ask.key, now) for ask in asks]
+    own = shelf.holds(reservation.id)
+    if own and all(ask.key in own for ask in asks):
+        for account in accounts:  # it was granted before; its lease begins anew
+            shelf.put_hold(reservation.id, account.key, own[account.key], until)
+        return Verdict(reason="room", totals=tuple(account.totals() for account in accounts))
+    reason = _verdict(shelf, asks, accounts, own, now)
+    if reason == "room":
+        for ask, account in zip(asks, accounts, strict=True):  # before anything is changed
+            fitting(account.held_cost + ask.held.cost, ask.key, "reserved cost")
+            fitting(account.held_tokens + ask.held.tokens, ask.key, "reserved tokens")
+        for ask, account in zip(asks, accounts, strict=True):
+            _hold(shelf, reservation.id, ask, account, own=own.get(ask.key), now=now, until=until)
+    return Verdict(reason=reason, totals=tuple(account.totals() for account in accounts))
+
+
+def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, ...]:
+    """Charge; nothing is kept of any entry if one of them cannot be."""
+    settling = _Settling(shelf, now)
+    for entry in entries:
+        settling.add(entry)
+    return settling.write()
+
+
+class _Settling:
+    """A charge of several entries: all is reckoned before anything is written."""
+
+    def __init__(self, shelf: Shelf, now: float) -> None:
+        self._shelf = shelf
+        self._now = now
+        self._accounts: dict[str, Account] = {}
+        self._named: dict[str, Account] = {}
+        self._changed: set[str] = set()
+        self._charges: dict[tuple[str, int], Entry] = {}
+        self._held: dict[str, dict[str, Asked]] = {}
+
+    def add(self, entry: Entry) -> None:
+        if entry.id not in self._held:
+            self._give_back(entry.id)
+        mark = (entry.id, entry.revision)
+        new = bool(entry.amounts) and mark not in self._charges and not self._shelf.is_charged(*mark)
+        for key in dict.fromkeys(entry.keys):
+            account = self._named[key] = self._working(key)
+            if new:
+                account.charge(entry)
+                if account.seq == 0 and key not in self._changed:
+                    account.opened_at, account.expires_at = self._now, entry.expires_at.get(key)
+                self._changed.add(key)
+        if new:
+            self._charges[mark] = entry
+
+    def write(self) -> tuple[Totals, ...]:
+        shelf = self._shelf
+        for key in self._changed:
+            self._accounts[key].seq += 1
+            shelf.save(self._accounts[key])
+        for call, holds in self._held.items():
+            if holds:
+                shelf.drop_holds(call)
+        for entry in self._charges.values():
+            shelf.put_charge(entry)
+        return tuple(self._accounts[key].totals() for key in (self._named | self._accounts))
+
+    def _give_back(self, call: str) -> None:
+        held = self._shelf.holds(call)
+        lapsed = sum(self._working(key).lapsed_calls for key in list(held))
+        if lapsed:  # its own lease may have been over, and its room given back by that
+            held = self._shelf.holds(call)
+        self._held[call] = held
+        for key, asked in self._held[call].items():
+            self._working(key).give_back(asked)
+            self._changed.add(key)
+
+    def _working(self, key: str) -> Account:
+        if key not in self._accounts:
+            self._accounts[key] = current(self._shelf, key, self._now).copy()
+        return self._accounts[key]
+
+
+def close(shelf: Shelf, keys: Iterable[str], now: float) -> None:
+    """Close accounts, unknown ones too."""
+    for key in dict.fromkeys(keys):
+        account = current(shelf, key, now)
+        if not account.closed:
+            account.touch(now, account.expires_at if account.seq else now + REMEMBERED_CLOSED_S)
+            account.closed = True
+            shelf.save(account)
+
+
+def current(shelf: Shelf, key: str, now: float) -> Account:
+    """Return an account as it is now: gone if it has expired, without the leases that are over."""
+    account = shelf.account(key)
+    if account is None:
+        return Account(key)
+    if account.expires_at is not None and account.expires_at <= now:
+        shelf.forget(key)
+        return Account(key)
+    if account.lapse_at <= now:
+        lapsed, account.lapse_at = shelf.take_lapsed(key, now)
+        for asked in lapsed:
+            account.give_back(asked)
+        account.lapsed_calls += len(lapsed)
+        account.seq += bool(lapsed)
+        shelf.save(account)
+    return account
+
+
+def fits(ask: Ask, asked: Asked, account: Account, held: Asked, held_calls: int) -> bool:
+    """Say whether there is room beside what is held; what has reached its limit has none."""
+    settled = account.settled
+    if ask.max_calls is not None and settled.get("calls", 0) + held_calls >= ask.max_calls:
+        return False
+    if ask.max_cost is not None:
+        cost = settled.get(COST, 0)
+        if cost >= ask.max_cost or cost + held.cost + asked.cost > ask.max_cost:
+            return False
+    if ask.max_tokens is None:
+        return True
+    tokens = settled.get("input_tokens", 0) + settled.get("output_tokens", 0)
+    return tokens < ask.max_tokens and tokens + held.tokens + asked.tokens <= ask.max_tokens
+
+
+def _verdict(
+    shelf: Shelf, asks: Sequence[Ask], accounts: Sequence[Account], own: dict[str, Asked], now: float
+) -> Reason:
+    gravest, opening = 0, dict[str, int]()
+    for ask, account in zip(asks, accounts, strict=True):
+        reason = _judge(ask, account, own.get(ask.key))
+        if ask.most_open is not None and ask.group and not account.group and not account.closed:
+            if ask.group not in opening:
+                opening[ask.group] = shelf.open_in(ask.group, now)
+            opening[ask.group] += 1
+            if opening[ask.group] > ask.most_open:
+                reason = "crowded"
+        gravest = max(gravest, _GRAVITY.index(reason))
+    return _GRAVITY[gravest]
+
+
+def _judge(ask: Ask, account: Account, own: Asked | None) -> Reason:
+    if account.closed:
+        return "closed"
+    held, held_calls = Asked(account.held_cost, account.held_tokens), account.held_calls
+    if own is not None:
+        held, held_calls = Asked(held.cost - own.cost, held.tokens - own.tokens), held_calls - 1
+    if fits(ask, ask.beside if held_calls else ask.alone, account, held, held_calls):
+        return "room"
+    return "busy" if held_calls and fits(ask, ask.alone, account, NO_ROOM, 0) else "full"
+
+
+def _hold(
+    shelf: Shelf, call: str, ask: Ask, account: Account, *, own: Asked | None, now: float, until: float
+) -> None:
+    if own is not None:
+        account.give_back(own)
+    account.hold(ask.held, until)
+    account.touch(now, ask.expires_at, ask.group)
+    shelf.save(account)
+    shelf.put_hold(call, ask.key, ask.held, until)

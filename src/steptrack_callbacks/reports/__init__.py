@@ -1,0 +1,5 @@
+"""What people look at: the tree of steps, with what each spent of what it had, as text, HTML and dicts."""
+
+from .tree import Line, Report, report
+
+__all__ = ["Line", "Report", "report"]

@@ -1,0 +1,1 @@
+"""Scopes around accounts: the stack, boundaries, decorators, placement, records."""

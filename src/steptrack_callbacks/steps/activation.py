@@ -1,0 +1,290 @@
+"""One activation of a declaration: it begins, is charged, ends at its boundary, and leaves a record."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import Any
+
+from steptrack_callbacks import hooks, hosts
+from steptrack_callbacks.concurrency.contexts import Stack
+from steptrack_callbacks.concurrency.flow import Decision
+from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.call import open_calls_of
+from steptrack_callbacks.engine.queue import settle_line
+from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.ledgers.memory import MemoryLedger
+from steptrack_callbacks.values import user_warnings
+from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
+from steptrack_callbacks.values.errors import BudgetExhausted, StepDenied, StepTrackError
+from steptrack_callbacks.values.records import CompletedStep, Kind, Status
+
+from .boundary import Ending, decide, status_of
+from .placement import Placed
+
+ledger = MemoryLedger()
+stack: Stack[Activation] = Stack("steptrack_steps")
+_running: weakref.WeakValueDictionary[str, Activation] = weakref.WeakValueDictionary()
+
+LONGEST_ERROR = 2_000
+"""Characters of an error's text that a record keeps."""
+
+
+class Activation(Placed):
+    """The life of a step, without its face; see `Step`.
+
+    Attributes:
+        holds_runs: Whether steps right inside it may name runs, as if it were not there: it is around a
+            whole program that knows nothing of it.
+    """
+
+    holds_runs = False
+    parent: Activation | None
+
+    def __init__(
+        self,
+        definition: StepDefinition,
+        *,
+        kind: Kind = "step",
+        parent: Activation | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        super().__init__(definition, kind=kind, parent=parent, run_id=run_id)
+        self.exhaustion: BudgetExhausted | None = None
+        self.left_elsewhere = False
+        self._status: Status = "new"
+        self._error: str | None = None
+        self._kept_error: str | None = None
+        self._times = (0.0, 0.0)
+        self._duration_s: float | None = None
+        self._revision = 0
+        self._tool_calls = 0
+        self._put_away: tuple[Activation, ...] = ()
+        self._finished = False
+        self._result: Any = None
+
+    @property
+    def status(self) -> Status:
+        """How it ended; `open` while it runs, `new` before."""
+        return self._status
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a settled amount has reached its limit, or a refusal of this step has left its body."""
+        if self.exhaustion is not None or self._account is None:
+            return self.exhaustion is not None
+        return any(account.full_limits() for account in (self._account, *self.budgets))
+
+    def begin(self) -> None:
+        """Take its place among the steps around it; the stack is the caller's business.
+
+        Raises:
+            RuntimeError: It has begun before, or the given parent has ended.
+            ValueError: A `run_id` was given to a step that is not the outermost, or is around it already;
+                or one of its budgets hangs on a step around with other limits.
+            StepDenied: A hook said no.
+            LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
+        """
+        self._check_unbegun()
+        self.parent = self.parent or (None if self.kind == "hook" else innermost())
+        if self.parent is not None and self._run_id is not None:
+            self._check_run(self.parent)
+        self._start()
+        if hooks.wanted(hooks.StepStarted):
+            self._ask_hooks()
+
+    def _check_unbegun(self) -> None:
+        if self._account is not None:
+            raise RuntimeError(
+                f"step {self.path!r} was entered before: a Step is good for one `with`, so make a fresh one"
+                " with step(...), or decorate a function with it"
+            )
+        if self.parent is not None and self.parent.status != "open":
+            raise RuntimeError(
+                f"step {self.name!r} cannot begin inside {self.parent.path!r}, which is not running"
+            )
+
+    def _check_run(self, parent: Activation) -> None:
+        if not parent.holds_runs:
+            raise ValueError(
+                f"run_id belongs to the outermost step, and {self.name!r} is inside {parent.path!r}"
+            )
+        if parent.run_id == self._run_id:
+            raise ValueError(
+                f"run_id {self._run_id!r} of {self.name!r} is that of {parent.path!r} too: give it to one"
+            )
+
+    def _start(self) -> None:
+        """Open its account: from now on it is running."""
+        self._open_account()
+        if self.account.limited:
+            hosts.warn_if_unwatched(self.path)
+        self._times = (time.time(), time.monotonic())
+        self._status = "open"
+        _running[self.id] = self
+
+    def _ask_hooks(self) -> None:
+        """Let hooks see that it starts, and end it at once if one of them raises."""
+        try:
+            hooks.emit(hooks.StepStarted(**self.account.label.event_fields()))
+        except BaseException as refusal:
+            status = "denied" if isinstance(refusal, StepDenied) else status_of(self.account, refusal)
+            self._finish(Ending(status, refusal, None))
+            raise
+
+    def end(self, error: BaseException | None) -> Decision[BaseException | None]:
+        """End the step: close its books, let its boundary act, leave its record.
+
+        Returns:
+            What must be raised now: `None` for nothing, the very error for passing it on.
+        """
+        account = self.account
+        with BOOKS:
+            account.close()
+        for call in open_calls_of(account):
+            call.sweep()
+        settle_line()
+        try:
+            ending = yield from decide(
+                account, error, finished=self._finished, result=self._result, budgets=self.budgets
+            )
+        except BaseException as failure:  # an escalation has failed, or waiting for it was cancelled
+            self._finish(Ending(status_of(account, failure), failure, None))
+            raise
+        self._finish(ending)
+        return ending.leaving
+
+    def _finish(self, ending: Ending) -> None:
+        self.exhaustion = ending.exhaustion
+        self._status = ending.status
+        cause = ending.leaving if ending.status == "error" else ending.exhaustion or ending.leaving
+        if cause is not None:
+            self._error = _told(cause)
+            # Somebody else's error may quote the prompt that it is about, which is not for a ledger.
+            self._kept_error = self._error if isinstance(cause, StepTrackError) else type(cause).__name__
+        self._duration_s = time.monotonic() - self._times[1]
+        self.account.close()
+        self.account.on_late_charge = self._revise
+        _running.pop(self.id, None)
+        if self.kind == "hook" and not self.usage.calls and not self.account.denied:
+            return  # most hooks make no calls, and leave nothing to tell
+        record = self.record()
+        ledger.put(record)
+        self._archive(record)
+        if hooks.wanted(hooks.StepEnded):
+            hooks.emit(hooks.StepEnded(**self.account.label.event_fields(), record=record))
+        if ending.leaving is None:
+            self._warn_of_unmet_stages()
+
+    def _revise(self) -> None:
+        """Put the whole record back after a late settlement."""
+        self._revision += 1
+        record = self.record()
+        ledger.put(record)
+        self._archive(record)
+
+    def _archive(self, record: CompletedStep) -> None:
+        if self._keeper is not None:
+            if self._keeper.is_durable:
+                self._keeper.put_record(record.to_dict() | {"error": self._kept_error})
+            self._keeper.flush()
+            current.flush_others()
+
+    def _warn_of_unmet_stages(self) -> None:
+        if self.kind != "persona" or not isinstance(self.definition, PersonaDefinition):
+            return
+        unmet = [stage.name for stage in self.definition.stages if stage.name not in self._stages_met]
+        if unmet:
+            user_warnings.warn(
+                f"persona {self.name!r} has stages that no step of that name ran under: {', '.join(unmet)};"
+                " check the spelling, since such a stage restricts nothing",
+                UserWarning,
+            )
+
+    def record(self) -> CompletedStep:
+        """Return the record as it stands; for a running step, as if it had ended now.
+
+        Raises:
+            RuntimeError: The step has not begun.
+        """
+        account, started, usage = self.account, self._times, self.usage
+        duration = time.monotonic() - started[1] if self._duration_s is None else self._duration_s
+        return CompletedStep(
+            id=self.id,
+            run_id=self.run_id,
+            parent_id=self.parent.id if self.parent else None,
+            path=self.path,
+            name=self.name,
+            kind=self.kind,
+            function=self.definition.function,
+            persona=account.label.persona,
+            model=account.model,
+            models={model: tally.usage() for model, tally in list(account.models.items())},
+            limits=account.limits(),
+            own_usage=self.own_usage,
+            usage=usage,
+            denied_calls=account.denied,
+            in_flight_calls=account.in_flight_calls,
+            late_calls=account.late_calls,
+            strict_breaches=account.breached,
+            tool_calls=self._tool_calls,
+            status=self._status,
+            error=self._error,
+            grants=account.grants,
+            budgets={each.budget.name: each.to_dict() for each in self.budgets if each.budget},
+            resumed_usage=account.resumed,
+            here_usage=account.here_of(usage),
+            started_at=started[0],
+            ended_at=started[0] + duration,
+            duration_s=duration,
+            revision=self._revision,
+        )
+
+    def count_tool_call(self) -> None:
+        """Count a tool that was let through."""
+        with BOOKS:
+            self._tool_calls += 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether the body has finished by itself."""
+        return self._finished
+
+    def returned(self, result: Any) -> None:
+        """Note that the body has finished, and with what."""
+        self._finished, self._result = True, result
+
+
+def _told(error: BaseException) -> str:
+    """Put an error in words, even one that has none, or far too many."""
+    try:
+        return f"{type(error).__name__}: {error}"[:LONGEST_ERROR]
+    except Exception:  # noqa: BLE001 - its own text has failed; the error itself is on its way to the caller
+        return type(error).__name__
+
+
+def innermost() -> Activation | None:
+    """Return the innermost activation that is running in this context, or `None`."""
+    for activation in reversed(stack.entries()):
+        if activation.status == "open":
+            return activation
+    return None
+
+
+def running() -> list[Activation]:
+    """Return the activations of this process that are running, in the order in which they began."""
+    found = [reference() for reference in _running.valuerefs()]  # a copy: other threads begin steps
+    return [activation for activation in found if activation is not None and activation.status == "open"]
+
+
+def find(step_id: str) -> Activation | None:
+    """Return the activation of that id, if it is running in this process."""
+    return _running.get(step_id)
+
+
+def reset() -> None:
+    """Forget all records and running steps, for tests."""
+    stack.replace(())
+    _running.clear()
+    ledger.clear()
+    current.reset()

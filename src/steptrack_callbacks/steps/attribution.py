@@ -1,0 +1,164 @@
+"""To whom a call is charged: the steps around it when it is made, or nobody, and then it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from steptrack_callbacks import hooks
+from steptrack_callbacks.engine import call_log
+from steptrack_callbacks.engine.account import Account, Label
+from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.call_log import TimedCall
+from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.values import user_warnings
+from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.errors import BudgetExhausted, LostStepWarning
+from steptrack_callbacks.values.usage import Usage
+
+from . import activation
+from .activation import Activation, innermost, running, stack
+from .step import Step, wrapping
+
+_NOT_WRAPPING: frozenset[Account] = frozenset()
+
+
+def _new_bucket() -> Account:
+    return Account(Label(name="", path=""), StepDefinition(name="unattributed"))
+
+
+_unattributed = _new_bucket()
+_warned_of: set[str] = set()
+
+
+def unattributed_usage() -> Usage:
+    """Return what was charged to calls that found no step."""
+    return _unattributed.settled.usage()
+
+
+def unattributed_models() -> dict[str, Usage]:
+    """Return the same by model."""
+    return {model: tally.usage() for model, tally in list(_unattributed.models.items())}
+
+
+def unattributed_account() -> Account:
+    """Return the account that calls without a step are charged to."""
+    return _unattributed
+
+
+def new_call(request: Request, *, sent: bool = False, within: Step | None = None) -> Call:
+    """Pin a call to the steps that are active here, or to the unattributed bucket if there are none.
+
+    Args:
+        request: What is sent.
+        sent: Whether it was sent already, so that it must be charged whatever has become of the step.
+        within: A step that is not on the stack and is charged as well, outside of the steps that
+            began in it.
+
+    Raises:
+        BudgetExhausted: The call was started from the context of a step that has ended exhausted
+            (phase `closed`): what it left running may not go on spending.
+    """
+    for step in reversed(stack.entries()):
+        if step.status == "open":
+            wrapped_up = _NOT_WRAPPING
+            if entries := wrapping.entries():
+                wrapped_up = frozenset(entries) & frozenset(step.accounts)
+            return TimedCall(_joined(step, within), request, wrapping=wrapped_up)
+        enforced = step.account.enforce != "observe" and not step.left_elsewhere
+        if enforced and not sent and step.exhausted:
+            raise _left_behind(step)
+    if within is not None:
+        return TimedCall(within.accounts, request)
+    _warn_of_lost_step()
+    return TimedCall((_unattributed,), request)
+
+
+def _joined(active: Activation, within: Step | None) -> Around:
+    if within is None:
+        return active.accounts
+    inner = tuple(account for account in active.accounts if account not in within.accounts)
+    return Around(inner + within.accounts)
+
+
+def refuse_if_exhausted() -> None:
+    """Refuse where a limit around is reached already; for seams that know too little to reserve.
+
+    Raises:
+        BudgetExhausted: A limit is reached (phase `denied`); the outermost such step owns it.
+    """
+    active = innermost()
+    accounts = active.accounts if active else ()
+    with BOOKS:
+        full = [account for account in accounts if account.enforce != "observe" and account.full_limits()]
+        if not full:
+            return
+        breaches = [
+            breach for account in reversed(full) for breach in account.breaches(account.full_limits())
+        ]
+        error = full[-1].exhaustion("denied", tuple(breaches))
+        full[-1].blame(error)
+        for account in accounts:
+            account.denied += 1
+    raise error
+
+
+def _left_behind(step: Activation) -> BudgetExhausted:
+    account = step.account
+    names = account.full_limits() or ([step.exhaustion.limit] if step.exhaustion else [])
+    with BOOKS:
+        for around in step.accounts:
+            around.denied += 1
+    for around in step.accounts:
+        if around.on_late_charge is not None:
+            around.on_late_charge()
+    return account.exhaustion("closed", account.breaches(names))
+
+
+def _warn_of_lost_step() -> None:
+    # One that was left in another context is still on the stack here, though nobody means it any more.
+    if ended := [step for step in stack.entries() if not step.left_elsewhere]:
+        _warn_once(
+            "ended",
+            f"a model call was made in the context of step {ended[-1].path!r}, which has ended: it is"
+            " counted as unattributed, and no limit holds it. Make the call inside the step's block: await"
+            " tasks and join threads there, or begin a step of their own in them",
+        )
+    elif others := running():
+        _warn_once(
+            "lost",
+            f"a model call found no step here, though {others[-1].path!r} is running elsewhere; it is counted"
+            " as unattributed. Plain threads lose the context: use bind(function), step(..., parent=outer) or"
+            " install(threads=True)",
+        )
+
+
+def _warn_once(cause: str, message: str) -> None:
+    if cause not in _warned_of:
+        _warned_of.add(cause)
+        user_warnings.warn(message, LostStepWarning)
+
+
+def _run_hook(name: str, handle: Callable[[], None]) -> None:
+    """Run a hook's handler in a root step of its own, so that it can speak for an exhausted step."""
+    before = stack.entries()
+    stack.replace(())
+    try:
+        with Step(StepDefinition(name=f"hook:{name.replace('/', '.')}"), kind="hook"):
+            handle()
+    finally:
+        stack.replace(before)
+
+
+hooks.set_isolation(_run_hook)
+
+
+def reset() -> None:
+    """Forget all records, running steps and unattributed calls, for tests."""
+    global _unattributed
+    activation.reset()
+    call_log.reset()
+    wrapping.replace(())
+    _warned_of.clear()
+    _unattributed = _new_bucket()

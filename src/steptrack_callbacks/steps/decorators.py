@@ -1,0 +1,141 @@
+"""Steps around functions of four kinds: plain, coroutine, generator and async generator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+from steptrack_callbacks.concurrency.flow import drive, drive_async
+
+from .boundary import pass_on
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+UNNAMED = "step"
+"""The name of a step that was given none, until a function lends it its own."""
+
+
+def decorate(function: Callable[P, R], template: Any) -> Callable[P, R]:
+    """Run each call of a function in a fresh step made like the template.
+
+    Raises:
+        ValueError: It is no function.
+    """
+    if not inspect.isroutine(function) or isinstance(function, staticmethod | classmethod):
+        raise ValueError(
+            f"a step decorates functions (below @staticmethod and @classmethod), not {function!r}"
+        )
+    declared = template.definition
+    name = function.__name__ if declared.name == UNNAMED else declared.name
+    definition = replace(declared, name=name.strip("<>"), function=function.__name__)
+
+    wrapper: Any = wraps(function)(_wrapper_for(function)(function, partial(template.fresh, definition)))
+    wrapper.step_definition = definition
+    return cast(Callable[P, R], wrapper)
+
+
+def around(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
+    """Run each call of a function in a fresh step, without making it look like the function."""
+    wrapper: Callable[..., Any] = _wrapper_for(function)(function, fresh)
+    return wrapper
+
+
+def _wrapper_for(function: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.isasyncgenfunction(function):
+        return _around_async_generator
+    if inspect.isgeneratorfunction(function):
+        return _around_generator
+    return _around_coroutine if inspect.iscoroutinefunction(function) else _around_function
+
+
+def _around_function(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with fresh() as step:
+            step.returned(function(*args, **kwargs))
+        return step.value()
+
+    return wrapper
+
+
+def _around_coroutine(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        async with fresh() as step:
+            step.returned(await function(*args, **kwargs))
+        return step.value()
+
+    return wrapper
+
+
+def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
+    """Drive the body turn by turn, so that the step is active in it and never in its consumer."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        step = fresh()
+        step.begin()
+        body = function(*args, **kwargs)
+        silent = True
+        error: BaseException | None = None
+        try:
+            resume: Callable[[], Any] = partial(next, body)
+            while True:
+                with step.turn():
+                    item = resume()
+                silent = False
+                try:
+                    resume = partial(body.send, (yield item))
+                except GeneratorExit:
+                    with step.turn():
+                        body.close()
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
+                    resume = partial(body.throw, thrown)
+        except StopIteration as end:
+            step.returned(end.value)
+        except BaseException as raised:  # noqa: BLE001 - the boundary decides
+            error = raised
+        pass_on(drive(step.end(error)), error)
+        if step.finished:
+            return step.value()
+        if silent and step.definition.default is not None:
+            yield step.value()
+        return None
+
+    return wrapper
+
+
+def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
+    """Drive the body turn by turn, each in the context of whoever asks for it."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        step = fresh()
+        step.begin()
+        body = function(*args, **kwargs)
+        silent = True
+        error: BaseException | None = None
+        try:
+            resume: Callable[[], Any] = body.__anext__
+            while True:
+                with step.turn():
+                    item = await resume()
+                silent = False
+                try:
+                    resume = partial(body.asend, (yield item))
+                except GeneratorExit:
+                    with step.turn():
+                        await body.aclose()
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
+                    resume = partial(body.athrow, thrown)
+        except StopAsyncIteration:
+            step.returned(None)
+        except BaseException as raised:  # noqa: BLE001 - the boundary decides
+            error = raised
+        pass_on(await drive_async(step.end(error)), error)
+        if silent and not step.finished and step.definition.default is not None:
+            yield step.value()
+
+    return wrapper

@@ -1,0 +1,169 @@
+"""Where a step stands: its account, the accounts around it, and what it has from the steps around."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+from typing import Any
+
+from steptrack_callbacks.concurrency.flow import drive
+from steptrack_callbacks.concurrency.forks import process_name
+from steptrack_callbacks.engine import budget_binding, lease
+from steptrack_callbacks.engine.account import Account, Label
+from steptrack_callbacks.engine.budget_account import SharedAccount
+from steptrack_callbacks.engine.budget_binding import Hung, checked_run_id, new_budgets, run_account
+from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
+from steptrack_callbacks.values.records import Kind
+from steptrack_callbacks.values.usage import Usage
+
+from .registry import completed
+from .tool_policy import ToolPolicy
+
+_numbers = itertools.count(1)
+_NO_ACCOUNTS = Around(())
+_NEVER = float("inf")
+
+
+class Placed:
+    """A step among the steps around it; see `Activation`.
+
+    Attributes:
+        said: The options that the code gives, though some may be as by default: no file overrules them.
+    """
+
+    said: Collection[str] = ()
+
+    def __init__(
+        self, definition: StepDefinition, *, kind: Kind, parent: Placed | None, run_id: str | None
+    ) -> None:
+        self.definition = definition
+        self.kind: Kind = kind
+        self.parent = parent
+        self.policy = ToolPolicy()
+        self._run_id = checked_run_id(run_id)
+        self._account: Account | None = None
+        self._accounts = _NO_ACCOUNTS
+        self._accounts_until = _NEVER
+        self._keeper: Keeper | None = None
+        self._hung: tuple[Hung, ...] = ()
+        self._hung_around: tuple[Hung, ...] = ()
+        self._personas: tuple[Any, ...] = ()
+        self._stages_met: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.definition.name
+
+    @property
+    def id(self) -> str:
+        """Unique to this activation; empty before it begins."""
+        return self._account.label.step_id or "" if self._account else ""
+
+    @property
+    def run_id(self) -> str:
+        """Shared by all steps under one outermost step; empty before it begins."""
+        return self._account.label.run_id if self._account else self._run_id or ""
+
+    @property
+    def path(self) -> str:
+        """Names from the outermost step to this one, joined with `/`."""
+        return self._account.label.path if self._account else self.name
+
+    @property
+    def usage(self) -> Usage:
+        """What was charged to it and to the steps inside it."""
+        return self._account.settled.usage() if self._account else Usage()
+
+    @property
+    def own_usage(self) -> Usage:
+        """What was charged to it, and not to a step inside it."""
+        return self._account.own.usage() if self._account else Usage()
+
+    @property
+    def account(self) -> Account:
+        """What is charged; there is one from the beginning of the step."""
+        if self._account is None:
+            raise RuntimeError(f"step {self.name!r} has not begun: use it with `with`, or as a decorator")
+        return self._account
+
+    @property
+    def accounts(self) -> Around:
+        """What a call in this step is charged to now, innermost first."""
+        if self._accounts_until is not _NEVER and budget_binding.clock() >= self._accounts_until:
+            self._gather_accounts()  # the window of a budget is over
+        return self._accounts
+
+    @property
+    def budgets(self) -> list[SharedAccount]:
+        """The accounts of the budgets that hang on this very step."""
+        return [hung.account() for hung in self._hung]
+
+    def _open_account(self) -> None:
+        self.definition = completed(self.definition, self.said)
+        parent = self.parent
+        own = (self,) if self.kind == "persona" else ()
+        self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
+        new = new_budgets(self.definition.budgets, parent._hung_around if parent else ())  # noqa: SLF001
+        self._keeper = self._keeper_for(parent, new)
+        self._account = self._account_for(self._new_label(parent))
+        self.policy = parent.policy if parent else self.policy
+        self._apply_stages(self._account)
+        self._hang(new)
+
+    def _new_label(self, parent: Placed | None) -> Label:
+        step_id = f"{process_name()}-{next(_numbers)}"
+        return Label(
+            name=self.name,
+            path=f"{parent.path}/{self.name}" if parent else self.name,
+            step_id=step_id,
+            run_id=self._run_id or (parent.run_id if parent else step_id),
+            function=self.definition.function,
+            persona=self._personas[-1].name if self._personas else None,
+            error_boundary=self.definition.error_boundary,
+        )
+
+    def _keeper_for(self, parent: Placed | None, new: list[Budget]) -> Keeper | None:
+        """Return the ledger in force if it needs one, else the one of the step around, for its record."""
+        if new or self._run_id is not None or (parent is None and current.is_chosen()):
+            return current.keeper()
+        return parent._keeper if parent else None  # noqa: SLF001
+
+    def _account_for(self, label: Label) -> Account:
+        if self._run_id is None:
+            return Account(label, self.definition)
+        assert self._keeper is not None  # who names a run needs it
+        account = run_account(label, self.definition, self._keeper)
+        drive(lease.look([account]))
+        account.resumed = account.settled.usage()
+        return account
+
+    def _apply_stages(self, account: Account) -> None:
+        """Narrow the policy by the stages of this name of all personas around it."""
+        for persona in self._personas:
+            if persona is self or not isinstance(persona.definition, PersonaDefinition):
+                continue
+            for stage in persona.definition.stages:
+                if stage.name == self.name:
+                    persona._stages_met.add(stage.name)  # noqa: SLF001
+                    self.policy = self.policy.narrowed(stage)
+                    if stage.max_iterations is not None:
+                        account.cap_calls(stage.max_iterations)
+
+    def _hang(self, new: list[Budget]) -> None:
+        around = self.parent._hung_around if self.parent else ()  # noqa: SLF001
+        if new:
+            assert self._keeper is not None  # who has budgets needs it
+            keeper, host = self._keeper, self.account
+            self._hung = tuple(Hung(budget, host, self.definition, keeper) for budget in new)
+        self._hung_around = (*self._hung, *around)
+        self._gather_accounts()
+
+    def _gather_accounts(self) -> None:
+        budgets = [hung.account() for hung in self._hung]
+        self._accounts = Around((self.account, *budgets, *(self.parent.accounts if self.parent else ())))
+        self._accounts_until = min((hung.ends_at for hung in self._hung_around), default=_NEVER)

@@ -1,0 +1,184 @@
+"""Steps that are declared as data, by name, for programs that are not to be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
+
+Declared = Mapping[str, Any] | StepDefinition
+Path = tuple[str, ...]
+
+_declared: dict[str, StepDefinition] = {}
+_nodes: dict[Path, StepDefinition] = {}
+_steps_in_file: dict[str, StepDefinition] = {}
+_personas_in_file: dict[str, PersonaDefinition] = {}
+_file = ""
+
+D = TypeVar("D", bound=StepDefinition)
+
+
+def declare(steps: Mapping[str, Declared]) -> None:
+    """Give names their limits, or replace those given before.
+
+    Args:
+        steps: By name: the options of `step()` as a mapping, or a `StepDefinition`.
+
+    Raises:
+        ValueError: An option is malformed, or one that such a step cannot have; nothing is declared then.
+    """
+    _refuse_if_no_mapping("steps", steps)
+    checked = {name: _definition(name, options) for name, options in steps.items()}
+    _refuse_twice([name for name in checked if (name,) in _nodes])
+    _declared.update(checked)
+
+
+def declare_nodes(nodes: Mapping[str, Declared]) -> None:
+    """Give nodes of graphs their limits, or replace those given before.
+
+    Args:
+        nodes: By a node's name, wherever it is, or by its path through subgraphs, joined with `/`.
+
+    Raises:
+        ValueError: A path or an option is malformed, or one that such a step cannot have; nothing is
+            declared then.
+    """
+    _refuse_if_no_mapping("nodes", nodes)
+    checked = {_path(path): _definition(_path(path)[-1], options) for path, options in nodes.items()}
+    _refuse_twice([path[0] for path in checked if len(path) == 1 and is_declared(path[0])])
+    _nodes.update(checked)
+
+
+def take_from_file(
+    steps: Mapping[str, StepDefinition], personas: Mapping[str, PersonaDefinition], *, source: str = ""
+) -> None:
+    """Know what a file says of steps and personas, instead of what one said before."""
+    global _file
+    _file = source
+    _steps_in_file.clear()
+    _steps_in_file.update(steps)
+    _personas_in_file.clear()
+    _personas_in_file.update(personas)
+
+
+def completed(definition: D, said: Collection[str] = ()) -> D:
+    """Fill in what a file says of a step of that name, and the code does not say otherwise.
+
+    Args:
+        definition: What the code says.
+        said: The options that the code gives although they are as by default.
+
+    Raises:
+        ValueError: What both say does not go together.
+    """
+    in_file: Mapping[str, StepDefinition] = _steps_in_file
+    if isinstance(definition, PersonaDefinition):
+        in_file = _personas_in_file
+    found = in_file.get(definition.name)
+    if found is None:
+        return definition
+    missing = {
+        field.name: getattr(found, field.name)
+        for field in fields(definition)
+        if field.name not in ("name", *said) and getattr(definition, field.name) == field.default
+    }
+    try:
+        return replace(definition, **missing)
+    except ValueError as error:
+        table = "personas" if in_file is _personas_in_file else "steps"
+        raise ValueError(
+            f"{error}; the code says one of them, and [{table}.{definition.name}] in {_file} the other"
+        ) from None
+
+
+def has_nodes() -> bool:
+    """Tell whether any node has been declared."""
+    return bool(_nodes)
+
+
+def node_steps(path: Sequence[str]) -> list[StepDefinition]:
+    """Return the steps that a node is in, outermost first.
+
+    A step that was declared by its path is inside steps of the nodes on its way, declared or not.
+
+    Args:
+        path: The names of the nodes on the way to it, its own last.
+    """
+    found: list[StepDefinition | None] = []
+    for depth, name in enumerate(path, start=1):
+        by_path = _nodes.get(tuple(path[:depth])) if depth > 1 else None
+        if by_path is not None:
+            on_the_way = zip(found, path, strict=False)
+            found = [step or StepDefinition(name=node) for step, node in on_the_way]
+        found.append(by_path or _nodes.get((name,)))
+    return [step for step in found if step is not None]
+
+
+def is_declared(name: str) -> bool:
+    """Tell whether a name has been declared."""
+    return name in _declared or name in _steps_in_file
+
+
+def definition_of(name: str) -> StepDefinition:
+    """Return what was declared for a name; by default a step without limits.
+
+    A step that a file says more of can only fail here as well, and keeps its limits.
+    """
+    declared = _declared.get(name) or completed(StepDefinition(name=name))
+    return replace(declared, error_boundary="fail", default=None)
+
+
+def reset() -> None:
+    """Forget what was declared."""
+    _declared.clear()
+    _nodes.clear()
+    take_from_file({}, {})
+
+
+def _path(path: object) -> Path:
+    names = tuple(path.split("/")) if isinstance(path, str) else ()
+    if not names or not all(name.strip() for name in names):
+        raise ValueError(f"a node is named by its path, such as 'outer/research', not {path!r}")
+    return names
+
+
+def _refuse_twice(names: list[str]) -> None:
+    if names:
+        raise ValueError(f"{', '.join(map(repr, names))}: declared as a step and as a node; keep one")
+
+
+def _from_mapping(name: str, options: Mapping[str, Any]) -> StepDefinition:
+    try:
+        return StepDefinition.from_dict({**options, "name": name})
+    except ValueError as error:
+        message = str(error)
+        if repr(name) in message:
+            raise
+        raise ValueError(f"step {name!r} {message.removeprefix('step ')}") from None
+
+
+def _refuse_if_no_mapping(what: str, given: object) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(  # noqa: TRY004
+            f"{what} must be a mapping from names to options, such as"
+            f" {{'plan': {{'max_usd': 0.05}}}}, not {given!r}"
+        )
+
+
+def _definition(name: str, options: Declared) -> StepDefinition:
+    if isinstance(options, StepDefinition):
+        definition = replace(options, name=name)
+    elif isinstance(options, Mapping):
+        definition = _from_mapping(name, options)
+    else:
+        raise ValueError(f"step {name!r}: give its options as a mapping, such as {{'max_usd': 0.05}}")  # noqa: TRY004
+    for field, only in (("error_boundary", "fail"), ("default", None), ("escalation", None)):
+        if getattr(definition, field) != only:
+            raise ValueError(
+                f"step {name!r}: {field} cannot be declared from outside of the code, where such a step can"
+                " only fail; use budgeted(...) around the runnable, StepBudgetMiddleware in the agent, or"
+                " budget_error_handler(...) on the node"
+            )
+    return definition

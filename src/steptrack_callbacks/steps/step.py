@@ -1,0 +1,255 @@
+"""A step as people hold it: a context manager and a decorator that shows what it has spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast, get_args
+
+from steptrack_callbacks.concurrency.contexts import Stack
+from steptrack_callbacks.concurrency.flow import drive, drive_async
+from steptrack_callbacks.engine.account import Account
+from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.call import open_calls_of
+from steptrack_callbacks.values.definitions import LimitName, StepDefinition
+from steptrack_callbacks.values.money import to_usd
+from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.showing import html_of
+
+from .activation import Activation, innermost, ledger, running, stack
+from .boundary import pass_on
+from .decorators import decorate
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SETTLING_TURNS = 50
+
+wrapping: Stack[Account] = Stack("steptrack_wrapping_up")
+
+
+class Step(Activation):
+    """One activation of a step or persona: a context manager and a decorator; `step()` makes them.
+
+    It is good for one `with` (or `async with`, which is the same and also awaits what is still being
+    settled). As a decorator it makes a fresh one per call.
+
+    Attributes:
+        definition: What was declared.
+        kind: `step`, `persona`, or `hook`.
+        parent: The step around it, once it has begun, or `None`.
+        policy: The tools that may run in it.
+        exhaustion: The exhaustion that its boundary has acted on, or `None`.
+    """
+
+    parent: Step | None
+
+    @property
+    def persona(self) -> Step | None:
+        """The nearest persona around it; itself for a persona."""
+        return self._personas[-1] if self._personas else None
+
+    @property
+    def model(self) -> str | None:
+        """The model that code without one of its own should use here; see `current_model`."""
+        if self.definition.model is not None or self.parent is None:
+            return self.definition.model
+        return self.parent.model
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """US dollars charged to it and to the steps inside it.
+
+        Calls of unknown price are not in it: where `usage.unpriced_calls` is not 0 it is a lower bound,
+        and 0 may mean that nothing is known.
+        """
+        return to_usd(self._account.settled.cost) if self._account else Decimal(0)
+
+    @property
+    def limits(self) -> dict[LimitName, Any]:
+        """The limits that are set, grants included."""
+        return self._account.limits() if self._account else self.definition.limits
+
+    def remaining(self, limit: LimitName) -> Decimal | float | None:
+        """Return what is left under a limit after what is settled and what is reserved, at least 0.
+
+        Args:
+            limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`.
+
+        Returns:
+            The rest in the limit's unit; `None` if the limit is not set. What is kept back for
+            wrapping up counts only while wrapping up.
+
+        Raises:
+            ValueError: There is no limit of that name.
+        """
+        if limit not in get_args(LimitName):
+            raise ValueError(f"there is no limit {limit!r}; use {', '.join(get_args(LimitName))}")
+        if self._account is None:
+            return self.definition.limits.get(limit)
+        with BOOKS:
+            return self._account.remaining(limit, wrapping=self._account in wrapping.entries())
+
+    def records(self) -> list[CompletedStep]:
+        """Return the records of the steps that ended inside it, and its own, in the order of ending.
+
+        Records that were drained, or that the ledger let go, are missing, and so are those inside them.
+        """
+        records = ledger.peek(None if self.holds_runs else self.run_id)
+        parents = {step.id: step.parent.id for step in open_steps() if step.parent}
+        parents |= {record.id: record.parent_id for record in records if record.parent_id}
+
+        def is_inside(step_id: str | None) -> bool:
+            while step_id is not None and step_id != self.id:
+                step_id = parents.get(step_id)
+            return step_id is not None
+
+        return [record for record in records if is_inside(record.id)]
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def __repr__(self) -> str:
+        limits = [f"{name}={value}" for name, value in self.limits.items()]
+        return f"<{', '.join([f'{self.kind} {self.path!r} {self.status} {self._spent()}', *limits])}>"
+
+    def _spent(self) -> str:
+        """Put the cost in words, so that one that is not known whole does not look like one that is."""
+        usage = self.usage
+        if usage.unpriced_calls and not usage.cost_usd:
+            return "unknown cost"
+        return f"{'>=' if usage.unpriced_calls else ''}{usage.cost_usd} USD"
+
+    def __enter__(self) -> Self:
+        self.begin()
+        stack.push(self)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> bool:
+        self.left_elsewhere = not stack.remove(self)
+        return self._leave(error, drive(self.end(error)))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> bool:
+        self.left_elsewhere = not stack.remove(self)
+        try:
+            if not isinstance(error, GeneratorExit):  # what is being closed must not await
+                await self._late_reports()
+        except BaseException as cancelled:  # noqa: BLE001 - it ends the step, and is passed on
+            pass_on(drive(self.end(cancelled)), cancelled)
+        return self._leave(error, await drive_async(self.end(error)))
+
+    async def _late_reports(self) -> None:
+        """Give an event loop's callbacks the few turns after an answer in which they report it."""
+        import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
+
+        for _ in range(_SETTLING_TURNS):
+            if all(call.admitted for call in open_calls_of(self.account)):
+                break
+            await asyncio.sleep(0)
+
+    @staticmethod
+    def _leave(error: BaseException | None, leaving: BaseException | None) -> bool:
+        if leaving is not error:
+            pass_on(leaving, error)
+        return leaving is None
+
+    def fresh(self, definition: StepDefinition) -> Step:
+        """Return a step like this one, not begun, with another declaration."""
+        fresh = Step(definition, kind=self.kind, parent=self.parent, run_id=self._run_id)
+        fresh.said = self.said
+        return fresh
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function, coroutine function, generator or async generator function.
+
+        Each call of it runs in a fresh step. Its declaration is the function's `step_definition`.
+
+        Raises:
+            ValueError: What is decorated is no function.
+        """
+        return decorate(function, self)
+
+    @contextmanager
+    def wrap_up(self) -> Generator[Self]:
+        """Let calls inside this block spend what `wrap_up_usd` keeps back.
+
+        Raises:
+            RuntimeError: The step is not running.
+        """
+        if self._account is None or self._account.closed:
+            raise RuntimeError(f"step {self.path!r} is not running: use wrap_up() inside its block")
+        wrapping.push(self._account)
+        try:
+            yield self
+        finally:
+            wrapping.remove(self._account)
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Make it the active step for one turn of a generator's body.
+
+        Steps that the body has opened and is still inside are put away with it, for the next turn.
+        """
+        stack.push(self, *self._put_away)
+        try:
+            yield
+        finally:
+            self._put_away = stack.cut(self)
+
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """Leave the stack while the body reads what was made outside of it."""
+        if not any(entry is self for entry in stack.entries()):
+            yield
+            return
+        above = stack.cut(self)
+        try:
+            yield
+        finally:
+            stack.push(self, *above)
+
+    def value(self) -> Any:
+        """Return the body's own value if it finished, else the `default`."""
+        if self._finished:
+            return self._result
+        default = self.definition.default
+        return default(self.exhaustion) if callable(default) else default
+
+
+def current_step() -> Step | None:
+    """Return the innermost step that is running here, or `None`.
+
+    Example:
+        >>> from steptrack_callbacks import current_step, step
+        >>> with step("outer"), step("inner"):
+        ...     current_step().path
+        'outer/inner'
+    """
+    return cast("Step | None", innermost())
+
+
+def open_steps() -> list[Step]:
+    """Return the steps of this process that are running, in the order in which they began."""
+    return cast("list[Step]", running())
+
+
+def peek_completed_steps(run_id: str | None = None) -> list[CompletedStep]:
+    """Return the records of the steps that have ended, inner ones first; `None` means all runs."""
+    return ledger.peek(run_id)
+
+
+def drain_completed_steps(run_id: str | None = None) -> list[CompletedStep]:
+    """Return the records of the steps that have ended, and forget them; `None` means all runs.
+
+    A late settlement puts the whole record back, with its next `revision`.
+    """
+    return ledger.drain(run_id)

@@ -1,0 +1,279 @@
+"""The verbs of the package: `step()`, `persona()`, and what can be asked of the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ParamSpec, TypeVar, overload
+
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.definitions import (
+    ErrorBoundary,
+    Escalation,
+    PersonaDefinition,
+    SideEffectLevel,
+    Stage,
+    StepDefinition,
+    Unpriced,
+    defined,
+)
+from steptrack_callbacks.values.errors import ToolDenied
+from steptrack_callbacks.values.limits import Enforce
+from steptrack_callbacks.values.usage import Usage
+
+from .attribution import new_call
+from .decorators import UNNAMED
+from .step import Step, current_step
+from .tool_policy import ToolPolicy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def step(name: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def step(
+    name: str | StepDefinition | None = None,
+    *,
+    model: str | None = None,
+    max_usd: Decimal | float | None = None,
+    max_tokens: int | None = None,
+    max_calls: int | None = None,
+    max_seconds: float | None = None,
+    error_boundary: ErrorBoundary = "fail",
+    default: Any = None,
+    enforce: Enforce = "estimate",
+    wait_s: float = 30.0,
+    clamp: bool = True,
+    cut_streams: bool = True,
+    wrap_up_usd: Decimal | float | None = None,
+    unpriced: Unpriced | None = None,
+    escalation: Escalation | None = None,
+    budgets: Sequence[Budget] = (),
+    parent: Step | None = None,
+    run_id: str | None = None,
+) -> Step: ...
+def step(  # noqa: D417 - the overload above names the options
+    name: str | StepDefinition | Callable[..., Any] | None = None,
+    *,
+    parent: Step | None = None,
+    run_id: str | None = None,
+    **options: Any,
+) -> Any:
+    """Name a stretch of work, limit what its model calls may use, and say what happens at the limit.
+
+    Use it with `with` (or `async with`), or as a decorator (bare, too) on a function, coroutine
+    function, generator or async generator. Steps nest: a call counts in the innermost step and in
+    every step around it, and is sent only if all of them have room.
+
+    Args:
+        name: Non-empty, without `/`, which joins names into a path; a decorated function lends its
+            own name. A `StepDefinition` may stand here, and then no other option of it.
+        model: What `current_model()` answers inside; it changes no call.
+        max_usd: Most US dollars to spend; `None` sets no limit. It needs models of known price: see
+            `unpriced`.
+        max_tokens: Most input and output tokens together, over all calls.
+        max_calls: Most requests to send. Failed and abandoned ones count; refused ones and cache
+            hits do not.
+        max_seconds: Seconds after which calls are refused and streams cut; nothing is cancelled.
+        error_boundary: What happens to this step's own exhaustion: `fail` raises it, `continue` leaves
+            the block quietly, `escalate` asks `escalation` and raises `BudgetEscalated` on a no.
+        default: What a decorated function returns under `continue` if it did not finish: a value, or
+            a function of the exception. A generator that has yielded nothing yields it as one item; a
+            `with` block has nowhere to put it.
+        enforce: `estimate` reserves what a call will probably use; `strict` the most that it can
+            use, so that the limit is never passed; `observe` refuses nothing.
+        wait_s: Seconds that a call waits at most for room that others have merely reserved.
+        clamp: Under `strict`, whether a request without `max_tokens` gets one: what is left. LiteLLM's
+            requests can; LangChain's cannot, and reserve the model's longest answer unless the model
+            has a `max_tokens`.
+        cut_streams: Whether a stream is cut where it passes a limit.
+        wrap_up_usd: US dollars of `max_usd` kept back for calls inside `with step.wrap_up()`.
+        unpriced: What a call of unknown price does under a `max_usd`: `None` refuses it, `warn` sends it
+            and warns, `free` sends it.
+        escalation: A function of the exception that answers with a `Grant`, or with `None` or `False`
+            for no; it may be a coroutine function where calls are async.
+        budgets: Shared limits that this step's calls are charged to as well; see `Budget`. Their
+            exhaustion is this step's to handle.
+        parent: The step to begin in, for threads that have no context of their own.
+        run_id: Name of the run, for the outermost step only, never empty; `None` makes one up. A step that
+            is begun again under the same name goes on at what the ledger says the run has spent, and
+            whoever runs at the same time shares it. The default ledger is this process's memory: give
+            `install(ledger=...)` a file or a server for a run to outlive its process.
+
+    Returns:
+        A step that is good for one `with`; as a decorator it makes a fresh one per call.
+
+    Raises:
+        ValueError: The name, a limit or another option is malformed; the message says which.
+        LedgerError: Not here but when it begins or a call is made in it: the ledger that its budgets
+            or its `run_id` need cannot be reached.
+        BudgetExhausted: Not here but inside the block, when a call has no room; and at its end, if
+            what was spent is over a limit and the body was not told so before.
+
+    Example:
+        >>> from steptrack_callbacks import record_usage, step
+        >>> with step("research", max_tokens=1_000) as research:
+        ...     with step("plan"):
+        ...         record_usage("gpt-4o-mini", input_tokens=200, output_tokens=50)
+        >>> research.usage.total_tokens, research.remaining("max_tokens")
+        (250, 750)
+    """
+    if callable(name) and not isinstance(name, StepDefinition):
+        return Step(StepDefinition(name=UNNAMED))(name)
+    definition = defined(StepDefinition, UNNAMED if name is None else name, options, "step")
+    made = Step(definition, parent=parent, run_id=run_id)
+    made.said = _given(options)
+    return made
+
+
+def persona(
+    name: str | PersonaDefinition,
+    *,
+    stages: Sequence[Stage] = (),
+    parent: Step | None = None,
+    run_id: str | None = None,
+    **options: Any,
+) -> Step:
+    """Name an actor around steps: a step with limits over all its work, and stages.
+
+    A step inside it whose name is a stage's may use only the tools that the stage allows, and make
+    only as many model calls. Stages narrow what is in force around them, and never widen it.
+
+    Args:
+        name: As for `step`; a `PersonaDefinition` may stand here, and then no other option of it.
+        stages: What is allowed in the steps of these names. A stage that no step ran under is a
+            warning when the persona ends.
+        parent: As for `step`.
+        run_id: As for `step`.
+        **options: The limits and rules of `step`.
+
+    Returns:
+        A `Step` of the kind `persona`.
+
+    Raises:
+        ValueError: An option is malformed; the message says which.
+
+    Example:
+        >>> from steptrack_callbacks import Stage, current_policy, persona, step
+        >>> with persona("editor", stages=[Stage("plan", allowed_tools=["search"])]), step("plan"):
+        ...     current_policy().allows("search"), current_policy().allows("shell")
+        (True, False)
+    """
+    if stages:
+        options["stages"] = tuple(stages)
+    definition = defined(PersonaDefinition, name, options, "persona")
+    made = Step(definition, kind="persona", parent=parent, run_id=run_id)
+    made.said = _given(options)
+    return made
+
+
+def _given(options: Mapping[str, Any]) -> frozenset[str]:
+    """Name the options that say something: `None` leaves it to a file."""
+    return frozenset(name for name, value in options.items() if value is not None)
+
+
+def current_persona() -> Step | None:
+    """Return the nearest persona that is running here, or `None`."""
+    active = current_step()
+    return active.persona if active else None
+
+
+def current_model() -> str | None:
+    """Return the model that the steps here ask for: the innermost that names one, or `None`.
+
+    Example:
+        >>> from steptrack_callbacks import current_model, step
+        >>> with step("plan", model="gpt-4o-mini"), step("draft"):
+        ...     current_model()
+        'gpt-4o-mini'
+    """
+    active = current_step()
+    return active.model if active else None
+
+
+def current_policy() -> ToolPolicy:
+    """Return which tools may run here; outside of stages, all may."""
+    active = current_step()
+    return active.policy if active else ToolPolicy()
+
+
+def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> None:
+    """Raise if the stage in force does not allow a tool, else count it; for loops that no edge sees.
+
+    Args:
+        name: The tool's name.
+        side_effect_level: What it does to the world; `None` takes the level registered with
+            `install(tools=...)`, and counts as `network` if there is none.
+
+    Raises:
+        ToolDenied: The stage does not allow it.
+        ValueError: The level is not one of the five.
+    """
+    why = current_policy().objection(name, side_effect_level)
+    active = current_step()
+    if active is None:
+        return
+    if why is not None:
+        raise ToolDenied(tool=name, path=active.path, why=why)
+    active.count_tool_call()
+
+
+def record_usage(
+    model: str,
+    *,
+    input_tokens: int,
+    output_tokens: int,
+    cost_usd: Decimal | float | None = None,
+    provider: str | None = None,
+    service_tier: str | None = None,
+    estimated: bool = False,
+    **details: int,
+) -> None:
+    """Charge the active step with a call that no edge sees.
+
+    Args:
+        model: The model's name.
+        input_tokens: All tokens sent, cached ones included.
+        output_tokens: All tokens produced, reasoning included.
+        cost_usd: What it cost in US dollars; `None` prices the tokens.
+        provider: Who served it, if the model's name alone does not say.
+        service_tier: The tier that it was served on, such as `flex`.
+        estimated: Whether the tokens are your own count, not the provider's.
+        **details: Other token counts of `Usage`, such as `cache_read_tokens`.
+
+    Raises:
+        BudgetExhausted: This takes a step past its limit: strictly more than the limit. Exactly at
+            it is within it, but admits no further call. The usage is charged either way.
+        UnpricedModel: A `max_usd` is in force and the price is unknown. The tokens are charged.
+        ValueError: A count or the cost is negative, not finite, or of a wrong type; or the model is no name.
+
+    Example:
+        >>> from steptrack_callbacks import record_usage, step
+        >>> with step("plan", max_usd=0.05) as plan:
+        ...     record_usage("my-model", input_tokens=10, output_tokens=5, cost_usd=0.02)
+        >>> plan.cost_usd
+        Decimal('0.02')
+    """
+    if not isinstance(model, str):
+        raise ValueError(f"record_usage() needs the model's name, not {model!r}")  # noqa: TRY004
+    try:
+        counts: dict[str, Any] = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        usage = Usage(**counts, **details)  # type: ignore[arg-type]
+        stated = None if cost_usd is None else Usage(cost_usd=cost_usd).cost_usd  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"Usage has no counts {', '.join(details)}; see its fields") from None
+    request = Request(
+        model=model,
+        provider=provider,
+        service_tier=service_tier,
+        count_input=lambda: InputCount(tokens=input_tokens, upper_bound=input_tokens),
+    )
+    call = new_call(request, sent=True)
+    call.note()
+    call.settle(usage, cost_usd=stated, estimated=estimated)
+    call.check_overrun()
+    call.check_price()

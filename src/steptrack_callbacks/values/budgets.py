@@ -1,0 +1,156 @@
+"""Named limits that outlive a step and a process, and the windows in which they count."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Self
+
+from .limits import Enforce, check_choice, check_limits, check_name, from_mapping
+
+_WINDOW = re.compile(r"([1-9][0-9]{0,3})(m|h|d|w|mo)")
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_FIRST_MONDAY_S = 4 * 86400
+MOST_USD = Decimal(9_000_000)
+"""The largest dollar limit that the integers of all stores hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A stretch of time in which a budget counts, in UTC.
+
+    Attributes:
+        starts_at: Its beginning.
+        ends_at: When the next one begins.
+    """
+
+    starts_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A limit with a name, which steps, runs, processes and machines may share through a ledger.
+
+    Attach it with `step(..., budgets=[...])`, `persona(..., budgets=[...])` or in `steptrack.toml`. Every
+    call inside is then charged to it as well, and is sent only if it has room. Whoever uses the same name
+    on the same ledger shares what is spent; the limits are those that each says.
+
+    Attributes:
+        name: Its name in the ledger.
+        max_usd: Most US dollars to spend in a window; `None` sets no limit.
+        max_tokens: Most input and output tokens together.
+        max_calls: Most requests to send.
+        window: After which time it begins anew, in UTC, as a number and `m`, `h`, `d`, `w` or `mo`: `"1h"`,
+            `"1d"` and `"1mo"` begin with the clock's hour, day and month; weeks begin on Monday.
+            `None` never begins anew. It is kept in its shortest form, `"24h"` as `"1d"`; the same name with
+            another window is another account.
+        enforce: As for `step`.
+
+    Raises:
+        ValueError: A field is malformed, or no limit is set; the message names it and the fix.
+
+    Example:
+        >>> from steptrack_callbacks import Budget, step
+        >>> with step("nightly", budgets=[Budget("team-a", max_usd=50, window="1d")]) as nightly:
+        ...     nightly.path
+        'nightly'
+    """
+
+    name: str = field(kw_only=False)
+    max_usd: Decimal | float | None = None
+    max_tokens: int | None = None
+    max_calls: int | None = None
+    window: str | None = None
+    enforce: Enforce = "estimate"
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "budget")
+        where = f"budget {self.name!r}: "
+        check_limits(self, where)
+        if self.max_usd is None and self.max_tokens is None and self.max_calls is None:
+            raise ValueError(f"{where}set at least one of max_usd, max_tokens and max_calls")
+        if self.max_usd is not None and self.max_usd > MOST_USD:
+            raise ValueError(f"{where}max_usd must be at most {MOST_USD}, not {self.max_usd}")
+        check_choice(self.enforce, Enforce, f"{where}enforce")
+        if self.window is not None:
+            object.__setattr__(self, "window", _shortest(self.window, where))
+
+    def window_at(self, seconds: float) -> Window | None:
+        """Return the window that a time is in, or `None` for a budget without one.
+
+        Args:
+            seconds: Since the epoch.
+
+        Example:
+            >>> str(Budget("team-a", max_calls=9, window="1mo").window_at(1_700_000_000).ends_at)
+            '2023-12-01 00:00:00+00:00'
+        """
+        if self.window is None:
+            return None
+        match = _WINDOW.fullmatch(self.window)
+        assert match is not None  # checked above
+        number, unit = int(match[1]), match[2]
+        return _months_at(seconds, number) if unit == "mo" else _stretch_at(seconds, number, unit)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Read a budget from plain data.
+
+        Raises:
+            ValueError: A field is unknown, missing or malformed; the message names it and the fix.
+        """
+        return from_mapping(cls, data, "budget")
+
+
+def _shortest(window: object, where: str) -> str:
+    """Return a window in the largest unit that it is whole in, so that one stretch of time has one name.
+
+    Seven days are no week: days are counted from the epoch, and weeks begin on Monday.
+    """
+    match = _WINDOW.fullmatch(window) if isinstance(window, str) else None
+    if match is None:
+        raise ValueError(
+            f"{where}window must be a number and m, h, d, w or mo, such as '1h', '1d' or '1mo',"
+            f" not {window!r}"
+        )
+    number, unit = int(match[1]), match[2]
+    for smaller, most, larger in (("m", 60, "h"), ("h", 24, "d")):
+        if unit == smaller and number % most == 0:
+            number, unit = number // most, larger
+    return f"{number}{unit}"
+
+
+def _stretch_at(seconds: float, number: int, unit: str) -> Window:
+    length = number * _SECONDS[unit]
+    first = _FIRST_MONDAY_S if unit == "w" else 0
+    start = first + (int(seconds) - first) // length * length
+    starts_at = datetime.fromtimestamp(start, UTC)
+    return Window(starts_at=starts_at, ends_at=starts_at + timedelta(seconds=length))
+
+
+def _months_at(seconds: float, number: int) -> Window:
+    now = datetime.fromtimestamp(seconds, UTC)
+    start = (now.year * 12 + now.month - 1) // number * number
+    return Window(starts_at=_first_of(start), ends_at=_first_of(start + number))
+
+
+def _first_of(month: int) -> datetime:
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
+
+
+def checked_budgets(budgets: Any, where: str) -> tuple[Budget, ...]:
+    """Return what was given as budgets, each name once.
+
+    Raises:
+        ValueError: Something in it is no budget, or two have one name.
+    """
+    if not isinstance(budgets, list | tuple) or not all(isinstance(each, Budget) for each in budgets):
+        raise ValueError(f"{where}budgets must be a list of Budget(...), not {budgets!r}")
+    names = [budget.name for budget in budgets]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{where}budget {name!r} is attached twice; keep one")
+    return tuple(budgets)

@@ -1,5 +1,0 @@
-"""What people look at: the tree of steps, with what each spent of what it had, as text, HTML and dicts."""
-
-from .reports import Line, Report, report
-
-__all__ = ["Line", "Report", "report"]
