@@ -22,7 +22,7 @@ import venvs
 
 ROOT = Path(__file__).parents[1]
 WORK = venvs.HOME / "mutants"
-ROOMS = ("call.py", "charging.py", "scope.py", "pricing/*")
+ROOMS = ("engine/*", "steps/verbs.py", "pricing/*")
 TESTS = """
     admission boundaries budgets call call_details cold_models contexts defects escalation generators groups
     hooks late_reports looked_up_once lost_steps model_names policy price_details price_sources pricing rates
