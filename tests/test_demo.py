@@ -29,29 +29,51 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("where", ["--proxy", "--in-process"])
-def test_the_demo_runs_offline_and_prints_the_tree(where):
-    done = run("-m", "steptrack_callbacks", "demo", where)
+@pytest.fixture(scope="module")
+def told():
+    """What the demo prints in a terminal."""
+    done = run("-m", "steptrack_callbacks", "demo")
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_demo_runs_offline_and_prints_the_tree(told):
     for path, (status, calls) in demo.EXPECTED.items():
-        [row] = [line for line in done.stdout.splitlines() if line.split()[:1] == [path.split("/")[-1]]]
-        assert row.split()[1:3] == [status, str(calls)]
-    assert ("a LiteLLM proxy at http://127.0.0.1:" in done.stdout) == (where == "--proxy")
+        [row] = [line for line in told.splitlines() if line.split()[:2] == [path.split("/")[-1], status]]
+        assert row.split()[2] == str(calls)
+
+
+def test_the_demo_tells_what_is_asked_what_is_refused_and_what_happens_then(told):
+    beginning, _, rest = told.partition("\nplan: ")
+    assert "nothing leaves this machine" in beginning
+    story, _, rest = rest.partition("\nWhat each step spent")
+    assert story.count("answered") == 4
+    assert story.count("streamed") == 2
+    assert story.index("refused before it was sent") < story.index("publish: ") < story.index("grants one call")
+    assert "steptrack run --max-usd 5" in rest.partition("What to type next:")[2]
+
+
+def test_the_demo_through_a_proxy_tells_the_same(told):
+    done = run("-m", "steptrack_callbacks", "demo", "--proxy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines, by_proxy = told.splitlines(), done.stdout.splitlines()
+    assert [line for line in by_proxy if line not in lines] == [by_proxy[1]]
+    assert "A LiteLLM proxy at http://127.0.0.1:" in by_proxy[1]
 
 
 def test_the_demo_prints_json_and_nothing_else_if_asked_to():
-    done = run("-m", "steptrack_callbacks", "demo", "--in-process", "--json")
+    done = run("-m", "steptrack_callbacks", "demo", "--json")
     said = json.loads(done.stdout)
     assert (done.returncode, said["ok"], said["wrong"], said["total"]["calls"]) == (0, True, [], 6)
     found = {row["path"]: (row["status"], row["llm_calls"]) for row in said["steps"]}
     assert found == demo.EXPECTED
-    assert "asked for more" in done.stderr
+    assert "refused before it was sent" in done.stderr
 
 
 def test_the_demo_ends_in_non_zero_if_a_step_ends_otherwise_than_it_must(monkeypatch, capsys):
     monkeypatch.setitem(demo.EXPECTED, "writer/plan", ("failed", 7))
     try:
-        assert cli.main(["demo", "--in-process"]) == 1
+        assert cli.main(["demo"]) == 1
     finally:
         steptrack.uninstall()
     assert "writer/plan: ('completed', 2) instead of ('failed', 7)" in capsys.readouterr().out

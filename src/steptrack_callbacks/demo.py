@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import os
 import secrets
@@ -19,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import Grant, Stage, Step, install, persona, report, step
+from . import BudgetExhausted, Grant, Stage, Step, install, persona, report, step
 
 MODEL = "gpt-4o-mini"
 ANSWER = "Rayleigh scattering: air bends short waves most, so blue light reaches us from all sides."
@@ -43,20 +42,28 @@ EXPECTED = {
 """How each step must end, and with how many calls."""
 
 
-def run(*, proxy: bool | None = None, as_json: bool = False) -> int:
+_BEGINNING = """\
+A writer has $0.01 to answer "why is the sky blue?", in three steps.
+{where}; what is counted, priced and refused is real.
+"""
+_ENDING = """
+What to type next:
+  steptrack run --max-usd 5 your_program.py    a limit around a program of yours, unchanged
+  steptrack prices gpt-4o-mini                 what a model costs, and who says so"""
+
+
+def run(*, proxy: bool = False, as_json: bool = False) -> int:
     """Run the demo, print the tree of steps, and return an exit code.
 
     Args:
         proxy: Whether to call a LiteLLM proxy that is started on loopback for the time being, or
-            LiteLLM's mock answers in this process; `None` takes the proxy if it is installed.
+            LiteLLM's mock answers in this process.
         as_json: Whether to print JSON, and all else on stderr.
 
     Returns:
         0 if every step ended as it must, else 1.
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    if proxy is None:
-        proxy = all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "backoff", "orjson"))
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         writer = _call_proxy() if proxy else _call_mocks()
     tree, wrong = report(writer.run_id), _wrong_with(writer)
@@ -64,52 +71,86 @@ def run(*, proxy: bool | None = None, as_json: bool = False) -> int:
         said = {"ok": not wrong, "wrong": wrong, "total": tree.total.to_dict()}
         print(json.dumps(said | {"steps": tree.to_dicts()}, indent=2))
     else:
-        print(tree)
-        print("\n".join(["\nwhat went wrong:", *wrong]) if wrong else "\nall steps ended as they must")
+        print(f"\nWhat each step spent of what it had:\n\n{tree}")
+        print("\n".join(["\nwhat went wrong:", *wrong]) if wrong else _ENDING)
     return 1 if wrong else 0
 
 
 def _call_proxy() -> Step:
     key = f"sk-{secrets.token_hex(16)}"
     with _proxy(key) as url:
-        print(f"calling a LiteLLM proxy at {url}\n")
+        print(_BEGINNING.format(where=f"A LiteLLM proxy at {url} makes the answers up"))
         return _write({"model": f"openai/{MODEL}", "api_base": url, "api_key": key})
 
 
 def _call_mocks() -> Step:
-    print("calling mock answers in this process\n")
+    print(_BEGINNING.format(where="The answers are made up, and nothing leaves this machine"))
     return _write({"model": MODEL, "mock_response": ANSWER})
+
+
+class _Model:
+    """Asks LiteLLM in three ways, and tells the reader one line for each call."""
+
+    def __init__(self, target: dict[str, Any]) -> None:
+        import litellm  # noqa: PLC0415 - takes seconds, so only when the demo runs
+
+        self._litellm, self._target = litellm, target
+
+    def ask(self, text: str) -> None:
+        with _told(text):
+            self._litellm.completion(**self._request(text))
+
+    def ask_streaming(self, text: str) -> None:
+        with _told(text, "streamed"):
+            for _chunk in self._litellm.completion(
+                **self._request(text), stream=True, stream_options={"include_usage": True}
+            ):
+                pass
+
+    async def ask_async(self, text: str) -> None:
+        with _told(text):
+            await self._litellm.acompletion(**self._request(text))
+
+    def _request(self, text: str) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": text}], **self._target}
+
+
+@contextlib.contextmanager
+def _told(text: str, answered: str = "answered") -> Iterator[None]:
+    try:
+        yield
+    except BudgetExhausted:
+        print(f"  {text:<24} refused before it was sent")
+        raise
+    print(f"  {text:<24} {answered}")
 
 
 def _write(target: dict[str, Any]) -> Step:
     """Answer a question in three steps, with sync, streamed and async calls."""
     install()
-    import litellm  # noqa: PLC0415 - takes seconds, so only when the demo runs
-
-    def messages(text: str) -> list[dict[str, str]]:
-        return [{"role": "user", "content": text}]
+    model = _Model(target)
 
     @step("plan", max_usd=0.001)
     def plan() -> None:
-        litellm.completion(messages=messages("Outline an answer: why is the sky blue?"), **target)
-        litellm.completion(messages=messages("Shorten the outline."), **target)
+        print("plan: $0.001, which is plenty")
+        model.ask("Outline an answer.")
+        model.ask("Shorten the outline.")
 
     @step("research", max_calls=2, error_boundary="continue")
     def research() -> None:
+        print("research: 2 calls, and the program goes on without it when they are used up")
         while True:  # it never has enough; its budget has
-            for _chunk in litellm.completion(
-                messages=messages("Find one more source."), stream=True, **target
-            ):
-                pass
+            model.ask_streaming("Find one more source.")
 
-    def ask_the_editor(error: Exception) -> Grant:
-        print(f"asked for more: {error}\n")
+    def ask_the_editor(_error: BudgetExhausted) -> Grant:
+        print("  the editor is asked for more, and grants one call")
         return Grant(max_calls=1, by="the editor")
 
     @step("publish", max_calls=1, error_boundary="escalate", escalation=ask_the_editor)
     async def publish() -> None:
-        await litellm.acompletion(messages=messages("Write it."), **target)
-        await litellm.acompletion(messages=messages("Proofread it."), **target)
+        print("publish: 1 call, and somebody to ask for more")
+        await model.ask_async("Write it.")
+        await model.ask_async("Proofread it.")
 
     with persona("writer", stages=[Stage("research", allowed_tools=["search"])], max_usd=0.01) as writer:
         plan()

@@ -36,15 +36,8 @@ def build() -> Parser:
 def _demo(commands: Any) -> None:
     demo = commands.add_parser("demo", help="run three budgeted steps, offline, and print what they spent")
     demo.set_defaults(room="showcase")
-    where = demo.add_mutually_exclusive_group()
-    where.add_argument(
-        "--proxy",
-        action="store_true",
-        default=None,
-        help="through a LiteLLM proxy that is started on loopback",
-    )
-    where.add_argument(
-        "--in-process", action="store_false", dest="proxy", help="with LiteLLM's mock answers in this process"
+    demo.add_argument(
+        "--proxy", action="store_true", help="through a LiteLLM proxy that is started on loopback"
     )
     _add_json(demo)
 
