@@ -15,11 +15,15 @@ from steptrack_callbacks import cli, demo
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 SAYS = {
     "agent_loop": "last word: So far, so good.",
+    "agent_with_a_person": "answer: Sunny, and nothing new.",
+    "batch_csv": "25 of 40 rows summarised",
     "fan_out": "4 answered, 16 refused",
-    "langgraph_agent": "answer: Sunny, and nothing new.",
     "lcel_chain": "answer/outline: calls 1 refused",
+    "proxy_client": "call 3: 402, step 'write' has no room under max_calls: 2 calls spent of 2",
     "quickstart": "spent $0.000027 of $0.50 in 2 calls",
     "send_fan_out": "4 of 10 pages summarised",
+    "web_app": "the next request: 402",
+    "worker": "second start: continued, 8 calls of this run so far",
 }
 
 
@@ -49,7 +53,9 @@ def test_the_demo_tells_what_is_asked_what_is_refused_and_what_happens_then(told
     story, _, rest = rest.partition("\nWhat each step spent")
     assert story.count("answered") == 4
     assert story.count("streamed") == 2
-    assert story.index("refused before it was sent") < story.index("publish: ") < story.index("grants one call")
+    assert (
+        story.index("refused before it was sent") < story.index("publish: ") < story.index("grants one call")
+    )
     assert "steptrack run --max-usd 5" in rest.partition("What to type next:")[2]
 
 
