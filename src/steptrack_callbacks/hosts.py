@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 from .values import user_warnings
-from .values.errors import LostStepWarning
+from .values.errors import LostStepWarning, StepTrackError
 
 _EDGES = {"litellm": f"{__package__}.litellm", "langchain_core": f"{__package__}.langchain"}
 KNOWN_HOSTS = tuple(_EDGES)
 
+OnIntegrationChange = Literal["refuse", "warn", "raise"]
+
 _attached: set[str] = set()
 _attached_before: set[str] = set()
-_failed: set[str] = set()
+_distrusted: dict[str, str] = {}
+_on_change: OnIntegrationChange = "refuse"
 _warned = False
 
 
@@ -20,14 +24,6 @@ def attach(host: str) -> None:
     """Note that calls of a host are seen from now on."""
     _attached.add(host)
     _attached_before.add(host)
-    _failed.discard(host)
-
-
-def is_first_failure(host: str) -> bool:
-    """Note that a host could not be attached to, and say whether it was not so before."""
-    is_first = host not in _failed
-    _failed.add(host)
-    return is_first
 
 
 def detach(host: str) -> None:
@@ -38,6 +34,42 @@ def detach(host: str) -> None:
 def is_attached(host: str) -> bool:
     """Tell whether calls of a host are seen."""
     return host in _attached
+
+
+def on_change() -> OnIntegrationChange:
+    """Return what is done about a package that is not as it was known."""
+    return _on_change
+
+
+def set_on_change(value: OnIntegrationChange) -> None:
+    """Say what is done about it; what is refused already is judged anew by whoever attaches next."""
+    global _on_change
+    _on_change = value
+    _distrusted.clear()
+
+
+def distrust(package: str, why: str) -> None:
+    """Let no step with limits begin, since calls of a package that is imported cannot be held to them."""
+    _distrusted[package] = why
+
+
+def trust(package: str) -> None:
+    """Let them begin again."""
+    _distrusted.pop(package, None)
+
+
+def is_any_distrusted() -> bool:
+    """Tell whether limits cannot be kept."""
+    return bool(_distrusted)
+
+
+def cannot_keep_limits(name: str) -> StepTrackError:
+    """Return what a step with limits is refused with where they cannot be kept."""
+    why = "\n".join(_distrusted.values())
+    return StepTrackError(
+        f"step {name!r} has limits that cannot be kept: {why}\n"
+        'install(on_integration_change="warn") goes on all the same'
+    )
 
 
 def warn_if_unwatched(path: str) -> None:

@@ -7,20 +7,19 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from . import hosts, pricing
 from .concurrency import contexts
 from .config import Config, LedgerOptions, load
 from .engine.escalation import set_default
-from .integrations import import_hooks, proxy_client
+from .hosts import OnIntegrationChange
+from .integrations import changes, import_hooks, proxy_client
 from .ledgers import current
 from .ledgers.client import OnStoreError
 from .ledgers.protocol import Store
 from .steps import registry, tool_policy
-from .values import user_warnings
 from .values.definitions import Escalation, SideEffectLevel, StepDefinition
-from .values.errors import IntegrationChangedWarning
 
 Attach = Callable[[], Callable[[], None]]
 """Attaches to an imported host, and returns what undoes it."""
@@ -57,6 +56,7 @@ def install(
     on_store_error: OnStoreError | None = None,
     lease_s: float | None = None,
     proxy_url: str | None = None,
+    on_integration_change: OnIntegrationChange | None = None,
 ) -> None:
     """See every call that this process makes through a host it has imported, or will import.
 
@@ -86,11 +86,17 @@ def install(
             longer, but its room is then no longer kept. `None` likewise.
         proxy_url: A LiteLLM proxy that keeps budgets too, such as `"http://localhost:4000"`: requests to
             it say in which step they are made, and what it refuses is a `BudgetExhausted` here.
+        on_integration_change: What becomes of LiteLLM or LangChain that is not as it was known, so that
+            something of it is not covered: `refuse` (the default) warns, and raises `StepTrackError` where a
+            step with limits begins if none of the package's calls could be refused; `warn` goes on all the
+            same; `raise` makes each loss an error, here or, of a package that is imported later, where a
+            step with limits begins. `None` takes what was said before.
 
     Raises:
         ValueError: A price, level, function, step, node or ledger is malformed; nothing is attached then.
             Of a file it is a `ConfigError`, which lists all that is wrong in it.
         LedgerError: The ledger is not ours, or was written by a newer version.
+        StepTrackError: Under `on_integration_change="raise"`, a package is not as it was known.
 
     Example:
         >>> import steptrack_callbacks as steptrack
@@ -100,6 +106,8 @@ def install(
     global _naming
     if escalation is not None and not callable(escalation):
         raise ValueError(f"escalation must be a function of the exception, not {escalation!r}")
+    if on_integration_change is not None:
+        _heed_changes(on_integration_change)
     path = config or os.environ.get("STEPTRACK_CONFIG")
     said = None if path is None else load(path)
     in_file = LedgerOptions() if said is None else said.ledger
@@ -132,6 +140,17 @@ def install(
             import_hooks.when_imported(host, partial(_attach, host))
 
 
+def _heed_changes(what: OnIntegrationChange) -> None:
+    if what not in get_args(OnIntegrationChange):
+        choices = ", ".join(map(repr, get_args(OnIntegrationChange)))
+        raise ValueError(f"on_integration_change must be one of {choices}, not {what!r}")
+    if what == "raise":
+        changes.require_unchanged(tuple(_EDGES))
+    hosts.set_on_change(what)
+    for host in _undo:
+        changes.heed(host)
+
+
 def _take_from(said: Config) -> None:
     """Do what a file says beside its ledger."""
     if said.prices:
@@ -157,6 +176,8 @@ def uninstall() -> None:
     for host in list(_undo):
         _undo.pop(host)()
         hosts.detach(host)
+    hosts.set_on_change("refuse")
+    changes.forget()
     contexts.leave_threads_alone()
     set_default(None)
     current.let_go()
@@ -176,15 +197,11 @@ def _attach(host: str) -> bool:
     if host in _undo:  # it was loaded anew
         _undo.pop(host)()
         hosts.detach(host)
+    broken: Exception | None = None
     try:
         _undo[host] = _EDGES[host]()
+        hosts.attach(host)
     except Exception as error:  # noqa: BLE001 - the import of somebody else's package must not break
-        if hosts.is_first_failure(host):
-            user_warnings.warn(
-                f"none of the calls of {host} is seen, since it is not as expected ({error!r}): take a"
-                " version of it that steptrack-callbacks was tested with, or a newer steptrack-callbacks",
-                IntegrationChangedWarning,
-            )
-        return False
-    hosts.attach(host)
-    return True
+        broken = error
+    changes.heed(host, broken)
+    return broken is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -24,6 +25,14 @@ def when_imported(name: str, then: Callable[[], bool]) -> None:
         sys.meta_path.insert(0, known)
     if name in sys.modules:
         known.loaded()
+
+
+_here = threading.local()
+
+
+def is_within_import() -> bool:
+    """Tell whether a module is being imported here, so that whatever is raised would break its import."""
+    return getattr(_here, "is_within_import", False)
 
 
 def forget() -> None:
@@ -89,4 +98,8 @@ class _Loader:
             module.__spec__.loader = self._loader  # the module looks as if nobody had been here
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        self._loaded()
+        before, _here.is_within_import = is_within_import(), True
+        try:
+            self._loaded()
+        finally:
+            _here.is_within_import = before

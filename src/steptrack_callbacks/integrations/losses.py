@@ -54,9 +54,3 @@ def is_gateless(package: str) -> bool:
     gates = [seam for seam in SEAMS if seam.package == package and seam.is_gate]
     return bool(gates) and all(gate.look().is_lost for gate in gates)
 
-
-def message_about(package: str, lost: list[Loss]) -> str:
-    """Say what of a package is not covered now, and what helps."""
-    known = f"tested with {versions.tested(package)}"
-    what = "\n".join(f"- {loss}" for loss in lost)
-    return f"{package} {versions.version_of(package) or ''} is not as it was known here ({known}):\n{what}"

@@ -21,6 +21,7 @@ from steptrack_callbacks.values.records import CompletedStep, Kind, Status
 
 from .boundary import Ending, decide, status_of
 from .placement import Placed
+from .registry import completed
 
 ledger = MemoryLedger()
 stack: Stack[Activation] = Stack("steptrack_steps")
@@ -84,6 +85,7 @@ class Activation(Placed):
                 or one of its budgets hangs on a step around with other limits.
             StepDenied: A hook said no.
             LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
+            StepTrackError: It has limits, and no call of a package that is imported could be refused.
         """
         self._check_unbegun()
         self.parent = self.parent or (None if self.kind == "hook" else innermost())
@@ -116,12 +118,22 @@ class Activation(Placed):
 
     def _start(self) -> None:
         """Open its account: from now on it is running."""
+        if hosts.is_any_distrusted() and self._would_refuse():
+            raise hosts.cannot_keep_limits(self.name)
         self._open_account()
         if self.account.limited:
             hosts.warn_if_unwatched(self.path)
         self._times = (time.time(), time.monotonic())
         self._status = "open"
         _running[self.id] = self
+
+    def _would_refuse(self) -> bool:
+        """Tell whether it is declared so that calls may be refused in it."""
+        declared = completed(self.definition, self.said)
+        limited = bool(declared.limits or declared.budgets)
+        if isinstance(declared, PersonaDefinition):
+            limited = limited or any(stage.max_iterations is not None for stage in declared.stages)
+        return limited and declared.enforce != "observe"
 
     def _ask_hooks(self) -> None:
         """Let hooks see that it starts, and end it at once if one of them raises."""
