@@ -53,4 +53,3 @@ def is_gateless(package: str) -> bool:
     """Tell whether no call of a package could be refused: it has gates, and all of them are lost."""
     gates = [seam for seam in SEAMS if seam.package == package and seam.is_gate]
     return bool(gates) and all(gate.look().is_lost for gate in gates)
-

@@ -114,6 +114,10 @@ class Seam:
         return self.look(load=True).value
 
 
+class GoneError(Exception):
+    """Stands in for a class of errors that a package no longer has; nothing is ever raised as one."""
+
+
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 

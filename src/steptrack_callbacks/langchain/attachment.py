@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from steptrack_callbacks.integrations.seams_langchain import HOOK
+
 from .handler import StepTrackHandler
 from .refusals import hush, unhush
 
@@ -35,8 +37,7 @@ def _register() -> None:
     global _registered
     if _registered:
         return
-    # Not before it is needed: it imports LangSmith, as the first call of a model would.
-    from langchain_core.tracers.context import register_configure_hook  # noqa: PLC0415
-
-    register_configure_hook(_variable, inheritable=True, handle_class=StepTrackHandler)
-    _registered = True
+    register = HOOK.get()  # not before it is needed: it imports LangSmith, as the first call of a model would
+    if register is not None:
+        register(_variable, inheritable=True, handle_class=StepTrackHandler)
+        _registered = True

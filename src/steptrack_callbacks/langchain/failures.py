@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from json import JSONDecodeError
 from typing import Any
 
-from langchain_core.exceptions import ModelError, OutputParserException
+from langchain_core.exceptions import OutputParserException
 from langchain_core.outputs import LLMResult
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +19,7 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.values.untrusted import causes, is_late_answer
 
 from . import usage as answers
+from .refusals import ModelError
 
 _UNREADABLE = (JSONDecodeError, OutputParserException, ValidationError)
 _STATUSES, _FIRST_REFUSING_STATUS = range(100, 600), 300

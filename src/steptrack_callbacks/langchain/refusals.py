@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from langchain_core.exceptions import ModelError
-
 from steptrack_callbacks.concurrency.flow import Decision
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.escalation import ASYNC_ONLY
 from steptrack_callbacks.engine.reservation import NO_WAIT_HINT
 from steptrack_callbacks.integrations.errors import twin_class, twin_of
+from steptrack_callbacks.integrations.seams import GoneError
+from steptrack_callbacks.integrations.seams_langchain import NO_RETRY
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
@@ -20,6 +20,7 @@ BUSY_HINT = (
     " rate_limiter=steptrack_callbacks.langchain.admission, put budgeted(...) around it, or"
     " StepBudgetMiddleware in its agent"
 )
+ModelError: type[Exception] = NO_RETRY.get() or GoneError
 _MEMBERS = (("is_retryable", False),)
 
 
@@ -50,7 +51,8 @@ def leave_alone(error: BaseException | None) -> None:
     """
     if isinstance(error, StepTrackError) and not isinstance(error, ModelError):
         kind: Any = type(error)
-        error.__class__ = twin_class(kind, ModelError, _MEMBERS)
+        host: Any = ModelError
+        error.__class__ = twin_class(kind, host, _MEMBERS)
 
 
 class HostStep(Step):

@@ -7,20 +7,14 @@ from typing import Any
 
 import litellm
 
+from steptrack_callbacks.integrations.seams import Seam
+from steptrack_callbacks.integrations.seams_litellm import CALLBACKS, LOGGER, RULES
+
 from .carrying import carry
 from .custom import hear
 from .entry_points import ENTRY_POINTS, around, gates, is_gated
 from .logger import StepTrackLogger
 from .refusals import hush, unhush
-
-_CALLBACK_LISTS = (
-    "callbacks",
-    "input_callback",
-    "success_callback",
-    "failure_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
 
 
 def attach() -> Callable[[], None]:
@@ -33,8 +27,9 @@ def attach() -> Callable[[], None]:
     gates.closed = True
     logger = StepTrackLogger()
     rule = logger.refuse_exhausted
-    litellm.callbacks.append(logger)
-    litellm.pre_call_rules.append(rule)
+    if LOGGER.get() is not None:
+        _add(CALLBACKS, logger)
+    _add(RULES, rule)
     hush()
     put_back, stop_hearing = carry(), hear(logger.announce)
 
@@ -43,9 +38,8 @@ def attach() -> Callable[[], None]:
         for name, original in originals.items():
             if getattr(litellm, name) is wrappers[name]:  # somebody may have wrapped it once more
                 setattr(litellm, name, original)
-        _forget_callback(logger)
-        if rule in litellm.pre_call_rules:
-            litellm.pre_call_rules.remove(rule)
+        _forget(logger)
+        _forget(rule)
         unhush()
         put_back()
         stop_hearing()
@@ -53,8 +47,18 @@ def attach() -> Callable[[], None]:
     return detach
 
 
-def _forget_callback(logger: Any) -> None:
-    """Take a callback out of all the lists that LiteLLM has copied it to."""
-    manager: Any = litellm.logging_callback_manager
-    for name in _CALLBACK_LISTS:
-        manager.remove_callback_from_list_by_object(getattr(litellm, name), logger, require_self=False)
+def _add(seam: Seam, ours: Any) -> None:
+    listeners = seam.get()
+    if listeners is not None:
+        listeners.append(ours)
+
+
+def _forget(ours: Any) -> None:
+    """Take a callback or a rule out of all the lists of LiteLLM's that it stands in, or was copied to."""
+    for listeners in list(vars(litellm).values()):
+        if type(listeners) is list and any(_is(ours, each) for each in listeners):
+            listeners[:] = [each for each in listeners if not _is(ours, each)]
+
+
+def _is(ours: Any, other: Any) -> bool:
+    return other is ours or (type(other) is type(ours) and bool(other == ours))  # methods are made anew

@@ -6,13 +6,15 @@ Each looks its helper up in its own module, where one that carries the context t
 from __future__ import annotations
 
 import asyncio
-import importlib
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import Any
+
+from steptrack_callbacks.integrations import seams_litellm as seams
+from steptrack_callbacks.integrations.seams import Seam
 
 
 class CarryingThreadPool(ThreadPoolExecutor):
@@ -26,8 +28,8 @@ class CarryingThreadPool(ThreadPoolExecutor):
 def carry() -> Callable[[], None]:
     """Put the carrying helpers in place, and return what takes them out again."""
     replaced = [
-        replace_everywhere("litellm.litellm_core_utils.asyncify", "run_async_function", _carrying_runner),
-        replace("litellm.batch_completion.main", "ThreadPoolExecutor", lambda _pool: CarryingThreadPool),
+        replace_everywhere(seams.RUNS_COROUTINES, _carrying_runner),
+        replace(seams.RUNS_BATCHES, lambda _pool: CarryingThreadPool),
     ]
 
     def undo() -> None:
@@ -37,25 +39,38 @@ def carry() -> Callable[[], None]:
     return undo
 
 
-def replace(module_name: str, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
-    """Put what is made of a module's function in its place, and return what undoes it."""
-    module = importlib.import_module(module_name)
-    original = getattr(module, name)
-    setattr(module, name, make(original))
-    return partial(setattr, module, name, original)
+def replace(seam: Seam, make: Callable[[Any], Any]) -> Callable[[], None]:
+    """Put what is made of a module's function in its place, if that is as known; returns what undoes it."""
+    original = seam.get()
+    if original is None:
+        return _nothing
+    module_name, _, name = seam.place.partition(":")
+    module, made = sys.modules[module_name], make(original)
+    setattr(module, name, made)
+    return partial(_put_back, module, name, made, original)
 
 
-def replace_everywhere(module_name: str, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+def replace_everywhere(seam: Seam, make: Callable[[Any], Any]) -> Callable[[], None]:
     """Do as `replace`, in all modules of the same package that have imported the function by its name.
 
     Which ones do differs from version to version. Those that come to be imported later find what is
     in the function's own module.
     """
-    original = getattr(importlib.import_module(module_name), name)
-    made = make(original)
-    package = module_name.partition(".")[0]
-    _exchange(package, name, original, made)
-    return partial(_exchange, package, name, made, original)
+    original = seam.get()
+    if original is None:
+        return _nothing
+    name, made = seam.place.rpartition(":")[2], make(original)
+    _exchange(seam.package, name, original, made)
+    return partial(_exchange, seam.package, name, made, original)
+
+
+def _nothing() -> None:
+    """Undo nothing."""
+
+
+def _put_back(module: Any, name: str, ours: Any, original: Any) -> None:
+    if getattr(module, name, None) is ours:  # somebody may have replaced it once more
+        setattr(module, name, original)
 
 
 def _exchange(package: str, name: str, old: Any, new: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.integrations.seams_litellm import CUSTOM_PROVIDERS
 
 from .carrying import replace
 
@@ -29,7 +30,7 @@ def hear(announce: Announce) -> Callable[[], None]:
 
         return heard_route
 
-    return replace("litellm.main", "custom_chat_llm_router", hearing)
+    return replace(CUSTOM_PROVIDERS, hearing)
 
 
 def take(request: Request) -> Call | None:

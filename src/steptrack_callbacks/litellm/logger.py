@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any
-
-from litellm.integrations.custom_logger import CustomLogger
+from typing import TYPE_CHECKING, Any
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import handoff
+from steptrack_callbacks.integrations.seams_litellm import LOGGER
 from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
@@ -18,6 +17,11 @@ from . import usage as answers
 from .entry_points import active_call, enclosing_call
 from .refusals import host_error
 from .requests import Kind, request_of
+
+if TYPE_CHECKING:
+    from litellm.integrations.custom_logger import CustomLogger
+else:
+    CustomLogger = LOGGER.get() or object
 
 TICKET = "steptrack_call"
 """Where a call is found again, in LiteLLM's own account of it; its call id may repeat."""

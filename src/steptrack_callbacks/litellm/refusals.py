@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from litellm.exceptions import GuardrailRaisedException
-
 from steptrack_callbacks.integrations.errors import twin_of
+from steptrack_callbacks.integrations.seams import GoneError
+from steptrack_callbacks.integrations.seams_litellm import GUARDRAIL
 from steptrack_callbacks.values.errors import StepTrackError
 
+GuardrailRaisedException: type[Exception] = GUARDRAIL.get() or GoneError
 _MEMBERS = (
     ("status_code", 400),  # the Router would cool a deployment down for a 402
     ("guardrail_name", "steptrack"),
