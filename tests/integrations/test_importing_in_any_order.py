@@ -122,3 +122,17 @@ import langchain_core
 importlib.reload(langchain_core)
 charged()
 """)
+
+
+def test_a_warning_that_is_an_error_breaks_no_import_but_the_next_step_with_limits():
+    run("""
+steptrack.install()
+Broken("langchain_core.exceptions", ImportError("not now"))
+import langchain_core
+try:
+    with steptrack.step("plan", max_calls=1):
+        raise AssertionError
+except steptrack.StepTrackError as error:
+    assert "not now" in str(error)
+charged()
+""")
