@@ -52,6 +52,8 @@ class Behaviour:
     usage_in_stream: Literal["asked", "always", "never"] = "asked"
     reject_stream_options: bool = False  # with status 400, as some servers do
     drop_after_chunks: int | None = None  # break the connection when a stream has sent so many words
+    whole: Json | None = None  # the very answer, whatever was asked
+    pieces: tuple[Json, ...] = ()  # the same as a stream: its events
 
 
 @dataclass
@@ -170,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.seen = Request(self.path.removeprefix("/v1"), body, dict(self.headers), time.monotonic())
         behaviour, status = self.server.provider._receive(self.seen)
-        answer = FORMS.get(self.seen.path, _Answer)(self.seen.path, body, behaviour)
+        form = _Scripted if behaviour.whole or behaviour.pieces else FORMS.get(self.seen.path, _Answer)
+        answer = form(self.seen.path, body, behaviour)
         if answer.has_unknown_parameter:
             status = 400
         try:
@@ -340,6 +343,21 @@ class _Message(_Answer):
             "cache_read_input_tokens": given.cached_tokens,
             "output_tokens": produced,
         }
+
+
+class _Scripted(_Answer):
+    """What the test has written, to the letter; events of Anthropic's and of responses have their names."""
+
+    def whole(self) -> Json:
+        assert self.behaviour.whole is not None, "this test has written a stream only"
+        return self.behaviour.whole
+
+    def events(self) -> Iterator[Event]:
+        for piece in self.behaviour.pieces:
+            named = f"{json.dumps(piece)}\nevent: {piece['type']}" if "type" in piece else piece
+            yield named, 0
+        if self.chat:
+            yield "[DONE]", 0
 
 
 FORMS: dict[str, type[_Answer]] = {

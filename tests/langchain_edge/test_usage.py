@@ -19,7 +19,7 @@ from langchain_openai import OpenAI
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import UnpricedModel, step
-from steptrack_callbacks.langchain import usage as answers
+from steptrack_callbacks.integrations.usage import read_usage
 
 
 def result(usage: Any = None, *, text: str = "yes", llm_output: Any = None, **told: Any) -> LLMResult:
@@ -203,9 +203,19 @@ def test_renamed_details_of_a_service_tier_are_read_and_priced_by_it() -> None:
         "input_token_details": {"flex_cache_read": 400, "flex": 600},
         "output_token_details": {"flex_reasoning": 4, "flex": 6},
     }
-    read = answers.usage_of(usage)
+    read = read_usage(usage)
     assert read is not None
-    assert (read.cache_read_tokens, read.reasoning_tokens, answers.tier_of(usage)) == (400, 4, "flex")
+    assert (read.cache_read_tokens, read.reasoning_tokens) == (400, 4)
+
+    class Flex(FakeChat):
+        model: str = "gpt-5"
+
+        def _answer(self) -> AIMessage:
+            return AIMessage("yes", usage_metadata=usage | {"total_tokens": 1_000_010})
+
+    with step("plan") as plan:
+        Flex().invoke("hello")
+    assert plan.cost_usd == Decimal("0.62475") + 400 * Decimal("0.0625e-6") + 10 * Decimal("5e-6")
 
 
 def test_cache_writes_of_either_lifetime_are_told_apart() -> None:
@@ -215,7 +225,7 @@ def test_cache_writes_of_either_lifetime_are_told_apart() -> None:
         "ephemeral_1h_input_tokens": 20,
         "cache_read": 5,
     }
-    read = answers.usage_of({"input_tokens": 100, "output_tokens": 1, "input_token_details": details})
+    read = read_usage({"input_tokens": 100, "output_tokens": 1, "input_token_details": details})
     assert read is not None
     assert (read.cache_write_tokens, read.cache_write_1h_tokens, read.cache_read_tokens) == (50, 20, 5)
 

@@ -248,21 +248,40 @@ class Call(Charged):
         """Charge nothing: the answer came from a cache."""
         self._close(NOTHING, "settled")
 
-    def fail(self, usage: Usage | None = None) -> None:
-        """Charge what a provider reported beside its error; by default nothing but the call itself."""
+    def fail(
+        self, usage: Usage | None = None, *, model: str | None = None, terms: Terms | None = None
+    ) -> None:
+        """Charge what a provider reported beside its error; by default nothing but the call itself.
+
+        Args:
+            usage: What was used.
+            model: The model that answered, if it is not the one asked for.
+            terms: How it was served, as the answer says.
+        """
         used = usage or Usage()
-        cost = self.request.cost_of(used) if used.total_tokens else 0
+        cost = self.request.cost_of(used, model, terms) if used.total_tokens else 0
         self._close(self._counted(used, cost, failed=1, estimated=used.estimated_calls), "failed")
 
-    def abandon(self, output_tokens: int | None = None, *, reported: Usage | None = None) -> None:
+    def abandon(
+        self,
+        output_tokens: int | None = None,
+        *,
+        reported: Usage | None = None,
+        model: str | None = None,
+        terms: Terms | None = None,
+    ) -> None:
         """Charge an estimate: the answer was lost or broken off.
 
         Args:
             output_tokens: What was produced, as far as it was seen; `None` if nothing could be seen.
             reported: What the provider had said of it by then.
+            model: The model that answered, if it is not the one asked for.
+            terms: How it was served, as the answer says.
         """
         if self.is_open:
-            self._close(self._estimate(output_tokens, reported), "abandoned")
+            usage = self._estimated_usage(output_tokens, reported)
+            cost = self.request.cost_of(usage, model, terms)
+            self._close(self._counted(usage, cost, estimated=1), "abandoned")
 
     def withdraw(self) -> None:
         """Give everything back: the call was admitted and never sent."""
@@ -276,7 +295,8 @@ class Call(Charged):
         """
         most = None if self._claim is None else self._claim.most_output
         if most is None:
-            charge = self._estimate(None)
+            usage = self._estimated_usage(None)
+            charge = self._counted(usage, self.request.cost_of(usage), estimated=1)
         else:
             usage = self.request.most(max(most, self._produced))
             cost = self.request.most_cost(usage.input_tokens, usage.output_tokens)
@@ -295,14 +315,11 @@ class Call(Charged):
         except StepTrackError:  # there is nobody here to tell, and other calls are still to be swept
             logger.exception("a hook refused the estimate of a call that was open when its step ended")
 
-    def _estimate(self, output_tokens: int | None, reported: Usage | None = None) -> Charge:
+    def _estimated_usage(self, output_tokens: int | None, reported: Usage | None = None) -> Usage:
         if output_tokens is None:
             expected, cap = self.request.expected_output(), self.max_output_tokens
             output_tokens = max(expected if cap is None else min(expected, cap), self._produced)
-        return self._guess(self.request.estimate(output_tokens, reported))
-
-    def _guess(self, usage: Usage) -> Charge:
-        return self._counted(usage, self.request.cost_of(usage), estimated=1)
+        return self.request.estimate(output_tokens, reported)
 
     def _counted(self, usage: Usage, cost: int | None, *, failed: int = 0, estimated: int = 0) -> Charge:
         """Count the call itself, and as failed each attempt before the last."""

@@ -16,6 +16,7 @@ from langchain_core.outputs import LLMResult
 from pydantic import BaseModel, ValidationError
 
 from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations.usage import read_usage
 from steptrack_callbacks.values.untrusted import causes, is_late_answer
 
 from . import usage as answers
@@ -57,9 +58,9 @@ def settle_unread(call: Call, error: BaseException, result: LLMResult | None, *,
         seen: Output tokens that were seen; a usage that has less is not all of it.
     """
     for reported, told in _reports(error, result):
-        usage = answers.usage_of(reported)
+        usage = read_usage(reported)
         if usage is not None and 0 < usage.output_tokens >= seen:
-            answers.settle_reported(call, usage, reported, told, is_whole=False)
+            answers.settle_reported(call, reported, told)
             return True
     return False
 

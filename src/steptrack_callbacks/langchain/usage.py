@@ -1,4 +1,4 @@
-"""What LangChain's answers say of usage and cost, in our words.
+"""Where LangChain's answers keep what they say.
 
 Whatever a provider or a test double puts there, reading it never fails: what makes no sense counts
 as not reported.
@@ -7,23 +7,23 @@ as not reported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
 from langchain_core.outputs import LLMResult
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.tokens import count_text
-from steptrack_callbacks.values.usage import LEAST_USD, MOST_TOKENS, MOST_USD, Usage
+from steptrack_callbacks.integrations import settling
+from steptrack_callbacks.integrations.counts import TIERS
+from steptrack_callbacks.integrations.stated_cost import FIELDS
+from steptrack_callbacks.integrations.usage import Reading, read_usage
+from steptrack_callbacks.values.untrusted import fields_of
+from steptrack_callbacks.values.usage import Usage
 
-_SENT = ("input_tokens", "prompt_tokens", "prompt_token_count", "prompt_eval_count")
-_PRODUCED = ("output_tokens", "completion_tokens", "candidates_token_count", "eval_count")
-_GIVEN = ("input_token_details", "prompt_tokens_details", "input_tokens_details")
-_MADE = ("output_token_details", "completion_tokens_details", "output_tokens_details")
-_TIERS = ("priority", "flex")
+_DETAILS = ("input_token_details", "output_token_details")
 _NO_DETAILS: Mapping[str, Any] = {}
-_REASONS = ("finish_reason", "stop_reason", "done_reason")
-_CUT_SHORT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
+_USAGES = ("token_usage", "usage", "usage_metadata")
+_READ_ABOVE = frozenset({"usage", "service_tier", "message", "response"})
+_LONGEST_TIER = 10_000
 
 
 def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) -> bool:
@@ -42,45 +42,71 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
     if counted_elsewhere:
         call.settle(Usage(), truncated=True)
         return False
-    usage = None if reported is None else usage_of(reported)
-    if usage is None or (not usage.output_tokens and text_of(result)):
-        output = count_text(text_of(result), call.request.model)
-        call.settle(call.request.estimate(output), estimated=True, response=answer)
-        return False
-    settle_reported(call, usage, reported, _told(answer), response=answer)
-    return True
+    reading = Reading()
+    if reported is not None:
+        reading.add_usage(reported)
+        reading.set_tier(_tier_in(reported))
+    told = _told(answer)
+    for more in (told, _mapping(result.llm_output)):
+        _add_details(reading, more, reported)
+    _add_told(reading, told)
+    message = getattr(answer, "message", None)
+    if message is not None and isinstance(message.content, list):
+        reading.add_items(message.content)
+    return _settle(call, reading, told, lambda: text_of(result), response=answer)
 
 
-def settle_reported(
-    call: Call,
-    usage: Usage,
-    reported: Any,
-    told: Mapping[str, Any],
-    *,
-    is_whole: bool = True,
-    response: Any = None,
-) -> None:
-    """Charge a call with its usage.
+def settle_reported(call: Call, reported: Any, told: Mapping[str, Any]) -> None:
+    """Charge a call whose answer came and could not be used with what is known of its usage.
 
     Args:
         call: The call.
-        usage: The usage, in our words.
-        reported: The same in LangChain's, or in a provider's.
+        reported: The usage, in LangChain's words or in a provider's.
         told: What the answer says beside it.
-        is_whole: Whether the model ended the answer itself, as far as is known.
-        response: The answer, if it can be used.
     """
-    if tier := tier_of(reported) or _text(told.get("service_tier")):
-        call.request.service_tier = tier
-    missing = 0 if usage.input_tokens else call.request.estimate(0).input_tokens
-    call.settle(
-        usage.replace(input_tokens=missing) if missing else usage,  # some streams report an input of 0
-        cost_usd=stated_cost(told.get("response_cost")),
-        model=_text(told.get("model_name")) or _text(told.get("model")) or None,
-        estimated=bool(missing),
-        truncated=not is_whole or _is_truncated(told),
-        response=response,
-    )
+    reading = Reading()
+    reading.add_usage(reported)
+    reading.set_tier(_tier_in(reported))
+    _add_told(reading, told)
+    _settle(call, reading, told, str, is_whole=False)
+
+
+def _settle(
+    call: Call,
+    reading: Reading,
+    told: Mapping[str, Any],
+    said: Any,
+    *,
+    is_whole: bool = True,
+    response: Any = None,
+) -> bool:
+    states = call.request.provider != "litellm"  # which puts a sum of its own there
+    answer = reading.answer(is_from_provider=states, host_cost=told.get("response_cost"))
+    return settling.settle(call, answer, said, is_whole=is_whole, response=response)
+
+
+def _add_details(reading: Reading, holder: Mapping[str, Any], reported: Any) -> None:
+    """Read what LangChain has of the same usage as the provider has told it."""
+    for name in _USAGES:
+        usage = holder.get(name)
+        if usage is not None and usage is not reported:
+            reading.add_details(usage)
+
+
+def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
+    """Read what a message says of itself beside its usage."""
+    if not told:
+        return
+    model, tier = told.get("model_name"), told.get("service_tier")
+    reading.add({"model": model, "service_tier": _once(tier) if isinstance(tier, str) else None})
+    reading.add({name: value for name, value in told.items() if name not in _READ_ABOVE})
+    if not FIELDS.isdisjoint(told):
+        reading.add_said({name: told[name] for name in FIELDS & told.keys()})
+
+
+def _once(word: str) -> str:
+    """Return a word that each chunk of a stream has told, and LangChain has put behind one another."""
+    return word[: (word + word).find(word, 1)] if len(word) <= _LONGEST_TIER else ""
 
 
 def report_of(result: LLMResult) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -98,47 +124,11 @@ def has_lost_its_usage(result: LLMResult) -> bool:
     return _mapping(result.llm_output).get("token_usage") == {}
 
 
-def stated_cost(value: Any) -> Decimal | None:
-    """Read a cost that LiteLLM states; it says 0.0 for models that it cannot price."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST_USD <= value <= MOST_USD:
-        return None
-    return Decimal(f"{value:.15g}")
-
-
-def usage_of(reported: Mapping[str, Any]) -> Usage | None:
-    """Translate a reported usage, by LangChain's names or by a provider's; `None` if it says nothing."""
-    sent, produced = _tokens(reported, *_SENT), _tokens(reported, *_PRODUCED)
-    if not sent and not produced:
-        return None
-    given = _details(reported, *_GIVEN)
-    made = _details(reported, *_MADE)
-    if not given and not made:
-        return Usage(input_tokens=sent, output_tokens=produced)
-    prefix = f"{tier}_" if (tier := tier_of(reported)) else ""
-    hour = _tokens(given, "ephemeral_1h_input_tokens")
-    written = _tokens(given, f"{prefix}cache_creation", "cache_creation")
-    return Usage(
-        input_tokens=sent,
-        output_tokens=produced,
-        cache_read_tokens=_tokens(given, f"{prefix}cache_read", "cache_read", "cached_tokens"),
-        cache_write_tokens=max(written, _tokens(given, "ephemeral_5m_input_tokens") + hour),
-        cache_write_1h_tokens=hour,
-        reasoning_tokens=_tokens(made, f"{prefix}reasoning", "reasoning", "reasoning_tokens"),
-        input_audio_tokens=_tokens(given, "audio", "audio_tokens"),
-        output_audio_tokens=_tokens(made, "audio", "audio_tokens"),
-        input_image_tokens=_tokens(given, "image"),
-        output_image_tokens=_tokens(made, "image"),
-    )
-
-
-def tier_of(reported: Any) -> str | None:
+def _tier_in(reported: Any) -> str | None:
     """Name the service tier by which LangChain has renamed the details of a usage."""
-    given, made = _details(reported, *_GIVEN), _details(reported, *_MADE)
-    if not given and not made:
-        return None
-    names: tuple[Any, ...] = (*given, *made)
-    details = [name for name in names if isinstance(name, str)]
-    return next((tier for name in details for tier in _TIERS if name.startswith(tier)), None)
+    names = (name for details in _DETAILS for name in fields_of(fields_of(reported).get(details)))
+    told = [name for name in names if isinstance(name, str)]
+    return next((tier for name in told for tier in TIERS if name.startswith(tier)), None)
 
 
 def model_of(result: LLMResult) -> str | None:
@@ -147,12 +137,6 @@ def model_of(result: LLMResult) -> str | None:
     return (
         _text(told.get("model_name")) or _text(told.get("model")) or _text(output.get("model_name")) or None
     )
-
-
-def _is_truncated(told: Mapping[str, Any]) -> bool:
-    """Tell whether an answer was cut short by its own `max_tokens`."""
-    reasons = [str(reason) for name in _REASONS if (reason := told.get(name)) is not None]
-    return told.get("status") == "incomplete" or not _CUT_SHORT.isdisjoint(reasons)
 
 
 def text_of(result: LLMResult) -> str:
@@ -214,14 +198,9 @@ def _reported(answer: Any, result: LLMResult) -> Mapping[str, Any] | None:
     if isinstance(usage, dict) and usage:
         return usage
     output, told = _mapping(result.llm_output), _told(answer)
-    names = ("token_usage", "usage", "usage_metadata")
-    candidates = [holder.get(name) for holder in (output, told) for name in names]
-    says = (found for found in (*candidates, told) if isinstance(found, dict) and _says_something(found))
+    candidates = [holder.get(name) for holder in (output, told) for name in _USAGES]
+    says = (found for found in (*candidates, told) if isinstance(found, dict) and read_usage(found))
     return next(says, None)
-
-
-def _says_something(usage: Mapping[str, Any]) -> bool:
-    return bool(_tokens(usage, *_SENT) or _tokens(usage, *_PRODUCED))
 
 
 def _told(answer: Any) -> Mapping[str, Any]:
@@ -232,22 +211,8 @@ def _told(answer: Any) -> Mapping[str, Any]:
     return _mapping(getattr(answer, "generation_info", None))
 
 
-def _details(reported: Any, *names: str) -> Mapping[str, Any]:
-    if not isinstance(reported, dict):
-        return _NO_DETAILS
-    return next((found for name in names if isinstance(found := reported.get(name), dict)), _NO_DETAILS)
-
-
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else _NO_DETAILS
-
-
-def _tokens(holder: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        value = holder.get(name)
-        if type(value) is int and 0 < value <= MOST_TOKENS:
-            return value
-    return 0
 
 
 def _text(value: Any) -> str:

@@ -101,12 +101,7 @@ class StepTrackLogger(CustomLogger):
         if kwargs.get("cache_hit"):
             call.settle_free()
             return
-        usage = answers.usage_of(getattr(response_obj, "usage", None))
-        cost = answers.stated_cost(kwargs.get("response_cost"))
-        reported = usage or call.request.estimate(0)
-        call.settle(
-            reported.replace(ungated_calls=1), cost_usd=cost, estimated=usage is None and cost is None
-        )
+        answers.settle_unseen(call, response_obj, kwargs.get("response_cost"))
 
     async def async_log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any

@@ -17,10 +17,10 @@ from typing import Any
 
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations import proxy_client
+from steptrack_callbacks.integrations import proxy_client, settling
+from steptrack_callbacks.integrations.usage import Answer, Reading
 from steptrack_callbacks.tokens import count_text
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
-from steptrack_callbacks.values.usage import Usage
 
 from . import usage as answers
 from .refusals import host_error
@@ -48,8 +48,7 @@ class Meter:
         self._chat = chat
         self._texts: list[str] = []
         self._counted, self._tail = 0, ""
-        self._usage: Usage | None = None
-        self._truncated = False
+        self._seen = Reading()
 
     @property
     def text(self) -> str:
@@ -62,11 +61,7 @@ class Meter:
         if text:
             self._texts.append(text)
             self._count(text)
-        final = getattr(chunk, "response", None)  # of the responses API
-        self._usage = (
-            answers.usage_of(getattr(chunk, "usage", None) or getattr(final, "usage", None)) or self._usage
-        )
-        self._truncated = self._truncated or answers.is_truncated(chunk) or answers.is_truncated(final)
+        self._seen.add(chunk)
 
     def _count(self, text: str) -> None:
         """Count on: chunks may be single letters, so the last words are counted again with what follows."""
@@ -81,44 +76,55 @@ class Meter:
     def finish(self) -> None:
         """Charge a stream that has come to its end."""
         self.ended = True
-        used, is_whole = answers.completed(self._told_usage(), self.text, self.call.request)
-        self.call.settle(used, estimated=not is_whole, truncated=self._truncated, response=self.text)
+        settling.settle(self.call, self._answer(), lambda: self.text, response=self.text)
 
-    def _told_usage(self) -> Usage | None:
-        """Return what the provider has said so far, also what LiteLLM took from it and did not show."""
-        if self._usage is not None:
-            return self._usage
-        chunks = getattr(self._chat, "chunks", None) or ()
-        return next(
-            (
-                usage
-                for chunk in reversed(chunks)
-                if (usage := answers.usage_of(getattr(chunk, "usage", None)))
-            ),
-            None,
-        )
+    def _answer(self) -> Answer:
+        """Return what the stream has said so far, as the provider did, if LiteLLM has kept that."""
+        kept = Reading()
+        for chunk in _telling(getattr(self._chat, "chunks", None)):
+            kept.add(chunk)
+        if not kept.has_usage:
+            return answers.answer_of(self._seen, self.call.request)
+        if self._seen.is_cut:
+            kept.cut()
+        return answers.answer_of(kept, self.call.request)
 
     def break_off(self) -> None:
         """Charge what was seen of a stream that will not be read to its end."""
         self.closed = self.ended = True
-        self.call.abandon(self.output_tokens, reported=self._told_usage())
+        settling.abandon(self.call, self._answer(), self.output_tokens)
 
     def lose(self) -> None:
         """Do as `break_off`, but expect an answer where nothing of it was seen."""
         self.closed = self.ended = True
-        self.call.abandon(self.output_tokens or None, reported=self._told_usage())
+        settling.abandon(self.call, self._answer(), self.output_tokens or None)
 
     def fail(self) -> None:
         """Charge what was seen of a stream that the provider has broken."""
         self.ended = True
-        used = self.call.request.estimate(self.output_tokens, self._told_usage())
-        self.call.fail(used.replace(estimated_calls=1))
+        settling.fail(self.call, self._answer(), self.output_tokens)
 
     def cut(self, error: BudgetExhausted) -> StepTrackError:
         """Charge what was produced, and return the error for the reader, with the partial text."""
         self.break_off()
         error.response = self.text
         return host_error(error)
+
+
+def _telling(chunks: Any) -> list[Any]:
+    """Pick the chunks that LiteLLM has kept which say who answers, how, and what was used.
+
+    It shows its reader a usage of its own making, which lacks what LiteLLM does not know, and in which
+    zeros have replaced nothing.
+    """
+    if not isinstance(chunks, list):
+        return []
+    ends = (0, len(chunks) - 2, len(chunks) - 1)
+    return [
+        chunk
+        for index, chunk in enumerate(chunks)
+        if index in ends or getattr(chunk, "usage", None) is not None
+    ]
 
 
 class MeteredStream:
@@ -229,7 +235,7 @@ def metered(stream: Any, call: Call, *, hides_usage: bool) -> Any:
         hides_usage: Whether usage was asked for by us, so that LiteLLM must not show the chunk that
             carries it; it then still collects the chunk.
     """
-    chat = next((layer for layer in _layers(stream) if hasattr(layer, "send_stream_usage")), None)
+    chat = kept_by(stream)
     if hides_usage and chat is not None:
         chat.send_stream_usage = False
         chat.stream_options = None
@@ -241,6 +247,11 @@ def metered(stream: Any, call: Call, *, hides_usage: bool) -> Any:
     reader.steptrack_original = stream
     reader.steptrack_meter = Meter(call, chat)
     return reader
+
+
+def kept_by(stream: Any) -> Any:
+    """Return the layer of a stream that keeps its chunks as they came, and can hide its usage; if any."""
+    return next((layer for layer in _layers(stream) if hasattr(layer, "send_stream_usage")), None)
 
 
 @cache

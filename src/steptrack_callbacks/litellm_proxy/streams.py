@@ -9,7 +9,8 @@ from typing import Any
 
 from litellm.exceptions import Timeout
 
-from steptrack_callbacks.litellm import usage
+from steptrack_callbacks.integrations.usage import read_usage
+from steptrack_callbacks.litellm import usage as answers
 from steptrack_callbacks.litellm.streams import Meter, is_from_cache
 from steptrack_callbacks.values.errors import BudgetExhausted
 
@@ -84,7 +85,7 @@ def _fail(ticket: Ticket, meter: Meter, error: Exception | None = None) -> None:
 
 
 def _is_bare_usage(chunk: Any) -> bool:
-    return usage.usage_of(getattr(chunk, "usage", None)) is not None and not usage.text_of_chunk(chunk)
+    return read_usage(getattr(chunk, "usage", None)) is not None and not answers.text_of_chunk(chunk)
 
 
 async def _bill_cut(data: dict[str, Any], stream: Any) -> None:

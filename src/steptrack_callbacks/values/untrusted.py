@@ -31,6 +31,22 @@ def field(item: object, key: str) -> Any:
         return None
 
 
+def fields_of(value: object) -> Mapping[Any, Any]:
+    """Return what a mapping has, or an object of its own; of anything else nothing."""
+    if type(value) is dict:
+        return value
+    try:
+        if isinstance(value, Mapping):
+            return dict(value)
+        own = None if isinstance(value, type) else getattr(value, "__dict__", None)
+        more = getattr(value, "__pydantic_extra__", None) if own else None
+    except Exception:  # noqa: BLE001  # as above
+        return {}
+    if not isinstance(own, dict):
+        return {}
+    return {**own, **more} if isinstance(more, dict) and more else own
+
+
 def opened(value: Any) -> Any:
     """Open an object of pydantic, which would else pass for a list of pairs."""
     dump = None if isinstance(value, type) else field(value, "model_dump")
