@@ -32,7 +32,7 @@ def request(model: str = "my-model", **options) -> Request:
 @pytest.mark.parametrize("tier", [None, "priority", "flex", "batch"])
 def test_plain_tokens_cost_what_a_usage_of_them_costs_for_every_model(tier):
     for model in list(installed().entries):
-        prices = pricing.chain.answer(model, None, tier)
+        prices = pricing.prices_of(model, service_tier=tier)
         quotes = [quote for quote in prices.quotes if quote.is_complete]
         for sent, made in ((0, 0), (1, 1), (1000, 10), (128_001, 7), (300_000, 100_000)):
             usage = Usage(input_tokens=sent, output_tokens=made)

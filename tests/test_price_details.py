@@ -19,9 +19,11 @@ from steptrack_callbacks.pricing import (
     source_of,
     table,
 )
+from steptrack_callbacks.pricing.entries import rates_of
 from steptrack_callbacks.pricing.handover import Handover, litellm_usage
 from steptrack_callbacks.pricing.off_peak import Schedule
-from steptrack_callbacks.pricing.rates import TokenRates, rates_of
+from steptrack_callbacks.pricing.rates import TokenRates
+from steptrack_callbacks.pricing.terms import Terms
 from steptrack_callbacks.values.usage import Usage
 from test_pricing_against_litellm import MODES, USAGES, litellm_is_wrong, states_all_rates, theirs
 
@@ -100,10 +102,10 @@ def test_a_usage_reaches_litellm_with_all_its_parts(litellm):
 
 
 def test_what_is_handed_over_is_priced_for_its_provider_and_tier_or_not_at_all(litellm):
-    plain = Handover("gpt-5-mini", "openai", None).cost(MTOK)
-    flex = Handover("gpt-5-mini", "openai", "flex").cost(MTOK)
+    plain = Handover("gpt-5-mini", "openai", Terms()).cost(MTOK)
+    flex = Handover("gpt-5-mini", "openai", Terms(service_tier="flex")).cost(MTOK)
     assert (plain, flex) == (250 * ONE // 1000, 125 * ONE // 1000)
-    assert Handover("gpt-5-mini", "no-such-host", None).cost(MTOK) is None
+    assert Handover("gpt-5-mini", "no-such-host", Terms()).cost(MTOK) is None
 
 
 def test_a_service_tier_is_asked_for_by_the_call():
@@ -184,7 +186,7 @@ def test_thoughts_of_another_tier_cost_what_its_words_cost():
     assert cost(own, usage, "priority") == 24 + 36
 
 
-def test_perplexity_charges_one_price_and_its_fee_however_long_and_cached_the_prompt():
+def test_perplexity_charges_one_price_and_its_fee_however_long_the_prompt_but_another_for_what_it_had():
     entry = {
         "litellm_provider": "perplexity",
         "input_cost_per_token": 1,
@@ -195,7 +197,7 @@ def test_perplexity_charges_one_price_and_its_fee_however_long_and_cached_the_pr
         "input_cost_per_request": 1000,
     }
     usage = Usage(input_tokens=300_000, output_tokens=10, cache_read_tokens=100, reasoning_tokens=4)
-    assert cost(entry, usage) == 300_000 + 12 + 12 + 1000
+    assert cost(entry, usage) == 299_900 + 100 * 50 + 12 + 12 + 1000
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ from steptrack_callbacks.pricing import (
     source_of,
     table,
 )
+from steptrack_callbacks.pricing.doubts import doubts_of
+from steptrack_callbacks.pricing.entries import rates_of
 from steptrack_callbacks.pricing.names import accepts, canonical, split
 from steptrack_callbacks.pricing.off_peak import Schedule
-from steptrack_callbacks.pricing.rates import is_understood, rates_of
 from steptrack_callbacks.values.usage import Usage
 
 MTOK = Usage(input_tokens=10**6, output_tokens=10**6)
@@ -281,10 +282,10 @@ def test_a_rate_that_is_not_understood_is_handed_to_litellm(litellm):
         "mode": "chat",
     }
     strange = price | {"input_cost_per_token_on_cold_days": 9e-6}
-    assert is_understood(price)
-    assert not is_understood(strange)
-    litellm.register_model({"strange-one": strange})
-    assert float(cost_usd("strange-one", HELLO, provider="openai")) == pytest.approx(15e-6)
+    assert not doubts_of(price, None)
+    assert doubts_of(strange, None)
+    litellm.register_model({"strange-three": strange})
+    assert float(cost_usd("strange-three", HELLO, provider="openai")) == pytest.approx(15e-6)
     litellm.model_cost["strange-two"] = {"input_cost_per_thought_token": 1.0, "litellm_provider": "openai"}
     assert cost_usd("strange-two", HELLO, provider="openai") is None
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from steptrack_callbacks.pricing.entries import rates_of
 from steptrack_callbacks.pricing.off_peak import Schedule
-from steptrack_callbacks.pricing.rates import rates_of
 from steptrack_callbacks.values.usage import Usage
 
 ONE = 10**24

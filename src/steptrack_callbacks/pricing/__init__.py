@@ -8,25 +8,27 @@ Four sources are asked in turn, until one knows every rate that the usage needs:
 3. the price table in LiteLLM's wheel, read without importing LiteLLM, which takes seconds;
 4. `genai-prices`, if it is installed: it knows retired models and the models of OpenRouter.
 
-A zero is a price only where a source lists a zero. A rate of LiteLLM's table that this package
-does not understand is handed to `litellm.cost_per_token`, which imports LiteLLM.
+A zero is a price only where a source lists a zero. A rate of LiteLLM's table that this package does not
+understand takes the price away only from calls that could meet it: those are priced by
+`litellm.cost_per_token`, which imports LiteLLM, by `genai-prices`, or at the most that they may cost.
 
 Importing this package reads nothing and imports none of the above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage
 
-from .chain import answer, forget, max_output, set_own
-from .rates import rates_of
+from .chain import Question, answer, forget, max_output, set_own
+from .checks import check_usage
+from .entries import rates_of
 from .terms import Terms
-from .user import checked
+from .user import checked, rates_in
 
 __all__ = (
     "Pricer",
@@ -37,6 +39,7 @@ __all__ = (
     "max_output_tokens",
     "price_of",
     "prices_of",
+    "rates_in",
     "reset",
     "set_prices",
     "source_of",
@@ -46,11 +49,18 @@ __all__ = (
 class Prices(Protocol):
     """The prices of one model, as they were when it was looked up; amounts are units of 1e-24 US dollars."""
 
-    def cost(self, usage: Usage) -> int | None:
+    def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
         """Price a usage; `None` if unknown."""
 
     def plain(self, sent: int, made: int) -> int | None:
         """Price so many tokens sent and made, of which no more is known; `None` if unknown."""
+
+    def most(self, sent: int, made: int, kinds: Collection[str] = ()) -> int | None:
+        """Price so many tokens as dearly as they may be billed; `None` if unknown."""
+
+    @property
+    def by_second(self) -> bool:
+        """Whether the time of a call is what it costs."""
 
 
 class Pricer(Protocol):
@@ -63,14 +73,22 @@ class Pricer(Protocol):
 
 
 def cost_usd(
-    model: str, usage: Usage, *, provider: str | None = None, service_tier: str | None = None
+    model: str,
+    usage: Usage,
+    *,
+    provider: str | None = None,
+    service_tier: str | None = None,
+    speed: str | None = None,
+    region: str | None = None,
+    search_context_size: str | None = None,
+    duration_s: float | None = None,
 ) -> Decimal | None:
     """Price the usage of one call at the list price.
 
-    Cached, reasoning, audio and image tokens have their own rates where the model has them; a
-    prompt above a model's threshold costs its higher rates; hours that are cheaper are cheaper.
-    Parts of a usage that exceed their total are cut to it. What providers charge besides tokens
-    (web searches, images, seconds) is not in a `Usage` and not in the price.
+    Cached, reasoning, audio, image and video tokens have their own rates where the model has them; a
+    prompt above a model's threshold costs its higher rates; hours that are cheaper are cheaper. What
+    the provider's own tools did (searches of the web, maps and files, containers) costs its fees.
+    Parts of a usage that exceed their total are cut to it.
 
     Args:
         model: By any name that LiteLLM or genai-prices knows: `"gpt-4o"`, `"openai/gpt-4o"`,
@@ -83,30 +101,73 @@ def cost_usd(
             its maker.
         service_tier: As the answer names it, such as `"priority"`, `"flex"` or `"batch"`; where
             the model has no rates for it, the plain ones hold.
+        speed: `"fast"` if the model was asked to be; where it has no price for that, it is plain.
+        region: Where it ran, as the provider names it: `"us"`, `"eu"`, `"us-east5"`.
+        search_context_size: How much each search of the web brought in, if that was asked for:
+            `"low"`, `"medium"` or `"high"`.
+        duration_s: How long the call took, in seconds, for models that are priced by the second.
 
     Returns:
-        US dollars, or `None` if the price is unknown. `Decimal(0)` is a price.
+        US dollars, or `None` if the price is unknown, as it is of a model that is priced by the second
+        if `duration_s` is `None`. `Decimal(0)` is a price.
+
+    Raises:
+        TypeError: A name is no string, the usage no `Usage`, or the time no number.
+        ValueError: The time is negative or not finite.
 
     Example:
         >>> cost_usd("gpt-4o-mini", Usage(input_tokens=1_000_000))
         Decimal('0.15')
+        >>> cost_usd("claude-sonnet-4-5", Usage(input_tokens=1_000, web_search_requests=5))
+        Decimal('0.053')
         >>> cost_usd("gpt-4o-mini", Usage(input_tokens=10), provider="my-own-server") is None
         True
     """
-    units = cost_units(model, usage, provider=provider, service_tier=service_tier)
+    check_usage(usage, duration_s)
+    asked = Question(model, provider, service_tier, speed, region, search_context_size)
+    units = answer(asked).cost(usage, duration_s)
     return None if units is None else to_usd(units)
 
 
 def cost_units(
     model: str, usage: Usage, *, provider: str | None = None, service_tier: str | None = None
 ) -> int | None:
-    """Price the usage of one call in units of 1e-24 US dollars; see `cost_usd`."""
-    return answer(model, provider, service_tier).cost(usage)
+    """Price the usage of one call in units of 1e-24 US dollars; see `cost_usd`.
+
+    Raises:
+        TypeError: A name is no string, or the usage no `Usage`.
+    """
+    check_usage(usage, None)
+    return answer(Question(model, provider, service_tier)).cost(usage)
 
 
-def prices_of(model: str, *, provider: str | None = None, service_tier: str | None = None) -> Prices:
-    """Look a model's prices up once, to price several usages of one call by the same."""
-    return answer(model, provider, service_tier)
+def prices_of(
+    model: str,
+    *,
+    provider: str | None = None,
+    service_tier: str | None = None,
+    speed: str | None = None,
+    region: str | None = None,
+    search_context_size: str | None = None,
+    rates: Mapping[str, Any] | None = None,
+) -> Prices:
+    """Look a model's prices up once, to price several usages of one call by the same.
+
+    Args:
+        model: See `cost_usd`, also for the others.
+        provider: Who is called.
+        service_tier: Of which tier.
+        speed: How fast.
+        region: Where.
+        search_context_size: With how much found.
+        rates: Rates that were given with the call, in LiteLLM's words (see `rates_in`); they go before
+            all others, and what they leave out is as the model's own.
+
+    Raises:
+        TypeError: A name is no string.
+    """
+    given = tuple(rates.items()) if rates else ()
+    return answer(Question(model, provider, service_tier, speed, region, search_context_size, given))
 
 
 def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:
@@ -117,8 +178,9 @@ def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:
             Rates are `input_usd_per_mtok`, `output_usd_per_mtok`, `cache_read_usd_per_mtok`,
             `cache_write_usd_per_mtok`, `cache_write_1h_usd_per_mtok` and
             `reasoning_usd_per_mtok`, in US dollars per million tokens, or LiteLLM's own keys in US
-            dollars per token, such as `input_cost_per_token_above_200k_tokens`. A kind of token
-            without a rate costs what plain input or output costs.
+            dollars per token, such as `input_cost_per_token_above_200k_tokens`, and per second of a
+            call, such as `input_cost_per_second`. A kind of token without a rate costs what plain
+            input or output costs.
 
     Raises:
         ValueError: A key is unknown, a rate is negative, NaN or no number, or a model has none. No
@@ -154,12 +216,20 @@ def reset() -> None:
 
 
 def max_output_tokens(model: str, *, provider: str | None = None) -> int | None:
-    """Return the longest answer that a model can give, in tokens; `None` if nobody says."""
+    """Return the longest answer that a model can give, in tokens; `None` if nobody says.
+
+    Raises:
+        TypeError: The model or the provider is no string.
+    """
     return max_output(model, provider)
 
 
 def source_of(model: str, *, provider: str | None = None) -> str | None:
-    """Name who knows the price of a model: `"user"`, `"litellm"` or `"genai-prices"`."""
-    plain = Usage(input_tokens=1, output_tokens=1)
-    quotes = answer(model, provider, None).quotes
-    return next((quote.source for quote in quotes if quote.cost(plain) is not None), None)
+    """Name who knows the price of a model: `"user"`, `"litellm"` or `"genai-prices"`.
+
+    Raises:
+        TypeError: The model or the provider is no string.
+    """
+    plain, second = Usage(input_tokens=1, output_tokens=1), 1.0
+    quotes = answer(Question(model, provider)).quotes
+    return next((quote.source for quote in quotes if quote.cost(plain, second) is not None), None)

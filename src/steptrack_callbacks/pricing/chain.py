@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from steptrack_callbacks.values.usage import Usage
 
 from . import genai
+from .checks import check_question
+from .entries import laid_over
 from .handover import Handover
 from .names import MAKERS, canonical, spellings, split
-from .rates import is_understood, rates_of
+from .quotes import Asked, Bounded, Found, Listed, Quote
 from .table import Entry, Row, Table, installed, live_entries
+from .terms import Terms
 from .user import checked
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """One source's answer to what a model costs.
+class Question(NamedTuple):
+    """What is asked: a model, and what decides at which of its rates it is billed.
 
     Attributes:
-        source: Who says it, for people.
-        cost: Prices the usage of one call, in units; `None` if a rate that it needs is not known.
-        is_complete: It knows the rates of input and output, so nobody else needs to be asked.
-        plain: Prices so many tokens sent and made, of which no more is known.
+        model: By any name.
+        provider: Who is called, by any name; `None` if nobody says.
+        service_tier: See `Terms`, as the next three.
+        speed: How fast.
+        region: Where.
+        search_context_size: With how much found.
+        given: Rates that were given with the call itself.
     """
 
-    source: str
-    cost: Callable[[Usage], int | None]
-    is_complete: bool
-    plain: Callable[[int, int], int | None]
+    model: str
+    provider: str | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    region: str | None = None
+    search_context_size: str | None = None
+    given: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def terms(self) -> Terms:
+        """How the call is served."""
+        return Terms(
+            service_tier=self.service_tier,
+            speed=self.speed,
+            region=self.region,
+            search_context_size=self.search_context_size,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +71,10 @@ class Answer:
     row: Row | None
     copy: Entry | None
 
-    def cost(self, usage: Usage) -> int | None:
+    def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
         """Price the usage of one call, in units, by the first source that can."""
         for quote in self.quotes:
-            units = quote.cost(usage)
+            units = quote.cost(usage, duration_s)
             if units is not None:
                 return units
         return None
@@ -68,6 +87,19 @@ class Answer:
                 return units
         return None
 
+    def most(self, sent: int, made: int, kinds: Collection[str] = ()) -> int | None:
+        """Price so many tokens as dearly as they may be billed, by the first source that can."""
+        for quote in self.quotes:
+            units = quote.most(sent, made, kinds)
+            if units is not None:
+                return units
+        return None
+
+    @property
+    def by_second(self) -> bool:
+        """Whether the time of a call is what it costs."""
+        return any(isinstance(quote, Listed) and quote.rates.second is not None for quote in self.quotes[:1])
+
     def stands(self) -> bool:
         """Tell whether the user's prices and LiteLLM's table are still what they were."""
         live = live_entries()
@@ -79,35 +111,36 @@ class Answer:
         return len(live) == self.size and (row is None or live.get(row.key) == self.copy)
 
 
-Key = tuple[str, str | None, str | None]
-Found = tuple[str, Row, str]
-"""What a table knows about a model: the source, the entry, and by which provider it was found."""
-
 _MOST_ANSWERS = 4096
-_answers: dict[Key, Answer] = {}
-_limits: dict[Key, tuple[Answer, int | None]] = {}
+_answers: dict[Question, Answer] = {}
+_limits: dict[Question, tuple[Answer, int | None]] = {}
 _own: list[Mapping[str, Entry]] = [{}]  # replaced whole, so that an answer knows which it saw
 
 
-def answer(model: str, provider: str | None, service_tier: str | None) -> Answer:
+def answer(question: Question) -> Answer:
     """Return who knows the price of a model, remembered until a table changes."""
-    key = (model, provider, service_tier)
-    known = _answers.get(key)
+    try:
+        known = _answers.get(question)
+    except TypeError:  # what is asked, or given with the call, cannot be remembered
+        check_question(question)
+        return _ask(question)
     if known is not None and known.stands():
         return known
+    check_question(question)
     if len(_answers) >= _MOST_ANSWERS:  # model names may come from outside
         _answers.clear()
         _limits.clear()
-    _answers[key] = known = _ask(key)
+    _answers[question] = known = _ask(question)
     return known
 
 
 def max_output(model: str, provider: str | None) -> int | None:
     """Return how many tokens a model can answer at most, if a table says it."""
-    key, now = (model, provider, None), answer(model, provider, None)
+    key = Question(model, provider)
+    now = answer(key)
     known = _limits.get(key)
     if known is None or known[0] is not now:
-        limits = (row.entry.get("max_output_tokens") for _, row, _ in _rows(model, provider))
+        limits = (found.entry.get("max_output_tokens") for found in _found(key))
         stated = (int(limit) for limit in limits if isinstance(limit, int | float) and limit > 0)
         _limits[key] = known = (now, next(stated, None))
     return known[1]
@@ -126,52 +159,74 @@ def forget() -> None:
     _limits.clear()
 
 
-def _ask(key: Key) -> Answer:
-    model, provider, service_tier = key
+def _ask(question: Question) -> Answer:
     own, live = _own[0], live_entries()
     size = len(live or ())
     quotes: list[Quote] = []
+    bounds: list[Quote] = []
     watched: Row | None = None
-    for source, row, owner in _rows(model, provider):
-        if live is not None and live.get(row.key) is row.entry:
-            watched = row
-        quote = _quote(source, row, owner, service_tier)
-        quotes.append(quote)
-        if quote.is_complete:
+    for found in _found(question):
+        if live is not None and live.get(found.key) is found.entry:
+            watched = Row(found.key, found.entry)
+        listed = _listed(found, question)
+        if listed is None:
+            continue
+        quotes.append(listed)
+        if listed.needs_help:
+            quotes += _handed(found, question)
+            bounds.append(Bounded(listed))
+        if listed.is_complete:
             break
     else:
-        if other := genai.find(*key):
-            quotes.append(Quote("genai-prices", other.cost, is_complete=True, plain=_by_usage(other.cost)))
-    return Answer(tuple(quotes), own, live, size, watched, dict(watched.entry) if watched else None)
+        quotes += _genai(question)
+    return Answer((*quotes, *bounds), own, live, size, watched, dict(watched.entry) if watched else None)
 
 
-def _quote(source: str, row: Row, owner: str, service_tier: str | None) -> Quote:
-    if not is_understood(row.entry):
-        price = Handover(row.key, owner, service_tier).cost
-        return Quote(source, price, is_complete=False, plain=_by_usage(price))
+def _listed(found: Found, question: Question) -> Listed | None:
     try:
-        rates = rates_of(row.entry, service_tier)
+        return Listed(found, question.terms)
     except (TypeError, ValueError):  # a number that is none, in a table that anybody can write to
-        return Quote(source, _unknown, is_complete=False, plain=_by_usage(_unknown))
-    return Quote(source, rates.cost, rates.is_complete, rates.plain)
+        return None
 
 
-def _by_usage(price: Callable[[Usage], int | None]) -> Callable[[int, int], int | None]:
-    return lambda sent, made: price(Usage(input_tokens=sent, output_tokens=made))
+def _handed(found: Found, question: Question) -> Iterator[Quote]:
+    """Let LiteLLM price what it has in its own table."""
+    if found.source == "litellm" and not question.given:
+        price = Handover(found.key, found.owner, question.terms).cost
+        yield Asked(found.source, price, lambda: found.fees(question.terms), is_complete=False)
 
 
-def _unknown(_: Usage) -> None:
-    return None
+def _genai(question: Question) -> Iterator[Quote]:
+    model, provider, service_tier, *_ = question
+    if other := genai.find(model, provider, service_tier):
+        nowhere = Found("genai-prices", model, {}, split(model, provider)[0] or "", installed().entries)
+        yield Asked("genai-prices", other.cost, lambda: nowhere.fees(question.terms))
 
 
-def _rows(model: str, provider: str | None) -> Iterator[Found]:
+def _found(question: Question) -> Iterator[Found]:
+    if not question.given:
+        yield from _entries(question)
+        return
+    given, published = dict(question.given), next(_entries(question), None)
+    if published is None:
+        owner = split(question.model, question.provider)[0] or ""
+        published = Found("", question.model, {}, owner, installed().entries)
+    yield replace(published, source="the call", entry=laid_over(published.entry, given))
+
+
+def _entries(question: Question) -> Iterator[Found]:
+    model, provider, *_ = question
     host, name = split(model, provider)
     if own := Table(_own[0]).find((model, f"{host}/{name}", name), host or ""):
-        yield "user", own, host or ""
+        yield Found("user", own.key, own.entry, host or "", installed().entries)
+    region = (question.region or "").lower()
     for table in _tables():
         owner = host or _maker(name, table)
-        if owner and (row := table.find((*spellings(name, owner), model), owner)):
-            yield "litellm", row, owner
+        if owner is None:
+            continue
+        local = (f"{owner}/{region}/{name}",) if region else ()
+        if row := table.find((*local, *spellings(name, owner), model), owner):
+            yield Found("litellm", row.key, row.entry, owner, table.entries)
 
 
 def _tables() -> Iterator[Table]:

@@ -9,6 +9,8 @@ from typing import Any
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
+from .terms import Terms
+
 
 @dataclass(frozen=True, slots=True)
 class Handover:
@@ -17,12 +19,12 @@ class Handover:
     Attributes:
         model: The model without its provider.
         provider: As LiteLLM calls it.
-        service_tier: As the provider calls it.
+        terms: How the call is served.
     """
 
     model: str
     provider: str
-    service_tier: str | None
+    terms: Terms
 
     def cost(self, usage: Usage) -> int | None:
         """Price the usage of one call, in units; `None` where LiteLLM cannot."""
@@ -31,34 +33,56 @@ class Handover:
             parts = litellm.cost_per_token(
                 self.model,
                 custom_llm_provider=self.provider,
-                usage_object=litellm_usage(usage),
-                service_tier=self.service_tier,
+                usage_object=self._usage(usage),
+                service_tier=self.terms.service_tier,
+                **self._place(),
             )
         except Exception:  # noqa: BLE001  # LiteLLM raises plain exceptions for what it does not know
             return None
         # LiteLLM says 0.0 for what it cannot price.
         return sum(to_units(part, "litellm.cost_per_token") for part in parts) or None
 
+    def _usage(self, usage: Usage) -> Any:
+        told = litellm_usage(usage)
+        if self.terms.speed:
+            told.speed = self.terms.speed
+        if self.terms.region and self.provider == "anthropic":
+            told.inference_geo = self.terms.region
+        return told
+
+    def _place(self) -> dict[str, str]:
+        """Say where the model runs, as LiteLLM has it for each provider; older ones do not ask."""
+        name = {"openai": "data_residency", "vertex_ai": "vertex_location"}.get(self.provider)
+        return {name: self.terms.region} if name and self.terms.region else {}
+
 
 def litellm_usage(usage: Usage) -> Any:
     """Write a usage as LiteLLM does, with inclusive totals and all details."""
     types = importlib.import_module("litellm.types.utils")
-    five_minutes = usage.cache_write_tokens - usage.cache_write_1h_tokens
+    hour, hours = usage.cache_write_1h_tokens, usage.cache_write_12h_tokens
+    # Fields that an older LiteLLM does not know are dropped by it.
     written = types.CacheCreationTokenDetails(
-        ephemeral_5m_input_tokens=five_minutes, ephemeral_1h_input_tokens=usage.cache_write_1h_tokens
+        ephemeral_5m_input_tokens=usage.cache_write_tokens - hour - hours,
+        ephemeral_1h_input_tokens=hour,
+        **({"ephemeral_12h_input_tokens": hours} if hours else {}),
     )
     sent = types.PromptTokensDetailsWrapper(
         cached_tokens=usage.cache_read_tokens,
-        cached_tokens_details={"audio_tokens": usage.cache_read_audio_tokens},
+        cached_tokens_details={
+            "audio_tokens": usage.cache_read_audio_tokens,
+            "image_tokens": usage.cache_read_image_tokens,
+        },
         cache_creation_tokens=usage.cache_write_tokens,
-        cache_creation_token_details=written if usage.cache_write_1h_tokens else None,
+        cache_creation_token_details=written if hour or hours else None,
         audio_tokens=usage.input_audio_tokens,
         image_tokens=usage.input_image_tokens,
+        video_tokens=usage.input_video_tokens,
     )
     made = types.CompletionTokensDetailsWrapper(
         reasoning_tokens=usage.reasoning_tokens,
         audio_tokens=usage.output_audio_tokens,
         image_tokens=usage.output_image_tokens,
+        video_tokens=usage.output_video_tokens,
     )
     return types.Usage(
         prompt_tokens=usage.input_tokens,

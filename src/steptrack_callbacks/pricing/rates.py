@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from operator import itemgetter
-from typing import Any, Self
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from typing import Self
 
-from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
 from .off_peak import Schedule
 
-_KEYS = {
-    "input": "input_cost_per_token",
-    "output": "output_cost_per_token",
-    "cache_read": "cache_read_input_token_cost",
-    "cache_write": "cache_creation_input_token_cost",
-    "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
-    "reasoning": "output_cost_per_reasoning_token",
-    "input_audio": "input_cost_per_audio_token",
-    "output_audio": "output_cost_per_audio_token",
-    "cache_read_audio": "cache_read_input_audio_token_cost",
-    "input_image": "input_cost_per_image_token",
-    "output_image": "output_cost_per_image_token",
-    "request": "input_cost_per_request",
-}
-_STEPPED = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
-_OFF_PEAK = ("input", "output", "cache_read", "cache_write", "reasoning")
-_ONE_PRICE = ("input", "output", "reasoning", "request")
-_BATCHES = "_batches"
-_TIERS = {"": "", "batch": _BATCHES, "fast": "_priority"}
-_ABOVE = re.compile(r"_above_(\d+)(k?)_tokens")
-
-_PER_TOKEN = re.compile(r"cost.*_token(?!s)|_token(?!s).*cost")
-_UNDERSTOOD = re.compile(
-    rf"(?:{'|'.join(_KEYS.values())})(?:_above_\d+k?_tokens)?(?:_[a-z]+)?"
-    # Copies of another rate, and what no `Usage` counts.
-    r"|input_cost_per_token_cache_hit|explicit_cache_read_input_token_cost|citation_cost_per_token"
-    r"|cache_creation_input_audio_token_cost|cache_read_input_image_token_cost"
-    r"|(?:input|output)_dbu_cost_per_token|(?:input|output)_cost_per_video_token(?:_[a-z]+)?"
-)
-
 Raw = dict[str, int]
 """Rates by name as an entry states them; what it does not state is not there."""
+
+_MICROSECONDS = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +23,20 @@ class Habits:
 
     Attributes:
         tiers: A service tier changes the price.
-        one_price: Input costs the same, cached or not, and however long the prompt.
+        one_price: However long the prompt, and written to a cache or not, its tokens cost the same.
         inclusive: A prompt that just reaches a threshold is above it.
         cached_divisor: A fresh token costs so many cached ones where the table does not say.
+        unasked_tier: The tier that a call may be served on though it asked for none.
     """
 
     tiers: bool = True
     one_price: bool = False
     inclusive: bool = False
     cached_divisor: int = 1
+    unasked_tier: str | None = None
 
 
-_USUAL = Habits()
-_HABITS = dict.fromkeys(
-    ("dashscope", "deepseek", "qwen_ai_platform", "qwencloud", "tencent"), Habits(tiers=False)
-) | {
-    "fireworks_ai": Habits(tiers=False, cached_divisor=2),
-    "perplexity": Habits(tiers=False, one_price=True),
-    "xai": Habits(tiers=False, inclusive=True),
-}
+USUAL = Habits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +55,10 @@ class TokenRates:
     input_image: int
     output_image: int
     request: int
+    cache_write_12h: int = 0
+    cache_read_image: int = 0
+    input_video: int = 0
+    output_video: int = 0
 
     @classmethod
     def of(cls, raw: Raw, habits: Habits) -> Self:
@@ -112,13 +81,31 @@ class TokenRates:
             input_image=raw.get("input_image", fresh),
             output_image=raw.get("output_image", made or 0),
             request=raw.get("request", 0),
+            cache_write_12h=raw.get("cache_write_12h", written),
+            cache_read_image=raw.get("cache_read_image", read),
+            input_video=raw.get("input_video", fresh),
+            output_video=raw.get("output_video", made or 0),
         )
+
+    def times(self, factor: Fraction) -> Self:
+        """Return them dearer by a factor; what a request costs whatever is in it stays."""
+        rates = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "request"}
+        return replace(self, **{name: rate and int(rate * factor) for name, rate in rates.items()})
 
     def plain(self, sent: int, made: int) -> int | None:
         """Price tokens of which no more is known; as `cost` does, and faster."""
         if (self.input is None and sent) or (self.output is None and made):
             return None
         return sent * (self.input or 0) + made * (self.output or 0) + self.request
+
+    def most(self, sent: int, made: int, kinds: Collection[str]) -> int | None:
+        """Price tokens as dearly as they may be billed: written to a cache, thought, or of these kinds."""
+        if (self.input is None and sent) or (self.output is None and made):
+            return None
+        others: list[tuple[str, int]] = [(kind, getattr(self, kind)) for kind in kinds]
+        into = max(self.input or 0, self.cache_write, *(rate for kind, rate in others if _is_input(kind)))
+        out = max(self.output or 0, self.reasoning, *(rate for kind, rate in others if not _is_input(kind)))
+        return sent * into + made * out + self.request
 
     def cost(self, usage: Usage) -> int | None:
         """Price a usage; `None` if it has tokens of a direction that has no rate."""
@@ -133,22 +120,30 @@ class TokenRates:
         total = 0
         if usage.cache_read_tokens:
             read = min(usage.cache_read_tokens, left)
-            audio = min(usage.cache_read_audio_tokens, read)
-            total += (read - audio) * self.cache_read + audio * self.cache_read_audio
             left -= read
+            audio = min(usage.cache_read_audio_tokens, read)
+            image = min(usage.cache_read_image_tokens, read - audio)
+            total += audio * self.cache_read_audio + image * self.cache_read_image
+            total += (read - audio - image) * self.cache_read
         if usage.cache_write_tokens:
             written = min(usage.cache_write_tokens, left)
-            hour = min(usage.cache_write_1h_tokens, written)
-            total += (written - hour) * self.cache_write + hour * self.cache_write_1h
             left -= written
+            hours = min(usage.cache_write_12h_tokens, written)
+            hour = min(usage.cache_write_1h_tokens, written - hours)
+            total += hours * self.cache_write_12h + hour * self.cache_write_1h
+            total += (written - hours - hour) * self.cache_write
         if usage.input_audio_tokens:
             audio = min(max(usage.input_audio_tokens - usage.cache_read_audio_tokens, 0), left)
             total += audio * self.input_audio
             left -= audio
         if usage.input_image_tokens:
-            image = min(usage.input_image_tokens, left)
+            image = min(max(usage.input_image_tokens - usage.cache_read_image_tokens, 0), left)
             total += image * self.input_image
             left -= image
+        if usage.input_video_tokens:
+            video = min(usage.input_video_tokens, left)
+            total += video * self.input_video
+            left -= video
         return total + left * rate
 
     def _made(self, usage: Usage, rate: int) -> int:
@@ -162,6 +157,10 @@ class TokenRates:
             image = min(usage.output_image_tokens, left)
             total += image * self.output_image
             left -= image
+        if usage.output_video_tokens:
+            video = min(usage.output_video_tokens, left)
+            total += video * self.output_video
+            left -= video
         if usage.reasoning_tokens:
             thought = min(usage.reasoning_tokens, left)
             total += thought * self.reasoning
@@ -169,9 +168,13 @@ class TokenRates:
         return total + left * rate
 
 
+def _is_input(kind: str) -> bool:
+    return not kind.startswith("output")
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """All rates of a model for one service tier.
+    """All rates of a model for one set of terms.
 
     Attributes:
         base: Those of a short prompt.
@@ -179,25 +182,49 @@ class Rates:
             ascending; the whole prompt and the whole answer cost the highest that is reached.
         schedule: When `off_peak` holds instead, if ever.
         off_peak: The rates of those hours.
+        second: What a second of the call costs, for a model that is priced by nothing else.
     """
 
     base: TokenRates
     steps: tuple[tuple[int, TokenRates], ...] = ()
     schedule: Schedule | None = None
     off_peak: Rates | None = None
+    second: int | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether plain input and output both have a rate."""
         return self.base.input is not None and self.base.output is not None
 
-    def cost(self, usage: Usage) -> int | None:
+    def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
         """Price the usage of one call, in units; `None` if a rate that it needs is not known."""
+        if self.second is not None:
+            return None if duration_s is None else self._timed(self.second, duration_s)
         return self._at(usage.input_tokens).cost(usage)
+
+    @staticmethod
+    def _timed(rate: int, duration_s: float) -> int:
+        return rate * round(duration_s * _MICROSECONDS) // _MICROSECONDS
 
     def plain(self, sent: int, made: int) -> int | None:
         """Price tokens of which no more is known than how many were sent and how many made."""
-        return self._at(sent).plain(sent, made)
+        return None if self.second is not None else self._at(sent).plain(sent, made)
+
+    def most(self, sent: int, made: int, kinds: Collection[str]) -> int | None:
+        """Price tokens as dearly as they may be billed at these rates, now or in dearer hours."""
+        if self.second is not None:
+            return None
+        bounds = [self.base.most(sent, made, kinds)]
+        bounds += [higher.most(sent, made, kinds) for limit, higher in self.steps if sent > limit]
+        return None if bounds[0] is None else max(bound or 0 for bound in bounds)
+
+    def times(self, factor: Fraction) -> Rates:
+        """Return them dearer by a factor."""
+        if factor == 1:
+            return self
+        steps = tuple((limit, rates.times(factor)) for limit, rates in self.steps)
+        off_peak = self.off_peak and self.off_peak.times(factor)
+        return replace(self, base=self.base.times(factor), steps=steps, off_peak=off_peak)
 
     def _at(self, sent: int) -> TokenRates:
         """Return the rates that hold now, for a prompt of that length."""
@@ -210,106 +237,7 @@ class Rates:
         return rates
 
 
-def rates_of(entry: Mapping[str, Any], service_tier: str | None) -> Rates:
-    """Read the rates of one entry of LiteLLM's table.
-
-    Raises:
-        ValueError: A rate is negative or not a number.
-        TypeError: The entry is not of the form that LiteLLM has.
-    """
-    habits = _HABITS.get(str(entry.get("litellm_provider")), _USUAL)
-    suffix = _suffix(service_tier) if habits.tiers else ""
-    steps = _one_price(entry) if habits.one_price else _tiers(entry) or _steps(entry, suffix, habits)
-    rates = rates_of_steps(steps, habits)
-    block = entry.get("off_peak_pricing")
-    if not isinstance(block, Mapping):
-        return rates
-    lower = {name: rate for name in _OFF_PEAK if (rate := _units(block, _KEYS[name])) is not None}
-    off_peak = rates_of_steps([(limit, raw | lower) for limit, raw in steps], habits)
-    return replace(rates, schedule=Schedule.of(block), off_peak=off_peak)
-
-
-def is_understood(entry: Mapping[str, Any]) -> bool:
-    """Tell whether every rate per token of an entry has its place in this arithmetic."""
-    return all(
-        _UNDERSTOOD.fullmatch(key)
-        for key, value in entry.items()
-        if value is not None and _PER_TOKEN.search(key)
-    )
-
-
-def _suffix(service_tier: str | None) -> str:
-    tier = (service_tier or "").lower()
-    return _TIERS.get(tier, f"_{tier}")  # "_default" and the like are in no table: the plain rates hold
-
-
-def rates_of_steps(steps: list[tuple[int, Raw]], habits: Habits = _USUAL) -> Rates:
+def rates_of_steps(steps: list[tuple[int, Raw]], habits: Habits = USUAL) -> Rates:
     """Fill rates by length of prompt: the first are the base, the others hold above their limit."""
     base, *higher = [(limit, TokenRates.of(raw, habits)) for limit, raw in steps]
     return Rates(base[1], tuple(higher))
-
-
-def _base(entry: Mapping[str, Any], suffix: str) -> Raw:
-    raw = {
-        name: rate for name, key in _KEYS.items() if (rate := _units(entry, key + suffix, key)) is not None
-    }
-    if entry.get("mode") == "embedding":
-        raw.setdefault("output", 0)  # there is none
-    faster = suffix and entry.get(_KEYS["output"] + suffix) is not None
-    if faster and entry.get(_KEYS["reasoning"] + suffix) is None:
-        raw.pop("reasoning", None)  # an answer of another tier costs that tier's rate, thought or said
-    return raw
-
-
-def _one_price(entry: Mapping[str, Any]) -> list[tuple[int, Raw]]:
-    return [(0, {name: rate for name, rate in _base(entry, "").items() if name in _ONE_PRICE})]
-
-
-def _steps(entry: Mapping[str, Any], suffix: str, habits: Habits) -> list[tuple[int, Raw]]:
-    raw = _base(entry, suffix)
-    steps = [(0, raw)]
-    for mark, limit in sorted(_thresholds(entry).items(), key=itemgetter(1)):
-        raw = raw | _above(entry, mark, suffix)
-        steps.append((limit - habits.inclusive, raw))
-    return steps
-
-
-def _thresholds(entry: Mapping[str, Any]) -> dict[str, int]:
-    marks = filter(None, map(_ABOVE.search, entry))
-    return {mark[0]: int(mark[1]) * (1000 if mark[2] else 1) for mark in marks}
-
-
-def _above(entry: Mapping[str, Any], mark: str, suffix: str) -> Raw:
-    found = {}
-    for name in _STEPPED:
-        key = _KEYS[name] + mark
-        # A batch rate without a step stays what it is; another tier takes the step of the plain rate.
-        flat = suffix == _BATCHES and _KEYS[name] + suffix in entry
-        if (rate := _units(entry, key + suffix, *(() if flat else (key,)))) is not None:
-            found[name] = rate
-    return found
-
-
-def _tiers(entry: Mapping[str, Any]) -> list[tuple[int, Raw]]:
-    """Read `tiered_pricing`, where each range of prompt lengths states all of its rates."""
-    tiers = entry.get("tiered_pricing")
-    found = [
-        (int(tier["range"][0]), _tier(tier, entry))
-        for tier in (tiers if isinstance(tiers, list) else ())
-        if "range" in tier and _KEYS["input"] in tier
-    ]
-    return sorted(found, key=itemgetter(0))
-
-
-def _tier(tier: Mapping[str, Any], entry: Mapping[str, Any]) -> Raw:
-    own = _base(tier, "")
-    if "output" in own:
-        return own
-    return {name: rate for name, rate in _base(entry, "").items() if name in {"output", "reasoning"}} | own
-
-
-def _units(entry: Mapping[str, Any], *keys: str) -> int | None:
-    for key in keys:
-        if (value := entry.get(key)) is not None:
-            return to_units(value, key)
-    return None

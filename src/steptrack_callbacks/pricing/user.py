@@ -9,6 +9,8 @@ from typing import Any
 
 from steptrack_callbacks.values.money import decimal_of
 
+from .entries import KEYS, SECONDS
+
 _PER_MTOK = {
     "input_usd_per_mtok": "input_cost_per_token",
     "output_usd_per_mtok": "output_cost_per_token",
@@ -17,27 +19,27 @@ _PER_MTOK = {
     "cache_write_1h_usd_per_mtok": "cache_creation_input_token_cost_above_1hr",
     "reasoning_usd_per_mtok": "output_cost_per_reasoning_token",
 }
-_PLAIN_KEYS = (
-    *_PER_MTOK.values(),
-    "input_cost_per_audio_token",
-    "output_cost_per_audio_token",
-    "cache_read_input_audio_token_cost",
-    "input_cost_per_image_token",
-    "output_cost_per_image_token",
-    "input_cost_per_request",
-)
+_PLAIN_KEYS = tuple(KEYS.values())
+_TIERS = "flex|priority|balanced|ultrafast|batches"
 _RATE = re.compile(
-    rf"(?:{'|'.join(_PLAIN_KEYS)})(?:_above_\d+k?_tokens)?(?:_(?:flex|priority|balanced|ultrafast|batches))?"
+    rf"(?:{'|'.join(_PLAIN_KEYS)})(?:_above_\d+[km]?_tokens)?(?:_(?:{_TIERS}))?"
+    rf"|{'|'.join(SECONDS)}|google_maps_grounding_cost_per_query|code_interpreter_cost_per_session"
+    r"|(?:fedramp|regional_endpoint|regional_processing)_uplift_multiplier(?:_[a-z]+)?"
 )
+_TABLES = ("provider_specific_entry", "search_context_cost_per_query")
 _FACTS = ("litellm_provider", "max_input_tokens", "max_output_tokens", "max_tokens", "mode", "source")
 _MTOK = Decimal(10) ** 6
 _UNITS = {
     **dict.fromkeys(_PER_MTOK, " (US dollars per million tokens)"),
     **dict.fromkeys(_PLAIN_KEYS, " (US dollars per token)"),
     "input_cost_per_request": " (US dollars per request)",
+    "input_cost_per_second": " (US dollars per second of a call)",
     **dict.fromkeys(_FACTS, ""),
 }
 _LONGEST_KEY = 80
+_GIVEN = re.compile(
+    r"^(?!max_).*cost|^(?:tiered|off_peak)_pricing$|^provider_specific_entry$|_uplift_multiplier"
+)
 
 
 def checked(model: object, price: object) -> dict[str, Any]:
@@ -78,11 +80,45 @@ def _item(where: str, key: object, value: object) -> tuple[str, Any]:
         raise TypeError(f"{name}: a key must be a string, such as 'input_usd_per_mtok'")
     if key in _FACTS or key.startswith("supports_"):
         return key, value
+    if key in _TABLES:
+        return key, _table(name, value)
     if key in _PER_MTOK:
         return _PER_MTOK[key], decimal_of(value, name) / _MTOK
     if not _RATE.fullmatch(key):
         raise ValueError(f"{name} is no rate that is known{meant(key)}")
     return key, decimal_of(value, name)
+
+
+def _table(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of names to numbers, not {value!r}")
+    return {str(key): decimal_of(each, f"{name}[{key!r}]") for key, each in value.items()}
+
+
+def rates_in(*told: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the rates that were given with a call, in LiteLLM's words; what makes no sense says nothing.
+
+    Args:
+        told: Where they may stand (the call's own arguments, a deployment's `model_info`), what goes
+            before the others last.
+
+    Example:
+        >>> rates_in({"model": "house", "input_cost_per_token": 1e-6, "output_cost_per_token": None})
+        {'input_cost_per_token': 1e-06}
+    """
+    return {key: value for each in told for key, value in each.items() if _is_rate(key, value)}
+
+
+def _is_rate(key: object, value: object) -> bool:
+    if not isinstance(key, str) or not _GIVEN.search(key):
+        return False
+    if isinstance(value, Mapping | list):
+        return bool(value)
+    try:
+        decimal_of(value, key)
+    except ValueError:
+        return False
+    return True
 
 
 def meant(key: str) -> str:
