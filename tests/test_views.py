@@ -15,6 +15,7 @@ from steptrack_callbacks import (
     Grant,
     Usage,
     drain_completed_steps,
+    record_usage,
     report,
     reports,
     step,
@@ -410,3 +411,35 @@ class TestSharedBudgets:
         assert (budget["max_calls"], budget["spent_calls"], budget["share_of_max_calls"]) == (4, 2, 0.5)
         assert (budget["max_tokens"], budget["spent_tokens"], budget["window"]) == (None, None, "1d")
         assert budget["resets_at"] == report().records[0].budgets["team-a"]["resets_at"]
+
+
+@pytest.mark.parametrize("width", [200, 110, 90, 75, 40])
+def test_rich_cuts_names_to_fit_and_never_a_number_or_a_limit(width: int) -> None:
+    console = pytest.importorskip("rich.console").Console(width=width, record=True, file=StringIO())
+    name = "summarise-every-page-of-the-annual-report"
+    with step(name, max_usd=1000, max_tokens=10_000_000, max_calls=12_345):
+        record_usage("m", input_tokens=1_234_567, output_tokens=765_432, cost_usd=123.456789)
+    console.print(report())
+    printed = console.export_text()
+    assert max(map(len, printed.splitlines())) <= width
+    shown = "".join(printed.split())
+    for what in (
+        "1,234,567",
+        "765,432",
+        "$123.4568",
+        "12%of$1,000.0000",
+        "20%of10,000,000tokens",
+        "<1%of12,345calls",
+    ):
+        assert what in shown, what
+    assert name[:7] in printed
+    assert name in printed or width < 200
+
+
+def test_equal_grants_of_a_step_are_counted_and_not_taken_for_steps():
+    grant = Grant(max_usd=15, by="boss")
+    with step("write", max_usd=0, error_boundary="escalate", escalation=lambda error: grant):
+        ask()
+        ask()
+    said = [remark for remark in report().remarks() if "boss" in remark]
+    assert said == ["write: 2 grants of $15.0000 by boss"]

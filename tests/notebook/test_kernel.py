@@ -92,3 +92,14 @@ def test_the_card_changes_while_the_cell_runs(kernel):
     assert "still running" in changes[0]["data"]["text/html"] or "open" in changes[0]["data"]["text/plain"]
     assert 'data-status="completed"' in changes[-1]["data"]["text/html"]
     assert any("plan: open, $0.0200, 1 call" in content["data"]["text/plain"] for content in changes)
+
+
+def test_an_unnamed_cell_is_called_by_the_number_that_its_prompt_shows(kernel):
+    run(kernel, SETUP)
+    message = kernel.execute("%%step --quiet\nshown = _step.name")
+    reply = kernel.get_shell_msg(timeout=120)
+    while reply["parent_header"].get("msg_id") != message:
+        reply = kernel.get_shell_msg(timeout=120)
+    _, heard, _ = run(kernel, "print(shown)")
+    [said] = [content["text"] for kind, content in heard if kind == "stream"]
+    assert said == f"cell {reply['content']['execution_count']}\n"

@@ -100,7 +100,7 @@ class Extension:
 
         shell = self._shell
         try:
-            declared = options.read(line, shell.user_ns, unnamed=f"cell {shell.execution_count}")
+            declared = options.read(line, shell.user_ns, unnamed=f"cell {_number(shell)}")
         except ValueError as error:
             raise UsageError(str(error)) from None
         definition = declared.definition
@@ -128,6 +128,14 @@ class Extension:
         `await` works in it, names stay, and `_step` is the step when it is over.
         """
         self._shell.run_cell(f"{MAGIC} {line}\n{cell}", store_history=False).raise_error()
+
+
+def _number(shell: Any) -> int:
+    """Return the number N of the cell that runs, as its `In [N]` shows it.
+
+    `execution_count` would be the next cell's: newer releases of IPython count before a cell runs.
+    """
+    return max(len(shell.user_ns.get("In", ())) - 1, 1)
 
 
 _loaded: dict[int, Extension] = {}

@@ -11,7 +11,7 @@ from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
 
 from .bars import STATUS_MEANS, amounts, bars, chip, cost, facts, named, style, trouble
-from .marks import Share, amount_of, doubts_about, granted, plural, seconds, shares_of, spent_elsewhere
+from .marks import Share, all_granted, amount_of, doubts_about, plural, seconds, shares_of, spent_elsewhere
 from .markup import Child, Markup, tag
 
 
@@ -63,7 +63,7 @@ def _record(record: CompletedStep) -> Iterator[Child]:
     notes += [f"{record.denied_calls:,} refused"] if record.denied_calls else []
     notes += [f"{record.in_flight_calls:,} still in flight at the end"] if record.in_flight_calls else []
     yield tag("p", f"calls {', '.join(notes)}", class_="note") if notes else None
-    for note in (*spent_elsewhere(record), *map(granted, record.grants), *_resets(record)):
+    for note in (*spent_elsewhere(record), *all_granted(record.grants), *_resets(record)):
         yield tag("p", note, class_="note")
 
 
@@ -107,4 +107,4 @@ def _facts(error: BudgetExhausted) -> Iterator[tuple[str, Any]]:
     yield "Tokens", f"{error.consumed_tokens:,}"
     yield "Boundary", error.error_boundary
     if error.grants:
-        yield "Before", ", ".join(map(granted, error.grants))
+        yield "Before", ", ".join(all_granted(error.grants))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -133,6 +133,18 @@ def granted(grant: Grant) -> str:
     return f"granted {given} by {printable(grant.by)}" if grant.by else f"granted {given}"
 
 
+def all_granted(grants: Iterable[Grant]) -> Iterator[str]:
+    """Say what was granted and by whom, equal grants together.
+
+    Example:
+        >>> list(all_granted([Grant(max_calls=1, by="ops")] * 2))
+        ['2 grants of 1 call by ops']
+    """
+    for grant, times in Counter(grants).items():
+        said = granted(grant)
+        yield said if times == 1 else f"{times} grants of {said.removeprefix('granted ')}"
+
+
 def amounts_granted(grant: Grant) -> list[str]:
     """Write each amount that was granted, in the unit of its limit."""
     amounts = ((limit, getattr(grant, limit)) for limit in get_args(LimitName))
@@ -173,7 +185,7 @@ def remarks_on(record: CompletedStep, *, refused: int, late: int, extras: bool =
     if parts:
         yield f"{printable(record.path)}: calls {', '.join(parts)}"
     if extras:
-        for note in (*map(granted, record.grants), *spent_elsewhere(record)):
+        for note in (*all_granted(record.grants), *spent_elsewhere(record)):
             yield f"{printable(record.path)}: {note}"
 
 

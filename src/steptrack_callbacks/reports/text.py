@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
 
 from .marks import cost_of, printable, shares_of
+from .rich_table import TreeTable
 
 if TYPE_CHECKING:
     from .tree import Report
 
 _COLUMNS = ("step", "status", "calls", "in", "out", "cost", "used of limit")
 _NUMBERS = range(2, 6)
-_WRAPPING = 6
 _WIDTH = 120
 
-Row = tuple[str, ...]
+
+class Row(NamedTuple):
+    """One line of the table: its cells, and how much of each limit is used."""
+
+    cells: tuple[str, ...]
+    shares: tuple[str, ...]
 
 
 def text_of(report: Report) -> str:
@@ -48,13 +53,13 @@ def _rows(report: Report) -> list[Row]:
 
 
 def _row(depth: int, record: CompletedStep) -> Row:
-    head = _row_of_usage("  " * depth + printable(record.name), record.usage)
-    return (head[0], record.status, *head[2:-1], ", ".join(map(str, shares_of(record))))
+    name = "  " * depth + printable(record.name)
+    return _row_of_usage(name, record.usage, record.status, tuple(map(str, shares_of(record))))
 
 
-def _row_of_usage(name: str, usage: Usage) -> Row:
+def _row_of_usage(name: str, usage: Usage, status: str = "", shares: tuple[str, ...] = ()) -> Row:
     tokens = (f"{usage.input_tokens:,}", f"{usage.output_tokens:,}")
-    return (name, "", f"{usage.calls:,}", *tokens, cost_of(usage), "")
+    return Row((name, status, f"{usage.calls:,}", *tokens, cost_of(usage)), shares)
 
 
 def _table(rows: list[Row]) -> str:
@@ -65,16 +70,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _rich_table(rows: list[Row]) -> Any:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - an extra
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(_COLUMNS):
-        table.add_column(column, justify="right" if index in _NUMBERS else "left", no_wrap=index != _WRAPPING)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    return TreeTable(_COLUMNS, _NUMBERS, [row.cells for row in rows], [row.shares for row in rows])
 
 
 def _rich_text(rows: list[Row]) -> str:
@@ -88,12 +84,13 @@ def _rich_text(rows: list[Row]) -> str:
 
 
 def _plain_table(rows: list[Row]) -> str:
-    widths = [max(len(row[index]) for row in [_COLUMNS, *rows]) for index in range(len(_COLUMNS))]
+    table = [_COLUMNS, *((*row.cells, ", ".join(row.shares)) for row in rows)]
+    widths = [max(len(cells[index]) for cells in table) for index in range(len(_COLUMNS))]
     lines = []
-    for row in [_COLUMNS, *rows]:
-        cells = [
+    for cells in table:
+        placed = [
             cell.rjust(width) if index in _NUMBERS else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
-        lines.append("  ".join(cells).rstrip())
+        lines.append("  ".join(placed).rstrip())
     return "\n".join(lines)
