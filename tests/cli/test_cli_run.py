@@ -316,6 +316,12 @@ def test_a_run_with_an_id_finds_again_what_it_has_spent(tmp_path):
     assert [steptrack(*how, times).returncode for times in ("2", "1", "1")] == [0, 0, 3]
 
 
+def test_a_ledger_may_be_named_by_its_file_as_in_report(tmp_path):
+    file = spender(tmp_path, "spend(1)")
+    assert steptrack("run", "--ledger", "l.db", file, cwd=tmp_path).returncode == 0
+    assert "total" in steptrack("report", "l.db", cwd=tmp_path).stdout
+
+
 def test_a_run_with_an_id_and_no_ledger_that_outlives_it_says_so(tmp_path):
     file = spender(tmp_path, "spend(1)")
     said = "--run-id goes on with nothing without a ledger that outlives the process"

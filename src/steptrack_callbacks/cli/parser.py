@@ -77,7 +77,7 @@ def _run(commands: Any) -> None:
         choices=("warn", "free"),
         help="what to do, under --max-usd, with models of unknown price: by default they are refused",
     )
-    run.add_argument("--ledger", metavar="URL", help="where shared budgets and records are kept")
+    run.add_argument("--ledger", metavar="FILE|URL", help="where shared budgets and records are kept")
     run.add_argument("--config", metavar="FILE", help="a steptrack.toml")
     run.add_argument("--name", type=arguments.name, help="the outermost step's name, if not the program's")
     run.add_argument("--run-id", metavar="ID", help="name of the run: its spend is found again in the ledger")

@@ -57,6 +57,11 @@ def url_of(place: str, *, writing: bool = False) -> str:
     return f"{_SQLITE}{quote(place)}{'' if writing else '?mode=ro'}"
 
 
+def url_to_write(place: str) -> str:
+    """Return the URL of a place that need not exist yet."""
+    return place if _URL.match(place) else f"{_SQLITE}{quote(place)}"
+
+
 def _must_exist(file: str) -> None:
     try:
         path = Path(file)

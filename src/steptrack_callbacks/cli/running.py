@@ -12,6 +12,7 @@ from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .errors import EXHAUSTED, INTERRUPTED, CommandError
 from .output import print_json, print_report, tables_of
+from .places import url_to_write
 from .program import Program, module, script, wait_for_threads, without_us
 
 _LIMITS = ("max_usd", "max_tokens", "max_calls", "max_seconds", "enforce", "unpriced")
@@ -75,6 +76,8 @@ def _install(options: Namespace) -> None:
     from steptrack_callbacks.ledgers.current import keeper  # noqa: PLC0415
 
     given = {name: getattr(options, name) for name in ("ledger", "config") if getattr(options, name)}
+    if "ledger" in given:
+        given["ledger"] = url_to_write(given["ledger"])
     try:
         install(threads=True, **given)
         forgetful = options.run_id is not None and not keeper().is_durable
@@ -83,7 +86,7 @@ def _install(options: Namespace) -> None:
     if forgetful:
         print(
             "steptrack run: --run-id goes on with nothing without a ledger that outlives the process:"
-            " give --ledger sqlite:///steps.db, say",
+            " give --ledger steps.db, say",
             file=sys.stderr,
         )
 

@@ -31,6 +31,10 @@ def open_ledger(url: str) -> Store:
         Traceback (most recent call last):
         ...
         ValueError: 'mysql://host/steps' is no ledger: ...
+        >>> open_ledger("steps.db")
+        Traceback (most recent call last):
+        ...
+        ValueError: 'steps.db' is no ledger: did you mean 'sqlite:///steps.db'? ...
     """
     if not isinstance(url, str):
         raise ValueError(f"a ledger is named by a URL, {FORMS}, not {url!r}")  # noqa: TRY004
@@ -43,7 +47,8 @@ def open_ledger(url: str) -> Store:
         return _open_redis(url)
     from .urls import redacted  # noqa: PLC0415 - it costs milliseconds, which `memory:` saves
 
-    raise ValueError(f"{redacted(url)!r} is no ledger: use {FORMS}")
+    hint = "" if ":" in url or not url.strip() else f"did you mean 'sqlite:///{url}'? Otherwise "
+    raise ValueError(f"{redacted(url)!r} is no ledger: {hint}use {FORMS}")
 
 
 def _open_memory(url: str) -> Store:
