@@ -31,7 +31,6 @@ def paused(answer: Any) -> Any:
 def other_process() -> None:
     """Forget all that is not in a checkpoint."""
     running._unsaved.clear()
-    running._resumed.clear()
     testing.reset()
 
 

@@ -28,9 +28,17 @@ def attach() -> Callable[[], None]:
     return _detach
 
 
+def follow_agents() -> None:
+    """See what happens in agents that have a budget, attached or not; of all else nothing is seen so."""
+    _register()
+    hush()
+    _attached.follows_agents = True
+
+
 def _detach() -> None:
     _attached.is_off = True
-    unhush()
+    if not _attached.follows_agents:
+        unhush()
 
 
 def _register() -> None:

@@ -42,6 +42,7 @@ class StepTrackHandler(BaseCallbackHandler):
     ignore_retry = True
     ignore_custom_event = True
     is_off = False
+    follows_agents = False
 
     def __init__(self) -> None:
         hush()
@@ -84,10 +85,10 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: A step has no room for it.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
-        if not self.is_off and is_new(run_id):
-            within = run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+        place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
+        if place is not None:
             start = Start(run_id, messages[0], metadata, invocation_params, batch_size, serialized)
-            begin(start, within, deferred=will_wait)
+            begin(start, place.step, deferred=will_wait)
 
     def on_llm_start(
         self,
@@ -109,10 +110,26 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: A step has no room for it.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
-        if not self.is_off and is_new(run_id):
-            within = run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+        place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
+        if place is not None:
             start = Start(run_id, prompts[0], metadata, invocation_params, batch_size, serialized)
-            begin(start, within, deferred=will_wait)
+            begin(start, place.step, deferred=will_wait)
+
+    def _place(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        name: str | None,
+        tags: list[str] | None,
+        metadata: dict[str, Any] | None,
+    ) -> run_tree.Place | None:
+        """Return where a run of a model is, or `None` if it is none of this handler's business."""
+        if not self.is_off:
+            return run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+        if not self.follows_agents:
+            return None
+        place = run_tree.enter(run_id, parent_run_id, None, None, None)
+        return None if place.step is None else place
 
     # While it answers
 
@@ -160,6 +177,8 @@ class StepTrackHandler(BaseCallbackHandler):
             _settle(run, response)
         elif not self.is_off:
             _settle(_begun_unseen(run_id), response)
+        if run is not None:
+            run.tell_step()
         run_tree.leave(run_id)
 
     def on_llm_error(
@@ -181,6 +200,7 @@ class StepTrackHandler(BaseCallbackHandler):
         refused = proxy_client.refusal_in(error)
         if run is not None and run.call is not None:
             _charge_failed(run, refused or error, response)
+            run.tell_step()
         run_tree.leave(run_id, refused or error)
         if refused is not None:
             raise host_error(refused) from error
@@ -202,6 +222,11 @@ class StepTrackHandler(BaseCallbackHandler):
         """Note what a chain is called: steps can be named by it."""
         if not self.is_off:
             run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+        elif self.follows_agents:
+            run_tree.enter(run_id, parent_run_id, None, None, None)
+        else:
+            return
+        run_tree.carry(run_id, inputs, metadata)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """End the steps that were opened for an outermost chain.

@@ -72,6 +72,18 @@ class HostStep(Step):
         leave_alone(leaving)
         return leaving
 
+    def raised_as(self, error: BaseException) -> BaseException:
+        """Return what a refusal of a call in it is to be raised as."""
+        return error
+
+    def charged(self) -> None:
+        """Note that a call was charged to it which it is around by the runs that LangChain reports."""
+
+
+def raised_in(step: Step | None, error: BaseException) -> BaseException:
+    """Return what a refusal is to be raised as in the step that a run is in."""
+    return step.raised_as(error) if isinstance(step, HostStep) else error
+
 
 class QuietRefusals(logging.Filter):
     """Drops LangChain's warnings that a handler of ours has raised: what it raises reaches the caller."""

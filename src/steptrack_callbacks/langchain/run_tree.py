@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from steptrack_callbacks.concurrency.flow import drive
@@ -83,6 +83,48 @@ class Place:
         return Place(self.outermost, names, step)
 
 
+class Carrier(Protocol):
+    """What the nodes of a graph are given with its state: the way to the step that all its runs belong to."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether that step is running."""
+
+    def see(self, state: Mapping[str, Any]) -> None:
+        """Look at the state that a node begins with."""
+
+    def open(self, state: Mapping[str, Any], node: str) -> Step:
+        """Return the step; it begins if need be.
+
+        Args:
+            state: The state that a node was given.
+            node: The node's path through subgraphs, as LangGraph writes it.
+        """
+
+
+CARRIED = "steptrack_run"
+"""The key of a graph's state under which its `Carrier` is."""
+
+
+class Promised(Place):
+    """A place in a step that begins with the first call in it: a resumed graph has passed its beginning."""
+
+    __slots__ = ("_carrier", "_node", "_state", "around")
+
+    def __init__(self, around: Place, carrier: Carrier, state: Mapping[str, Any], node: str) -> None:
+        self.around = around
+        self.outermost = around.outermost
+        self.names = around.names
+        self._carrier = carrier
+        self._state = state
+        self._node = node
+
+    @property
+    def step(self) -> Step | None:  # type: ignore[override]
+        """The step, which has begun once this was asked."""
+        return self._carrier.open(self._state, self._node)
+
+
 class _Watch(weakref.ref[UUID]):
     """A run's place, for as long as anybody can report on the run.
 
@@ -115,12 +157,12 @@ _tools: weakref.WeakSet[UUID] = weakref.WeakSet()
 
 def enter(
     run_id: UUID, parent_run_id: UUID | None, name: str | None, tags: Sequence[str] | None, metadata: Metadata
-) -> Step | None:
-    """Note a run, and return the step that it opens or is in, if its name or metadata say one."""
+) -> Place:
+    """Note a run, and return its place: in the step that it opens, or is in, if any."""
     key = run_id.int
     known = _watches.get(key)
     if known is not None:
-        return known.place.step
+        return known.place
     around = None if parent_run_id is None else _watches.get(parent_run_id.int)
     place = Place(Outermost(key)) if around is None else around.place
     if metadata and has_nodes():
@@ -133,14 +175,41 @@ def enter(
     watch = _watches[key] = _Watch(run_id, _lost)
     watch.key, watch.place, watch.when_over = key, place, None
     watch.around = None if parent_run_id is None else parent_run_id.int
-    return place.step
+    return place
+
+
+def carry(run_id: UUID, state: object, metadata: Metadata) -> None:
+    """Put a graph's further runs into the step that the state of one of its nodes leads to, if it does."""
+    carrier = state.get(CARRIED) if isinstance(state, Mapping) else None
+    if carrier is None or not hasattr(carrier, "open") or not isinstance(state, Mapping):
+        return
+    node, graph = _node_and_graph(run_id)
+    if node is None or graph is None:
+        return
+    carrier.see(state)
+    if not carrier.is_open:
+        around = graph.place.around if isinstance(graph.place, Promised) else graph.place
+        named = str((metadata or {}).get("langgraph_checkpoint_ns") or "")
+        graph.place = node.place = Promised(around, carrier, state, named)
+
+
+def _node_and_graph(node: UUID) -> tuple[_Watch | None, _Watch | None]:
+    inner = _watches.get(node.int)
+    return inner, None if inner is None or inner.around is None else _watches.get(inner.around)
 
 
 def step_around(run_id: UUID) -> Step | None:
     """Return the step that the run around a run is in, if names or metadata have opened one."""
-    watch = _watches.get(run_id.int)
-    around = None if watch is None or watch.around is None else _watches.get(watch.around)
+    _, around = _node_and_graph(run_id)
     return None if around is None else around.place.step
+
+
+def place_around(node: UUID) -> Place | None:
+    """Return the place of the graph that a node is in, or `None` if its run was not reported."""
+    _, graph = _node_and_graph(node)
+    if graph is None:
+        return None
+    return graph.place.around if isinstance(graph.place, Promised) else graph.place
 
 
 def occupy(node: UUID, step: Step, when_over: Callable[[BaseException | None], None]) -> bool:
@@ -151,12 +220,11 @@ def occupy(node: UUID, step: Step, when_over: Callable[[BaseException | None], N
         step: The step; it has begun.
         when_over: Called when the graph's run is over, with the error that left it.
     """
-    inner = _watches.get(node.int)
-    graph = None if inner is None or inner.around is None else _watches.get(inner.around)
+    inner, graph = _node_and_graph(node)
     if inner is None or graph is None:
         return False
     graph.when_over = when_over
-    around = graph.place
+    around = graph.place.around if isinstance(graph.place, Promised) else graph.place
     graph.place = inner.place = Place(around.outermost, (*around.names, step.id), step)
     return True
 

@@ -8,11 +8,12 @@ from uuid import UUID
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations.handoff import Offer, offer
+from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from . import pacing
 from .frames import inside_model
-from .refusals import host_error
+from .refusals import HostStep, host_error, raised_in
 from .stream_text import Produced
 
 
@@ -25,6 +26,7 @@ class Run:
         is_waiting: Whether it is still to be admitted, by a seam that can wait.
         has_reported: Whether its answer said what was used.
         offer: Its offer to an edge further down, which may send it and charge it.
+        within: The step that it is in by the runs around it, if any; not by the stack.
     """
 
     __slots__ = (
@@ -37,10 +39,12 @@ class Run:
         "is_waiting",
         "offer",
         "watch",
+        "within",
     )
 
-    def __init__(self, call: Call | None, batch: object) -> None:
+    def __init__(self, call: Call | None, batch: object, within: Step | None = None) -> None:
         self.call = call
+        self.within = within
         self.batch = batch
         self.is_waiting = False
         self.has_reported = False
@@ -86,7 +90,7 @@ class Run:
         except BudgetExhausted as error:
             error.response = self._produced.text
             self.abandon()
-            raise host_error(error) from None
+            raise raised_in(self.within, host_error(error)) from None
 
     @property
     def _is_metered_below(self) -> bool:
@@ -141,6 +145,11 @@ class Run:
         call = self.end()
         if call is not None:
             pacing.hurry(call)
+
+    def tell_step(self) -> None:
+        """Let the step that it is in by the runs around it know that it was charged."""
+        if isinstance(self.within, HostStep):
+            self.within.charged()
 
     def lose(self) -> None:
         """Charge an estimate, since nobody is left who could report the answer; its step may have done so."""

@@ -14,7 +14,7 @@ from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import Step
 
 from . import run_tree, runs
-from .refusals import given_to_host
+from .refusals import given_to_host, raised_in
 from .requests import chat_request, completion_request
 
 
@@ -42,7 +42,7 @@ class Start(NamedTuple):
         describe: Any = completion_request if isinstance(self.content, str) else chat_request
         request = describe(self.serialized, self.content, self.metadata or {}, self.params or {})
         call = new_call(request, sent=sent, within=within)
-        return runs.Run(None if self._is_left_to_litellm(call) else call, self._batch)
+        return runs.Run(None if self._is_left_to_litellm(call) else call, self._batch, within)
 
     def _is_left_to_litellm(self, call: Call) -> bool:
         """Tell whether only LiteLLM knows what is meant: its Router has names of its own for models."""
@@ -53,13 +53,13 @@ class Start(NamedTuple):
     def _batch(self) -> object:
         return self.params if self.batch_size > 1 else None
 
-    def given_up(self, error: BaseException) -> BaseException:
+    def given_up(self, error: BaseException, within: Step | None) -> BaseException:
         """Leave nothing behind of a run that LangChain will report no more of; returns what to raise."""
         if self._batch is not None:
             for run in runs.batch_of(self._batch):
                 run.withdraw()  # one request for all of them, which is not sent
         run_tree.leave(self.run_id, error)
-        return given_to_host(error)
+        return raised_in(within, given_to_host(error))
 
 
 def is_new(run_id: UUID) -> bool:
@@ -76,7 +76,7 @@ def begin(start: Start, within: Step | None, *, deferred: Callable[[runs.Run], b
             run.call.admit()
             run.begun()
     except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
-        raise start.given_up(error) from None
+        raise start.given_up(error, within) from None
     runs.add(start.run_id, run)
 
 
@@ -88,5 +88,5 @@ async def begin_async(start: Start, within: Step | None) -> None:
             await run.call.admit_async()
             run.begun()
     except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
-        raise start.given_up(error) from None
+        raise start.given_up(error, within) from None
     runs.add(start.run_id, run)

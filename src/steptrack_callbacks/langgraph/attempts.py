@@ -25,6 +25,12 @@ class Attempts:
         self.exhaustion: BudgetExhausted | None = None
         self._run = run
 
+    @property
+    def went_on(self) -> BudgetExhausted:
+        """The same, once all attempts are over."""
+        assert self.exhaustion is not None  # the attempts end with it
+        return self.exhaustion
+
     def __iter__(self) -> Iterator[AbstractContextManager[None]]:
         while self.exhaustion is None:
             yield self._attempt()

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Annotated, Any, NotRequired
+from typing import Any
 
-from langchain.agents.middleware import AgentMiddleware, AgentState
-from langchain.agents.middleware.types import ExtendedModelResponse, ModelResponse, PrivateStateAttr
+from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware.types import ExtendedModelResponse, ModelResponse
 from langchain_core.messages import AIMessage
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
-from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.types import Command
 
 from steptrack_callbacks.concurrency.flow import drive, drive_async
 from steptrack_callbacks.langchain.async_handler import watched
+from steptrack_callbacks.langchain.attachment import follow_agents
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition, defined
 from steptrack_callbacks.values.errors import ToolDenied
 from steptrack_callbacks.values.usage import Usage
 
-from . import running, spending, tools
+from . import closing, tools
+from .agent_step import STOPPED
 from .attempts import Attempts
-from .running import AgentRun, Number
-from .spending import Spending
-
-
-class SpendingState(AgentState[Any]):
-    """What the middleware keeps in the graph's state; neither input nor output."""
-
-    steptrack_spent: NotRequired[Annotated[Spending, PrivateStateAttr, spending.merged]]
-    steptrack_run: NotRequired[Annotated[str, UntrackedValue(str, guard=False), PrivateStateAttr]]
+from .running import AgentRun
+from .visits import SpendingState, Visit, state_schema_for
 
 
 class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -72,12 +66,14 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
     def __init__(self, step: str | StepDefinition = "agent", **options: Any) -> None:
         super().__init__()
         self.definition = _definition(step, options)
+        self.state_schema = state_schema_for(self.definition)
+        follow_agents()
 
     # The agent's step
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Begin the agent's step, with what the thread has spent before."""
-        return _saved(AgentRun(self.definition, state.get("steptrack_spent") or {}))
+        return {**_saved(self._run(state, runtime)), STOPPED: None}
 
     async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Do as `before_agent`, on the event loop."""
@@ -90,15 +86,17 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             BudgetExhausted: What was spent is over a limit, and nobody was told so before.
         """
         run = self._run(state, runtime)
-        return _ended(run, drive(run.end()))
+        return _ended(run, drive(run.end()), state)
 
     async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Do as `after_agent`, on the event loop."""
         run = self._run(state, runtime)
-        return _ended(run, await drive_async(run.end()))
+        return _ended(run, await drive_async(run.end()), state)
 
     def _run(self, state: Any, runtime: Any) -> AgentRun:
-        return running.find(state, runtime, self.definition)
+        visit: Visit = state["steptrack_run"]
+        visit.see(state)
+        return visit.run(state, runtime.execution_info.checkpoint_ns)
 
     # Model calls
 
@@ -110,16 +108,20 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         run = self._run(request.state, request.runtime)
+        if (stopped := request.state.get(STOPPED)) is not None:
+            return _ended_by(run, request, stopped)
         attempts = Attempts(run)
         for attempt in attempts:
             with attempt, run.inside("model") as step, _seen():
                 response = handler(tools.offered(request, step.policy))
                 return ExtendedModelResponse(response, Command(update=_saved(run)))
-        return _last_word(run, attempts.exhaustion)
+        return _ended_by(run, request, run.last_word(attempts.went_on))
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as `wrap_model_call`, on the event loop, where it waits for room."""
         run = self._run(request.state, request.runtime)
+        if (stopped := request.state.get(STOPPED)) is not None:
+            return _ended_by(run, request, stopped)
         attempts = Attempts(run)
         for attempt in attempts:
             with attempt:
@@ -127,7 +129,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
                     with _seen(waiting=True):
                         response = await handler(tools.offered(request, step.policy))
                 return ExtendedModelResponse(response, Command(update=_saved(run)))
-        return _last_word(run, attempts.exhaustion)
+        return _ended_by(run, request, run.last_word(attempts.went_on))
 
     # Tools
 
@@ -138,6 +140,8 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             BudgetExhausted: A model call inside it has no room, and the boundary is not `continue`.
         """
         run = self._run(request.state, request.runtime)
+        if request.state.get(STOPPED) is not None:
+            return closing.not_run(request.tool_call)
         attempts = Attempts(run)
         try:
             for attempt in attempts:
@@ -153,6 +157,8 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as `wrap_tool_call`, on the event loop, where calls inside the tool wait for room."""
         run = self._run(request.state, request.runtime)
+        if request.state.get(STOPPED) is not None:
+            return closing.not_run(request.tool_call)
         attempts = Attempts(run)
         try:
             for attempt in attempts:
@@ -188,26 +194,26 @@ def _seen(*, waiting: bool = False) -> Generator[None]:
 
 
 def _saved(run: AgentRun) -> dict[str, Any]:
-    return {"steptrack_spent": run.state(), "steptrack_run": Number.of(run)}
+    return {"steptrack_spent": run.state()}
 
 
 def _saved_by(run: AgentRun, request: Any, tool: Step) -> dict[str, Any]:
     """Return what a tool has to save: mostly nothing, since most tools call no model."""
-    known = getattr(request.state.get("steptrack_run"), "run", None) is run
-    return {} if known and tool.usage == Usage() else _saved(run)
+    known = (request.state.get("steptrack_spent") or {}).get("runs", {})
+    return {} if run.step.id in known and tool.usage == Usage() else _saved(run)
 
 
-def _last_word(run: AgentRun, error: Any) -> Any:
-    """End the agent with a message that says what ran out."""
-    default = run.step.definition.default
-    text = default(error) if callable(default) else default
-    message = AIMessage(f"Stopped: {error}" if text is None else text)
-    return ExtendedModelResponse(
-        ModelResponse(result=[message]), Command(update={**_saved(run), "jump_to": "end"})
-    )
+def _ended_by(run: AgentRun, request: Any, text: Any) -> Any:
+    """End the agent with its last word, and what its history lacks before."""
+    messages = [*closing.unanswered(request.state["messages"]), AIMessage(text)]
+    update = {**_saved(run), STOPPED: None, "jump_to": "end"}
+    return ExtendedModelResponse(ModelResponse(result=messages), Command(update=update))
 
 
-def _ended(run: AgentRun, leaving: BaseException | None) -> dict[str, Any]:
+def _ended(run: AgentRun, leaving: BaseException | None, state: Any) -> dict[str, Any]:
     if leaving is not None:
         raise leaving
-    return {"steptrack_spent": run.state()}
+    if (stopped := state.get(STOPPED)) is None:
+        return _saved(run)
+    messages = [*closing.unanswered(state["messages"]), AIMessage(stopped)]
+    return {**_saved(run), STOPPED: None, "messages": messages}

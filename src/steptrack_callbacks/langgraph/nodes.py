@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from langgraph.config import get_config
 
-_CHECKPOINTER = "__pregel_checkpointer"  # LangGraph has no public word for it
+# LangGraph has no public words for these.
+_CHECKPOINTER = "__pregel_checkpointer"
+_SEND = "__pregel_send"
 
 
 def run_of_node() -> UUID | None:
@@ -17,3 +21,35 @@ def run_of_node() -> UUID | None:
 def can_pause() -> bool:
     """Tell whether the graph has a checkpointer: without one, nobody can go on from a pause."""
     return get_config().get("configurable", {}).get(_CHECKPOINTER, True) is not None
+
+
+def graph_of(node: str) -> str:
+    """Return the path of the graph that a node is in; empty for an outermost graph's."""
+    return node.rpartition("|")[0]
+
+
+def current_node(graph: str) -> str | None:
+    """Return the path of the node of a graph that this is in, be it deep inside; `None` if it is in none."""
+    here = _path()
+    before = f"{graph}|" if graph else ""
+    if here is None or not here.startswith(before):
+        return None
+    return before + here[len(before) :].partition("|")[0]
+
+
+def write(graph: str, update: Mapping[str, Any]) -> None:
+    """Save values in a graph's state with what this node saves, if this is right inside one of its nodes."""
+    here = _path()
+    if here and graph_of(here) == graph:
+        send = get_config().get("configurable", {}).get(_SEND)
+        if send is not None:
+            send(list(update.items()))
+
+
+def _path() -> str | None:
+    """Return the path of the node that this is in, or `None` if it is in none."""
+    try:
+        path = get_config().get("configurable", {}).get("checkpoint_ns")
+    except RuntimeError:  # it is in no run at all
+        return None
+    return str(path) if path else None

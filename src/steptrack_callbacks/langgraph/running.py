@@ -6,12 +6,11 @@ what runs in them. It ends in the agent's last node, or with the graph's run, be
 
 from __future__ import annotations
 
-import threading
 import uuid
 import weakref
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from langgraph.errors import GraphInterrupt
 
@@ -21,7 +20,7 @@ from steptrack_callbacks.engine.amounts import BOOKS
 from steptrack_callbacks.engine.escalation import has_default, no_in, why_not_granted
 from steptrack_callbacks.engine.queue import settle_line
 from steptrack_callbacks.langchain import run_tree
-from steptrack_callbacks.langchain.refusals import HostStep, host_error
+from steptrack_callbacks.langchain.refusals import host_error
 from steptrack_callbacks.steps.boundary import escalated
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import Grant, StepDefinition
@@ -29,6 +28,7 @@ from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.usage import Usage
 
 from . import nodes, people, spending
+from .agent_step import AgentStep
 from .spending import Spending
 
 _MOST_REMEMBERED = 10_000
@@ -52,33 +52,27 @@ class Fate:
         self.raised: BaseException | None = None
 
 
-class Number(str):
-    """A run's number, which stands in the graph's state and keeps the run."""
-
-    __slots__ = ("run",)
-    run: AgentRun
-
-    @classmethod
-    def of(cls, run: AgentRun) -> Self:
-        """Number a run."""
-        number = cls(run.step.id)
-        number.run = run
-        return number
-
-
 class AgentRun:
     """One run of an agent.
 
     Attributes:
         step: The agent's step; while it runs, it has spent what the thread had spent before, too.
         fate: What the step is to end with.
+        graph: The path of the agent's graph through the graphs that it is in.
     """
 
-    def __init__(self, definition: StepDefinition, saved: Spending) -> None:
+    def __init__(self, definition: StepDefinition, saved: Spending, graph: str) -> None:
+        node = nodes.run_of_node()
         asks = definition.error_boundary == "escalate" and definition.escalation is None
         self.pauses = asks and nodes.can_pause()
         self.fate = Fate()
-        self.step = HostStep(replace(definition, escalation=people.ask) if self.pauses else definition)
+        self.graph = graph
+        place = None if node is None else run_tree.place_around(node)
+        self.step = AgentStep(
+            replace(definition, escalation=people.ask) if self.pauses else definition,
+            beside=None if place is None else place.step,
+        )
+        self.step.owner = weakref.ref(self)
         self._count = 0
         self._granted: list[
             dict[str, Any]
@@ -93,12 +87,8 @@ class AgentRun:
         _seed(self.step.account, spending.total(known), granted)
         self._lost = weakref.finalize(self, _lose, self.step, self.fate)
         self._lost.atexit = False
-        self._is_followed = self._follow()
-
-    def _follow(self) -> bool:
-        """End the step with the graph's run, and let it be charged what other nodes of the graph spend."""
-        node = nodes.run_of_node()
-        return node is not None and run_tree.occupy(node, self.step, self.over)
+        # The step ends with the graph's run, and is charged what other nodes of the graph spend.
+        self._is_followed = node is not None and run_tree.occupy(node, self.step, self.over)
 
     @property
     def is_open(self) -> bool:
@@ -142,17 +132,36 @@ class AgentRun:
             self.over(raised)
         raise raised
 
-    def state(self) -> Spending:
-        """Return what is to be saved: all that this run has spent so far."""
-        granted = self.step.account.grants[self._grants_before :]
-        self._granted = [spending.written_grant(grant) for grant in granted]
-        return {"id": self._thread, "runs": {**self._unsaved, self.step.id: self._entry()}}
+    def last_word(self, error: BudgetExhausted) -> Any:
+        """Return what the agent ends with: `default`, or what ran out."""
+        default = self.step.definition.default
+        text = default(error) if callable(default) else default
+        return f"Stopped: {error}" if text is None else text
 
-    def _entry(self) -> spending.Entry:
+    def state(self, *, kept: bool = True) -> Spending:
+        """Return what is to be saved: all that this run has spent so far.
+
+        Args:
+            kept: Whether it is sure to be saved; a node that may still pause is run again, and granted again
+                what it was granted.
+        """
+        granted = self.step.account.grants[self._grants_before :]
+        grants = [spending.written_grant(grant) for grant in granted]
+        if kept:
+            self._granted = grants
+        return {"id": self._thread, "runs": {**self._unsaved, self.step.id: self._entry(grants)}}
+
+    def see(self, saved: Spending) -> None:
+        """Look at what was saved indeed."""
+        entry = saved.get("runs", {}).get(self.step.id)
+        if entry is not None and len(entry["grants"]) > len(self._granted):
+            self._granted = entry["grants"]
+
+    def _entry(self, grants: list[dict[str, Any]]) -> spending.Entry:
         with BOOKS:
             self._count += 1
             usage = self.step.account.here_of(self.step.usage)
-            return {"n": self._count, "usage": spending.written(usage), "grants": self._granted}
+            return {"n": self._count, "usage": spending.written(usage), "grants": grants}
 
     def end(self) -> Decision[BaseException | None]:
         """End the step in the agent's last node; returns what must be raised."""
@@ -171,7 +180,8 @@ class AgentRun:
 
     def _remember(self) -> None:
         self.fate.raised = None  # it holds the frames that it has passed, and they this run
-        _unsaved[self._thread] = {"id": self._thread, "runs": {self.step.id: self._entry()}}
+        entries = {**self._unsaved, self.step.id: self._entry(self._granted)}
+        _unsaved[self._thread] = {"id": self._thread, "runs": entries}
         _unsaved.move_to_end(self._thread)
         while len(_unsaved) > _MOST_REMEMBERED:
             _unsaved.popitem(last=False)
@@ -190,29 +200,3 @@ def _lose(step: Step, fate: Fate) -> None:
     """End what nobody reported the end of: the graph has none of our handlers, and is gone."""
     if step.status == "open":
         drive(step.end(fate.exhaustion or fate.raised or GraphInterrupt()))
-
-
-class _Moment(NamedTuple):
-    checkpoint: str
-    agent: str
-
-
-_resumed: weakref.WeakValueDictionary[_Moment, AgentRun] = weakref.WeakValueDictionary()
-_resuming = threading.RLock()
-
-
-def find(state: Any, runtime: Any, definition: StepDefinition) -> AgentRun:
-    """Return the agent's run that a node is in; one that was resumed begins anew with its first node.
-
-    Several tools may be resumed at once: they share a checkpoint, and so a run.
-    """
-    number = state.get("steptrack_run")
-    if isinstance(number, Number) and number.run.is_open:
-        return number.run
-    info = runtime.execution_info
-    moment = _Moment(info.checkpoint_id, info.checkpoint_ns.rpartition("|")[0])
-    with _resuming:
-        run = _resumed.get(moment)
-        if run is None or not run.is_open:
-            run = _resumed[moment] = AgentRun(definition, state.get("steptrack_spent") or {})
-    return run

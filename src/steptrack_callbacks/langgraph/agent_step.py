@@ -1,0 +1,104 @@
+"""The step of an agent, as calls see it that are made outside of the middleware's own hands.
+
+Those are what hooks of other middlewares call, in nodes of their own, and what is called around the
+middleware. They are charged to the agent by their runs; at its limit they leave the node as LangGraph lets
+any node say how its graph goes on: with a command.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from langgraph.errors import ParentCommand
+from langgraph.types import Command
+
+from steptrack_callbacks.engine.account import Account
+from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.integrations.errors import twin_of
+from steptrack_callbacks.langchain.refusals import HostStep
+from steptrack_callbacks.steps.step import Step, current_step
+from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
+
+from . import nodes
+from .spending import Spending
+
+STOPPED = "steptrack_stopped"
+"""The key of the state for the last word of an agent that has met its limit, until it is said."""
+
+
+class Owner(Protocol):
+    """Whose step it is: a run of an agent."""
+
+    graph: str
+
+    def act_on(self, error: BudgetExhausted) -> BudgetExhausted:
+        """Do at an exhaustion what the agent's boundary says; returns it if the agent is to go on."""
+
+    def last_word(self, error: BudgetExhausted) -> Any:
+        """Return what the agent ends with."""
+
+    def state(self, *, kept: bool) -> Spending:
+        """Return what is to be saved in the graph's state."""
+
+
+class AgentStep(HostStep):
+    """The step of an agent's run.
+
+    Attributes:
+        owner: Returns the run, as long as there is one.
+    """
+
+    def __init__(self, definition: StepDefinition, *, beside: Step | None) -> None:
+        around = current_step()
+        is_inner = around is None or (beside is not None and around.account in beside.accounts)
+        super().__init__(definition, parent=beside if is_inner else around)
+        self._beside = None if is_inner else beside
+        self.owner: Any = lambda: None
+
+    def _gather_accounts(self) -> None:
+        super()._gather_accounts()
+        if self._beside is not None:
+            outer: tuple[Account, ...] = self._beside.accounts
+            self._accounts = Around((*(each for each in self._accounts if each not in outer), *outer))
+
+    def raised_as(self, error: BaseException) -> BaseException:
+        """Return what a refusal leaves a node of another middleware with."""
+        owner: Owner | None = self.owner()
+        mine = isinstance(error, BudgetExhausted) and error.step_id == self.id and not error.escalated
+        if owner is None or not mine or self._is_around_here():
+            return error
+        node = nodes.current_node(owner.graph)
+        if node is None:
+            return error
+        assert isinstance(error, BudgetExhausted)
+        try:
+            exhaustion = owner.act_on(error)
+        except StepTrackError as raised:
+            return raised
+        update = {STOPPED: owner.last_word(exhaustion), "jump_to": "end"}
+        return _command(exhaustion, Command(graph=node, update=update))
+
+    def charged(self) -> None:
+        """Save what a hook of another middleware has spent with what its node saves."""
+        owner: Owner | None = self.owner()
+        if owner is not None and not self._is_around_here():
+            nodes.write(owner.graph, {"steptrack_spent": owner.state(kept=False)})
+
+    def _is_around_here(self) -> bool:
+        """Tell whether the middleware itself is calling: it has a step of its own for that."""
+        step = current_step()
+        while step is not None and step is not self:
+            step = step.parent
+        return step is self
+
+
+def _command(error: BudgetExhausted, command: Command[Any]) -> BaseException:
+    """Return the same exhaustion as what LangGraph takes for a node's own word on how to go on."""
+    twin: Any = twin_of(error, ParentCommand, (("__str__", _message),))
+    twin.args = (command,)
+    return twin  # type: ignore[no-any-return]
+
+
+def _message(error: Any) -> str:
+    return str(error._message())  # noqa: SLF001 - its arguments are LangGraph's now
