@@ -11,13 +11,14 @@ from langchain.agents import AgentState, create_agent
 from langchain.agents.middleware import AgentMiddleware, SummarizationMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
-from langgraph.types import Command, interrupt
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 from test_people import other_process, paused
 
-from steptrack_callbacks import BudgetEscalated, BudgetExhausted, step
+from steptrack_callbacks import BudgetEscalated, BudgetExhausted, Grant, peek_completed_steps, step
 from steptrack_callbacks.langgraph import StepBudgetMiddleware
 from steptrack_callbacks.steps.attribution import unattributed_usage
 from steptrack_callbacks.steps.registry import declare_nodes
@@ -408,3 +409,98 @@ def test_of_what_is_not_attached_agents_alone_are_seen(invoke: Invoke, attached:
         scripted().invoke("hello")
         create_agent(scripted()).invoke(HELLO)
     assert answer.usage.calls == len(model.sent) == 1
+
+
+# Visits
+
+
+def swarm(agents: dict[str, Any], hand_overs: int) -> Any:
+    """Make a graph in which two agents hand over to each other."""
+
+    def route(state: Any) -> Any:
+        turns = sum(message.type == "ai" for message in state["messages"])
+        return END if turns >= hand_overs else list(agents)[turns % len(agents)]
+
+    graph = StateGraph(AgentState)
+    for name, agent in agents.items():
+        graph.add_node(name, agent)
+        graph.add_conditional_edges(name, route)
+    return graph.add_edge(START, next(iter(agents)))
+
+
+@BOTH
+@pytest.mark.parametrize("boundary", ["fail", "continue"])
+def test_agents_that_hand_over_are_held_over_all_visits_of_one_run(
+    invoke: Invoke, attached: bool, boundary: Any
+) -> None:
+    models = {name: scripted() for name in ("alice", "bob")}
+    agents = {name: agent_of(model, max_calls=2, error_boundary=boundary) for name, model in models.items()}
+    graph = swarm(agents, 20).compile()
+    for _ in range(2):  # what one run has spent is nothing to the next
+        for model in models.values():
+            model.sent.clear()
+        if boundary == "fail":
+            with pytest.raises(BudgetExhausted, match="2 calls spent of 2"):
+                invoke(graph, HELLO)
+        else:
+            assert last(invoke(graph, HELLO)).startswith("Stopped:")
+        assert [len(model.sent) for model in models.values()] == [2, 2]
+
+
+def test_a_grant_holds_over_the_visits_of_one_run(invoke: Invoke) -> None:
+    asked: list[Any] = []
+
+    def grant(error: Any) -> Any:
+        asked.append(error)
+        return Grant(max_calls=3)
+
+    model = scripted()
+    agent = agent_of(model, max_calls=2, error_boundary="escalate", escalation=grant)
+    invoke(swarm({"alice": agent}, 5).compile(), HELLO)
+    assert (len(model.sent), len(asked)) == (5, 1)
+
+
+def test_visits_at_the_same_time_share_what_is_left(invoke: Invoke) -> None:
+    model = scripted()
+    agent = agent_of(model, max_calls=3, error_boundary="continue")
+
+    def fan_out(state: Any) -> Any:
+        return [Send("alice", {"messages": [("user", str(number))]}) for number in range(6)]
+
+    graph = StateGraph(AgentState)
+    graph.add_node("alice", agent)
+    graph.add_conditional_edges(START, fan_out, ["alice"])
+    answer = invoke(graph.compile(), HELLO)
+    assert len(model.sent) == 3
+    assert sum(message.text.startswith("Stopped:") for message in answer["messages"]) == 3
+    assert sum(record.here_usage.calls for record in peek_completed_steps() if record.path == "research") == 3
+
+
+def test_threads_of_an_agent_in_one_run_are_apart(invoke: Invoke) -> None:
+    model = scripted()
+    agent = agent_of(model, max_calls=1, checkpointer=InMemorySaver())
+
+    def all_threads(_: Any) -> Any:
+        return [last(agent.invoke(HELLO, thread(number))) for number in range(3)]
+
+    assert RunnableLambda(all_threads).invoke(1) == ["done"] * 3
+
+
+def test_visits_of_an_agent_with_a_memory_of_its_own_count_once(invoke: Invoke) -> None:
+    model = scripted()
+    agent = agent_of(model, max_calls=30, checkpointer=True)
+    graph = swarm({"alice": agent}, 20).compile(checkpointer=InMemorySaver())
+    invoke(graph, HELLO, thread())
+    assert len(model.sent) == by_path()["research"].usage.calls == 20
+
+
+def test_an_agent_that_a_tool_runs_begins_anew_with_each_tool(invoke: Invoke) -> None:
+    inner = agent_of(scripted(), max_calls=1)
+
+    @tool
+    def delegate() -> str:
+        """Delegate."""
+        return last(inner.invoke(HELLO))
+
+    outer = create_agent(scripted(["delegate"], ["delegate"]), [delegate])
+    assert last(invoke(outer, HELLO)) == "done"

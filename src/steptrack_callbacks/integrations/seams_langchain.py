@@ -176,6 +176,21 @@ CONFIG = Seam(
     purpose="tells a node's run, so that the agent's step ends with the graph",
     lost="an agent's step that is broken off ends when it is collected",
 )
+SEND = Seam(
+    package="langgraph",
+    place="langgraph._internal._constants:CONFIG_KEY_SEND",
+    shape=equals("__pregel_send"),
+    purpose="saves with a node what a hook of another middleware has spent in it",
+    lost="what such hooks spend is not in the checkpoint, if the very next node is paused and resumed in"
+    " another process",
+)
+NODE_COMMAND = Seam(
+    package="langgraph",
+    place="langgraph.pregel._retry:run_with_retry",
+    shape=mentions("ParentCommand", "graph"),
+    purpose="takes a command that is raised in a node as the node's own word on how the graph goes on",
+    lost="with error_boundary='continue', a hook of another middleware that meets the limit raises",
+)
 INTERRUPT = Seam(
     package="langgraph",
     place="langgraph.types:interrupt",
@@ -219,5 +234,5 @@ LANGCHAIN_CORE = (
     CHILD_CONFIG,
 )
 AGENTS = (AGENT_STATE, AGENT_MIDDLEWARE, AGENT_ANSWER)
-GRAPHS = (CHECKPOINTER, CONFIG, INTERRUPT, NODE_ERROR, UNTRACKED)
+GRAPHS = (CHECKPOINTER, CONFIG, SEND, NODE_COMMAND, INTERRUPT, NODE_ERROR, UNTRACKED)
 SEAMS: tuple[Seam, ...] = (*LANGCHAIN_CORE, *AGENTS, *GRAPHS)

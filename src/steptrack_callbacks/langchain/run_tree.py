@@ -32,14 +32,16 @@ class Outermost:
         key: Its run's number.
         steps: By their names from the outermost one.
         outcomes: What the last run that is over in a step has left with, by the same names.
+        kept: What others keep for as long as it runs, by keys of their own.
     """
 
-    __slots__ = ("key", "outcomes", "steps")
+    __slots__ = ("kept", "key", "outcomes", "steps")
 
     def __init__(self, key: int) -> None:
         self.key = key
         self.steps: dict[tuple[str, ...], Step] = {}
         self.outcomes: dict[tuple[str, ...], BaseException | None] = {}
+        self.kept: dict[object, Any] = {}
 
     def end(self, error: BaseException | None) -> None:
         """End all steps, the inner ones first.

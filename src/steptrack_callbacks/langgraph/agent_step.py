@@ -30,7 +30,7 @@ STOPPED = "steptrack_stopped"
 class Owner(Protocol):
     """Whose step it is: a run of an agent."""
 
-    graph: str
+    graphs: set[str]
 
     def act_on(self, error: BudgetExhausted) -> BudgetExhausted:
         """Do at an exhaustion what the agent's boundary says; returns it if the agent is to go on."""
@@ -68,7 +68,7 @@ class AgentStep(HostStep):
         mine = isinstance(error, BudgetExhausted) and error.step_id == self.id and not error.escalated
         if owner is None or not mine or self._is_around_here():
             return error
-        node = nodes.current_node(owner.graph)
+        node = nodes.current_node(owner.graphs)
         if node is None:
             return error
         assert isinstance(error, BudgetExhausted)
@@ -83,7 +83,7 @@ class AgentStep(HostStep):
         """Save what a hook of another middleware has spent with what its node saves."""
         owner: Owner | None = self.owner()
         if owner is not None and not self._is_around_here():
-            nodes.write(owner.graph, {"steptrack_spent": owner.state(kept=False)})
+            nodes.write(owner.graphs, {"steptrack_spent": owner.state(kept=False)})
 
     def _is_around_here(self) -> bool:
         """Tell whether the middleware itself is calling: it has a step of its own for that."""

@@ -86,12 +86,12 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             BudgetExhausted: What was spent is over a limit, and nobody was told so before.
         """
         run = self._run(state, runtime)
-        return _ended(run, drive(run.end()), state)
+        return _ended(run, drive(run.end(state["steptrack_run"])), state)
 
     async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Do as `after_agent`, on the event loop."""
         run = self._run(state, runtime)
-        return _ended(run, await drive_async(run.end()), state)
+        return _ended(run, await drive_async(run.end(state["steptrack_run"])), state)
 
     def _run(self, state: Any, runtime: Any) -> AgentRun:
         visit: Visit = state["steptrack_run"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -23,24 +23,30 @@ def can_pause() -> bool:
     return get_config().get("configurable", {}).get(_CHECKPOINTER, True) is not None
 
 
+def has_thread(graph: str) -> bool:
+    """Tell whether a graph is the one whose thread a checkpointer remembers, and is in no other graph."""
+    return not graph and get_config().get("configurable", {}).get(_CHECKPOINTER) is not None
+
+
 def graph_of(node: str) -> str:
     """Return the path of the graph that a node is in; empty for an outermost graph's."""
     return node.rpartition("|")[0]
 
 
-def current_node(graph: str) -> str | None:
-    """Return the path of the node of a graph that this is in, be it deep inside; `None` if it is in none."""
-    here = _path()
-    before = f"{graph}|" if graph else ""
-    if here is None or not here.startswith(before):
-        return None
-    return before + here[len(before) :].partition("|")[0]
+def current_node(graphs: Collection[str]) -> str | None:
+    """Return the path of the node of these graphs that this is in, be it deep inside; `None` if in none."""
+    here = _path() or ""
+    for graph in graphs:
+        before = f"{graph}|" if graph else ""
+        if here and here.startswith(before):
+            return before + here[len(before) :].partition("|")[0]
+    return None
 
 
-def write(graph: str, update: Mapping[str, Any]) -> None:
+def write(graphs: Collection[str], update: Mapping[str, Any]) -> None:
     """Save values in a graph's state with what this node saves, if this is right inside one of its nodes."""
     here = _path()
-    if here and graph_of(here) == graph:
+    if here and graph_of(here) in graphs:
         send = get_config().get("configurable", {}).get(_SEND)
         if send is not None:
             send(list(update.items()))

@@ -6,10 +6,14 @@ what runs in them. It ends in the agent's last node, or with the graph's run, be
 
 from __future__ import annotations
 
+import threading
 import uuid
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from langgraph.errors import GraphInterrupt
@@ -22,7 +26,7 @@ from steptrack_callbacks.engine.queue import settle_line
 from steptrack_callbacks.langchain import run_tree
 from steptrack_callbacks.langchain.refusals import host_error
 from steptrack_callbacks.steps.boundary import escalated
-from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.steps.step import Step, current_step
 from steptrack_callbacks.values.definitions import Grant, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.usage import Usage
@@ -52,21 +56,74 @@ class Fate:
         self.raised: BaseException | None = None
 
 
+class Earlier:
+    """What an agent has spent in its visits of one outermost run, where no thread remembers it.
+
+    Attributes:
+        definition: What is declared of the agent.
+        spent: By the visits that are over.
+        running: Returns the run of those that are not, if any.
+        beginning: Held while a visit begins.
+    """
+
+    __slots__ = ("beginning", "definition", "running", "spent")
+
+    def __init__(self, definition: StepDefinition) -> None:
+        self.definition = definition
+        self.spent: Spending = {"runs": {}}
+        self.running: Callable[[], AgentRun | None] = lambda: None
+        self.beginning = threading.RLock()
+
+
+def begin(definition: StepDefinition, saved: Spending, graph: str, visit: str) -> AgentRun:
+    """Begin an agent's run, or join one that runs at the same time in the same outermost run.
+
+    Args:
+        definition: What is declared of the agent.
+        saved: What its thread has spent before.
+        graph: The path of its graph through the graphs that it is in.
+        visit: Names the graph's run.
+    """
+    earlier = None if saved or nodes.has_thread(graph) else _earlier(definition)
+    with nullcontext() if earlier is None else earlier.beginning:
+        run = None if earlier is None else earlier.running()
+        if run is None or not run.join(visit, graph):
+            run = AgentRun(definition, saved, earlier)
+            run.join(visit, graph)
+        if earlier is not None:
+            earlier.running = weakref.ref(run)
+    return run
+
+
+def _earlier(definition: StepDefinition) -> Earlier | None:
+    node = nodes.run_of_node()
+    place = None if node is None else run_tree.place_around(node)
+    if place is None:
+        return None
+    around = current_step() or place.step
+    key = (id(definition), None if around is None else around.id)  # kept alive beside it
+    earlier: Earlier = place.outermost.kept.setdefault(key, Earlier(definition))
+    return earlier
+
+
 class AgentRun:
     """One run of an agent.
 
     Attributes:
         step: The agent's step; while it runs, it has spent what the thread had spent before, too.
         fate: What the step is to end with.
-        graph: The path of the agent's graph through the graphs that it is in.
+        graphs: The paths of the agent's graph through the graphs that it is in: of each visit its own.
     """
 
-    def __init__(self, definition: StepDefinition, saved: Spending, graph: str) -> None:
+    def __init__(self, definition: StepDefinition, saved: Spending, earlier: Earlier | None = None) -> None:
         node = nodes.run_of_node()
         asks = definition.error_boundary == "escalate" and definition.escalation is None
         self.pauses = asks and nodes.can_pause()
         self.fate = Fate()
-        self.graph = graph
+        self.graphs: set[str] = set()
+        self._visits: set[str] = set()
+        self._is_ending = False
+        self._earlier = earlier
         place = None if node is None else run_tree.place_around(node)
         self.step = AgentStep(
             replace(definition, escalation=people.ask) if self.pauses else definition,
@@ -80,6 +137,7 @@ class AgentRun:
         self._thread: str = saved.get("id") or uuid.uuid4().hex
         known = spending.merged(saved, _unsaved.get(self._thread, {}))
         self._unsaved = {run: e for run, e in known["runs"].items() if e != saved.get("runs", {}).get(run)}
+        known = known if earlier is None else spending.merged(known, earlier.spent)
         self._grants_before = len(granted := spending.grants(known))
         self.step.begin()
         if asks and not self.pauses and not has_default():
@@ -87,8 +145,21 @@ class AgentRun:
         _seed(self.step.account, spending.total(known), granted)
         self._lost = weakref.finalize(self, _lose, self.step, self.fate)
         self._lost.atexit = False
-        # The step ends with the graph's run, and is charged what other nodes of the graph spend.
-        self._is_followed = node is not None and run_tree.occupy(node, self.step, self.over)
+        self._is_followed = False
+
+    def join(self, visit: str, graph: str) -> bool:
+        """Let a run of the agent's graph be one of this run's; `False` if it is over.
+
+        The step ends with the last of them, and is charged what other nodes of the graph spend.
+        """
+        with BOOKS:
+            if self._is_ending or not self.is_open:
+                return False
+            self._visits.add(visit)
+        self.graphs.add(graph)
+        node = nodes.run_of_node()
+        self._is_followed = node is not None and run_tree.occupy(node, self.step, partial(self.over, visit))
+        return True
 
     @property
     def is_open(self) -> bool:
@@ -129,7 +200,8 @@ class AgentRun:
         handed_on = escalated(error, why_not_granted(self.step.account, error))
         raised = self.fate.raised = host_error(handed_on if boundary == "escalate" else error)
         if not self._is_followed:
-            self.over(raised)
+            self._visits.clear()
+            self._end_with(raised)
         raise raised
 
     def last_word(self, error: BudgetExhausted) -> Any:
@@ -163,16 +235,32 @@ class AgentRun:
             usage = self.step.account.here_of(self.step.usage)
             return {"n": self._count, "usage": spending.written(usage), "grants": grants}
 
-    def end(self) -> Decision[BaseException | None]:
+    def end(self, visit: str) -> Decision[BaseException | None]:
         """End the step in the agent's last node; returns what must be raised."""
+        if not self._is_last(visit):
+            return None
         went_on = self.fate.exhaustion if self.fate.raised is None else None
         try:
             return (yield from self.step.end(went_on))
         finally:
             self._remember()
 
-    def over(self, error: BaseException | None) -> None:
+    def over(self, visit: str, error: BaseException | None) -> None:
         """End the step if the graph's run is over without its last node: it was paused, or it failed."""
+        if self._is_last(visit):
+            self._end_with(error)
+
+    def _is_last(self, visit: str) -> bool:
+        """Let a visit go; after the last one nobody joins, and whoever comes finds what was spent."""
+        with BOOKS:
+            self._visits.discard(visit)
+            self._is_ending = not self._visits
+            if self._is_ending and self._earlier is not None:
+                own = self.state(kept=False)["runs"][self.step.id]
+                self._earlier.spent = spending.merged(self._earlier.spent, {"runs": {self.step.id: own}})
+        return self._is_ending
+
+    def _end_with(self, error: BaseException | None) -> None:
         if self.is_open:
             own = self.fate.exhaustion if error is not None and error is self.fate.raised else None
             drive(self.step.end(own or error or GraphInterrupt()))

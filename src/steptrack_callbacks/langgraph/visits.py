@@ -18,7 +18,7 @@ from langgraph.channels.untracked_value import UntrackedValue
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition
 
-from . import nodes, spending
+from . import nodes, running, spending
 from .running import AgentRun
 from .spending import Spending
 
@@ -64,7 +64,7 @@ class Visit(str):
         with self._beginning:  # several tools may be resumed at once
             if self._run is None:
                 saved = state.get("steptrack_spent") or {}
-                self._run = AgentRun(self._definition, saved, nodes.graph_of(node))
+                self._run = running.begin(self._definition, saved, nodes.graph_of(node), str(self))
         return self._run
 
 
