@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agents import HELLO, agent_of, asking_tool, by_path, last, look, scripted, thread
+from agents import HELLO, ScriptedChat, agent_of, asking_tool, by_path, last, look, scripted, thread
 from langchain.agents import AgentState, create_agent
 from langchain.agents.middleware import AgentMiddleware, SummarizationMiddleware
 from langchain.agents.structured_output import ToolStrategy
@@ -504,3 +504,16 @@ def test_an_agent_that_a_tool_runs_begins_anew_with_each_tool(invoke: Invoke) ->
 
     outer = create_agent(scripted(["delegate"], ["delegate"]), [delegate])
     assert last(invoke(outer, HELLO)) == "done"
+
+
+def test_a_tool_whose_fallback_was_refused_is_answered_with_an_error(invoke: Invoke) -> None:
+    class Failing(ScriptedChat):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            raise ConnectionError("down")
+
+    fallback = scripted()
+    asks = asking_tool(Failing(script=[], sent=[], offered=[]).with_fallbacks([fallback]))
+    answer = invoke(agent_of(scripted(["ask"]), asks, max_calls=2, error_boundary="continue"), HELLO)
+    assert answer["messages"][-2].status == "error"
+    assert last(answer).startswith("Stopped:")
+    assert fallback.sent == []

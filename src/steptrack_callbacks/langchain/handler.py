@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from steptrack_callbacks.integrations import proxy_client
+from steptrack_callbacks.steps.activation import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
 
@@ -201,6 +202,8 @@ class StepTrackHandler(BaseCallbackHandler):
         if run is not None and run.call is not None:
             _charge_failed(run, refused or error, response)
             run.tell_step()
+            if not isinstance(error, StepTrackError):
+                note_failure(error)
         run_tree.leave(run_id, refused or error)
         if refused is not None:
             raise host_error(refused) from error

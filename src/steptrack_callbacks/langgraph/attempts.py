@@ -46,3 +46,8 @@ class Attempts:
                 self.exhaustion = self._run.act_on(error)
         except StepTrackError as error:
             raise host_error(error) from None
+        except Exception as error:
+            hidden = self._run.step.hidden_exhaustion(error)
+            if hidden is None:
+                raise
+            self.exhaustion = self._run.act_on(hidden)

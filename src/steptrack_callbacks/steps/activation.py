@@ -20,6 +20,7 @@ from steptrack_callbacks.values.errors import BudgetExhausted, StepDenied, StepT
 from steptrack_callbacks.values.records import CompletedStep, Kind, Status
 
 from .boundary import Ending, decide, status_of
+from .failures import Failures
 from .placement import Placed
 from .registry import completed
 
@@ -63,6 +64,7 @@ class Activation(Placed):
         self._put_away: tuple[Activation, ...] = ()
         self._finished = False
         self._result: Any = None
+        self._failures = Failures()
 
     @property
     def status(self) -> Status:
@@ -151,6 +153,8 @@ class Activation(Placed):
             What must be raised now: `None` for nothing, the very error for passing it on.
         """
         account = self.account
+        error = self.hidden_exhaustion(error) or error
+        self._failures.forget()
         with BOOKS:
             account.close()
         for call in open_calls_of(account):
@@ -165,6 +169,15 @@ class Activation(Placed):
             raise
         self._finish(ending)
         return ending.leaving
+
+    def hidden_exhaustion(self, error: BaseException | None) -> BudgetExhausted | None:
+        """Return the exhaustion of this step that a fallback hides behind the failure of an earlier call."""
+        return self._failures.hidden(error, self.account.raised)
+
+    def note_failure(self, error: BaseException) -> None:
+        """Note what a call in it has failed with; only a step that raises it anyway need not know."""
+        if self.status == "open" and self.definition.error_boundary != "fail":
+            self._failures.note(error, self.account.raised)
 
     def _finish(self, ending: Ending) -> None:
         self.exhaustion = ending.exhaustion
@@ -287,6 +300,14 @@ def running() -> list[Activation]:
     """Return the activations of this process that are running, in the order in which they began."""
     found = [reference() for reference in _running.valuerefs()]  # a copy: other threads begin steps
     return [activation for activation in found if activation is not None and activation.status == "open"]
+
+
+def note_failure(error: BaseException) -> None:
+    """Let the steps that are active here know what a call in them has failed with."""
+    step = innermost()
+    while step is not None:
+        step.note_failure(error)
+        step = step.parent
 
 
 def find(step_id: str) -> Activation | None:
