@@ -32,7 +32,7 @@ from fake_host import FakeHost
 from redis_servers import RedisServer
 from steptrack_callbacks import Budget, step
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation, Store
+from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Entry, ReservationRequest, Store
 
 ROUNDS = 25
 TIMES = 40
@@ -49,10 +49,10 @@ def admit_and_settle(store: Store, accounts: int = 1) -> Work:
         call, room = f"call-{next(numbers)}", Asked(2_250_000, 300)
         keys = tuple(f"budget-{number}" for number in range(accounts))
         asks = tuple(
-            Ask(key=key, max_cost=9 * 10**18, max_calls=10**9, alone=room, beside=room, held=room)
+            AccountRequest(key=key, max_cost=9 * 10**18, max_calls=10**9, alone=room, beside=room, held=room)
             for key in keys
         )
-        assert store.reserve(Reservation(id=call, asks=asks, lease_s=900)).granted
+        assert store.reserve(ReservationRequest(id=call, asks=asks, lease_s=900)).granted
         amounts = {COST: 2_250_000, "calls": 1, "input_tokens": 100, "output_tokens": 200}
         store.settle([Entry(id=call, keys=keys, amounts=amounts, detail={"model": "gpt-4o"}, at=time.time())])
 

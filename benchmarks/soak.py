@@ -310,10 +310,10 @@ def verdict(load: Load, gauge: Gauge, server: RedisServer) -> list[str]:
             on_proxy["calls"] * int(CALL_USD * 10**12),
         ),
         "nothing is reserved": (
-            on_proxy["held"] + sum(t.held_calls for t in current.keeper().store.accounts()),
+            on_proxy["held"] + sum(t.held_calls for t in current.ledger().store.accounts()),
             0,
         ),
-        "nothing is owed to the ledger": (current.keeper().owed + current.keeper().unkept, 0),
+        "nothing is owed to the ledger": (current.ledger().owed + current.ledger().unkept, 0),
     }
     wrong = [f"{what}: {left} is not {right}" for what, (left, right) in expected.items() if left != right]
     first, last = gauge.samples[len(gauge.samples) // 2], gauge.samples[-1]
@@ -353,7 +353,7 @@ def main(minutes: float) -> int:
         load.stop.set()
         for thread in threads:
             thread.join(60)
-        current.keeper().flush()
+        current.ledger().flush()
         gauge.read()
         wrong = verdict(load, gauge, server)
         print(

@@ -16,7 +16,7 @@ from steptrack_callbacks import BudgetExhausted, Step, Usage, bind
 from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.queue import LINE
+from steptrack_callbacks.engine.queue import QUEUE
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
@@ -185,8 +185,8 @@ def assert_nothing_left(*steps: Step) -> None:
     for step in steps:
         assert reserved(step.account) == {}, step.path
     assert not settlement.open_calls
-    assert not reservation._claims
-    assert not LINE
+    assert not reservation._reservations
+    assert not QUEUE
 
 
 def open_elsewhere(host: FakeHost, max_output_tokens: int | None = 200, **details: object) -> Call:

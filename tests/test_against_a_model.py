@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fake_host import assert_nothing_left, price
 from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage
-from steptrack_callbacks.concurrency.flow import drive
+from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.queue import LINE, Waiter, settle_line
+from steptrack_callbacks.engine.queue import QUEUE, Waiter, advance_queue
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount
@@ -72,7 +72,7 @@ class Chain(RuleBasedStateMachine):
         super().__init__()
         reset()
         settlement.open_calls.clear()  # an example that failed leaves them
-        reservation._claims.clear()
+        reservation._reservations.clear()
         self.asked: list[Asked] = []
         self.steps: list[Step] = []
         self.limits: list[list[int | None]] = []
@@ -171,7 +171,7 @@ class Chain(RuleBasedStateMachine):
     def ask(self, depth, size):
         """Ask where nothing can wait: the call goes exactly if it fits, for it cannot stand in line."""
         asked = self.make(depth, *size)
-        closed, limited = self.steps[depth].account.closed, asked.call._claim is not None
+        closed, limited = self.steps[depth].account.closed, asked.call._reservation is not None
         if closed and not limited:
             return  # no call finds a step that has ended; one with limits may end while it asks
         free_to_go = not closed and self.fits_everywhere(asked)
@@ -193,7 +193,7 @@ class Chain(RuleBasedStateMachine):
     def ask_and_wait(self, depth, size):
         """Ask where one can wait: a call that does not go now waits exactly if there is hope."""
         asked = self.make(depth, *size)
-        if self.steps[depth].account.closed and asked.call._claim is None:
+        if self.steps[depth].account.closed and asked.call._reservation is None:
             return
         overtakes, fits = self.overtakes(asked), self.fits_everywhere(asked)
         asked.admission = asked.call._admission(patient=True)
@@ -211,8 +211,8 @@ class Chain(RuleBasedStateMachine):
 
     @staticmethod
     def overtakes(asked: Asked) -> bool:
-        claim = asked.call._claim
-        return claim is not None and any(account.waiting for account in claim.accounts)
+        reservation = asked.call._reservation
+        return reservation is not None and any(account.waiting for account in reservation.accounts)
 
     def open_calls(self) -> list[Asked]:
         return [asked for asked in self.asked if asked.call.is_open]
@@ -253,7 +253,7 @@ class Chain(RuleBasedStateMachine):
     def cancel(self, data):
         asked = data.draw(st.sampled_from([asked for asked in self.asked if asked.waiter]))
         self.asked.remove(asked)
-        LINE.drop(asked.waiter)
+        QUEUE.drop(asked.waiter)
         self.wake()
 
     @rule(depth=depths, usd=st.integers(1, 5), tokens=st.integers(1, 500))
@@ -265,7 +265,7 @@ class Chain(RuleBasedStateMachine):
             limit if limit is None else limit + plus for limit, plus in zip(limits, more, strict=True)
         ]
         self.steps[depth].account.grant(grant)
-        settle_line()
+        advance_queue()
         self.wake()
 
     @precondition(lambda self: any(step.status == "open" for step in self.steps))
@@ -274,10 +274,12 @@ class Chain(RuleBasedStateMachine):
         depth = max(depth for depth, step in enumerate(self.steps) if step.status == "open")
         for asked in self.flying(depth):
             asked.in_flight = False
-            claim = asked.call._claim
-            strict = claim is not None and any(account.enforce == "strict" for account in claim.accounts)
+            reservation = asked.call._reservation
+            strict = reservation is not None and any(
+                account.enforce == "strict" for account in reservation.accounts
+            )
             asked.charged = (asked.worst if strict else asked.expected,)
-        drive(self.steps[depth].end(None))
+        run_sync(self.steps[depth].end(None))
         self.wake()
 
     def wake(self) -> None:
@@ -335,7 +337,7 @@ class Chain(RuleBasedStateMachine):
 
     def teardown(self):
         for asked in [asked for asked in self.asked if asked.waiter]:
-            LINE.drop(asked.waiter)
+            QUEUE.drop(asked.waiter)
             self.asked.remove(asked)
         for depth in reversed(range(len(self.steps))):
             if self.steps[depth].status == "open":

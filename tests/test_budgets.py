@@ -40,7 +40,7 @@ def ledger(request, tmp_path):
         url = request.getfixturevalue("redis_server").url(prefix=tmp_path.name, timeout_s=5)
     else:
         url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/books.db?timeout_s=5"
-    current.keep_in(url)
+    current.use(url)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def budget(**limits):
 
 
 def spent(name="team-a", window="", start=0):
-    (totals,) = current.keeper().store.look([f"budget:{window}:{start}:{name}"])
+    (totals,) = current.ledger().store.look([f"budget:{window}:{start}:{name}"])
     return totals.settled.get("calls", 0), totals.held_calls
 
 
@@ -199,11 +199,11 @@ def test_a_call_still_open_when_its_step_ends_is_charged_its_estimate_and_correc
     host = FakeHost()
     with step("job", budgets=[budget(max_tokens=10_000)]):
         call = host.open()
-    totals = current.keeper().store.look(["budget::0:team-a"])[0]
+    totals = current.ledger().store.look(["budget::0:team-a"])[0]
     assert totals.held_calls == 0
     assert totals.settled["output_tokens"] == 200
     host.answer(call, 17)
-    totals = current.keeper().store.look(["budget::0:team-a"])[0]
+    totals = current.ledger().store.look(["budget::0:team-a"])[0]
     assert totals.settled["output_tokens"] == 17
     assert totals.settled["calls"] == 1
 
@@ -340,7 +340,7 @@ def test_fifty_threads_with_a_step_each_share_a_budget_worth_ten_calls():
         host.ask()
     run_all([job] * 50)
     assert host.sent == 11
-    totals = current.keeper().store.look(["budget::0:team-a"])[0]
+    totals = current.ledger().store.look(["budget::0:team-a"])[0]
     assert totals.settled["calls"] == 10
     assert Decimal(totals.settled["cost_pico_usd"]).scaleb(-12) == TEN_CALLS_USD
     assert totals.held_calls == 0
@@ -453,7 +453,7 @@ def test_threads_that_begin_together_have_one_ledger():
     def job():
         with step("job", budgets=[budget()]) as mine:
             host.ask()
-            found.append(mine.budgets[0].keeper)
+            found.append(mine.budgets[0].ledger)
 
     run_all([job] * 8)
     assert len(set(map(id, found))) == 1

@@ -110,7 +110,7 @@ def test_hooks_hear_which_call_was_admitted_and_why_one_was_not(host):
 
 def test_hooks_hear_of_a_ledger_that_cannot_be_asked(host):
     denied = listen(hooks.CallDenied)
-    current.keep_in("redis://127.0.0.1:1/0?timeout_s=0.05")
+    current.use("redis://127.0.0.1:1/0?timeout_s=0.05")
     with step("plan", budgets=[Budget("team-a", max_calls=9)]), pytest.raises(LedgerError) as refusal:
         host.open()
     assert [event.error for event in denied] == [refusal.value]
@@ -221,10 +221,10 @@ def test_an_answer_is_kept_only_where_a_limit_may_have_to_hand_it_back(host):
 
 
 def test_the_ledger_keeps_model_path_and_run_of_a_charge(host, tmp_path):
-    current.keep_in(f"sqlite:///{tmp_path}/books.db")
+    current.use(f"sqlite:///{tmp_path}/books.db")
     with step("job", run_id="night-1", budgets=[Budget("team-a", max_calls=9)]), step("part"):
         host.ask()
-    details = [charge["detail"] for charge in current.keeper().store.charges()]
+    details = [charge["detail"] for charge in current.ledger().store.charges()]
     assert details == [{"model": "fake-model", "path": "job/part", "run_id": "night-1"}]
 
 
@@ -233,7 +233,7 @@ def test_a_budget_that_is_only_watched_has_no_say_in_a_call_that_another_limit_h
         host.ask()
         host.ask()
         assert plan.usage.calls == 2
-    (totals,) = current.keeper().store.look(["budget::0:team-a"])
+    (totals,) = current.ledger().store.look(["budget::0:team-a"])
     assert totals.settled["calls"] == 2
 
 
@@ -243,10 +243,10 @@ def test_what_the_ledger_is_to_be_told_may_be_awaited(host):
             call = await host.open_async()
             async with call.telling_ledger():
                 host.answer(call)
-            (totals,) = current.keeper().store.look(["budget::0:team-a"])
+            (totals,) = current.ledger().store.look(["budget::0:team-a"])
             assert (totals.settled["calls"], totals.held_calls) == (1, 0)
 
-    current.keep_in("memory:")
+    current.use("memory:")
     asyncio.run(main())
 
 

@@ -13,7 +13,7 @@ import pytest
 from fake_host import FakeHost, run_all
 from steptrack_callbacks import Budget, LedgerError, install, step
 from steptrack_callbacks.ledgers import current
-from steptrack_callbacks.ledgers.protocol import Ask, Entry, Reservation
+from steptrack_callbacks.ledgers.protocol import AccountRequest, Entry, ReservationRequest
 
 FIVE = Budget("team-a", max_calls=5)
 _numbers = itertools.count()
@@ -40,7 +40,7 @@ class Full(Locked):
     """A disk without room for even a small charge."""
 
     def begin(self):
-        store = current.keeper().store
+        store = current.ledger().store
         self._db = store._file._shelf.db
         self._db.execute(f"PRAGMA max_page_count = {self._db.execute('PRAGMA page_count').fetchone()[0]}")
         for size in (2000, 200, 1):
@@ -50,7 +50,11 @@ class Full(Locked):
                     store.settle([Entry(id=name, keys=("other",), amounts={"calls": 1}, detail=detail)])
         with pytest.raises(LedgerError, match="disk is full"):
             while True:
-                store.reserve(Reservation(id=f"{next(_numbers)}", asks=(Ask(key="other"),), lease_s=900))
+                store.reserve(
+                    ReservationRequest(
+                        id=f"{next(_numbers)}", asks=(AccountRequest(key="other"),), lease_s=900
+                    )
+                )
 
     def end(self):
         self._db.execute("PRAGMA max_page_count = 1000000")
@@ -95,19 +99,19 @@ def job(what):
 
 
 def spent(what):
-    (totals,) = current.keeper().store.look([KEYS[what]])
+    (totals,) = current.ledger().store.look([KEYS[what]])
     return totals.settled.get("calls", 0), totals.held_calls
 
 
 def back():
     """Tell what is owed, now that the ledger is there."""
-    current.keeper().flush()
-    assert current.keeper().owed == 0
+    current.ledger().flush()
+    assert current.ledger().owed == 0
 
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_refuse_nothing_is_sent_meanwhile_and_an_answer_is_told_later(outage, what):
-    current.keep_in(outage.url)
+    current.use(outage.url)
     host = FakeHost()
     with job(what):
         host.ask()
@@ -126,7 +130,7 @@ def test_with_refuse_nothing_is_sent_meanwhile_and_an_answer_is_told_later(outag
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_allow_steps_that_begin_meanwhile_share_what_this_process_knows_to_be_left(outage, what):
-    current.keep_in(outage.url, on_store_error="allow")
+    current.use(outage.url, on_store_error="allow")
     host = FakeHost()
     with job(what):
         host.ask()
@@ -146,7 +150,7 @@ def test_with_allow_steps_that_begin_meanwhile_share_what_this_process_knows_to_
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_allow_fifty_threads_with_a_step_each_send_no_more_than_is_left(outage, what):
-    current.keep_in(outage.url, on_store_error="allow")
+    current.use(outage.url, on_store_error="allow")
     host = FakeHost()
 
     def one():
@@ -162,7 +166,7 @@ def test_with_allow_fifty_threads_with_a_step_each_send_no_more_than_is_left(out
 
 
 def test_with_allow_tasks_of_an_event_loop_send_no_more_than_is_left(outage):
-    current.keep_in(outage.url, on_store_error="allow")
+    current.use(outage.url, on_store_error="allow")
     host = FakeHost()
 
     async def one():
@@ -181,7 +185,7 @@ def test_with_allow_tasks_of_an_event_loop_send_no_more_than_is_left(outage):
 
 
 def test_with_allow_calls_in_flight_as_it_begins_count_for_steps_that_begin_meanwhile(outage):
-    current.keep_in(outage.url, on_store_error="allow")
+    current.use(outage.url, on_store_error="allow")
     host = FakeHost()
 
     def one_is_sent():  # in a thread of its own, which is in no step yet
@@ -205,7 +209,7 @@ def test_with_allow_calls_in_flight_as_it_begins_count_for_steps_that_begin_mean
 
 
 def test_with_allow_what_is_granted_meanwhile_and_not_sent_gives_its_room_back(outage):
-    current.keep_in(outage.url, on_store_error="allow")
+    current.use(outage.url, on_store_error="allow")
     host = FakeHost()
     with job("budget"):
         host.ask()
@@ -217,7 +221,7 @@ def test_with_allow_what_is_granted_meanwhile_and_not_sent_gives_its_room_back(o
 
 
 def test_with_allow_what_is_in_flight_as_it_ends_is_reserved_on_the_ledger_for_others_to_see(outage):
-    current.keep_in(outage.url, on_store_error="allow")
+    current.use(outage.url, on_store_error="allow")
     host = FakeHost()
     with job("budget"):
         host.ask()

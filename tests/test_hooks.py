@@ -248,11 +248,11 @@ def test_what_a_hook_does_is_not_told_to_hooks(events):
 def test_handlers_are_called_in_the_order_of_registration_and_outside_locks():
     import threading
 
-    from steptrack_callbacks.engine.amounts import BOOKS
+    from steptrack_callbacks.engine.amounts import LOCK
 
     def try_lock(_):
         thread = threading.Thread(
-            target=lambda: free.append(BOOKS.acquire(timeout=5) and BOOKS.release() is None)
+            target=lambda: free.append(LOCK.acquire(timeout=5) and LOCK.release() is None)
         )
         thread.start()
         thread.join()

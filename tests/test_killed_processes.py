@@ -90,6 +90,6 @@ def test_a_program_that_is_killed_at_any_moment_finds_in_its_books_what_it_was_a
     assert team.settled["input_tokens"] == 2 * team.settled["output_tokens"] == 10 * calls
     assert run.held_calls == team.held_calls <= KILLS  # it comes back with its lease
     assert calls - answers + team.held_calls > 0, "no program was ever killed in the middle of a call"
-    current.keep_in(url)
+    current.use(url)
     with step("nightly", run_id="tonight") as again:
         assert again.usage.calls == calls

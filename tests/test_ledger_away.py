@@ -17,8 +17,8 @@ TEN = Budget("team-a", max_calls=10)
 @pytest.fixture
 def books(tmp_path):
     path = tmp_path / "books.db"
-    current.keep_in(f"sqlite:///{path}?timeout_s=0.05")
-    current.keeper().store.info()  # the file is there before anybody locks it
+    current.use(f"sqlite:///{path}?timeout_s=0.05")
+    current.ledger().store.info()  # the file is there before anybody locks it
     return path
 
 
@@ -35,11 +35,11 @@ def locked(path):
 
 
 def allow():
-    current.keep_in(current.keeper().store, on_store_error="allow")
+    current.use(current.ledger().store, on_store_error="allow")
 
 
 def spent():
-    (totals,) = current.keeper().store.look(["budget::0:team-a"])
+    (totals,) = current.ledger().store.look(["budget::0:team-a"])
     return totals.settled.get("calls", 0), totals.held_calls
 
 
@@ -74,9 +74,9 @@ def test_an_answer_is_not_lost_when_the_ledger_is_and_its_charge_is_told_later(b
             host.answer(call)
             assert job.usage.calls == 1
             assert job.budgets[0].settled.calls == 1
-            assert current.keeper().owed == 1
+            assert current.ledger().owed == 1
         host.ask()
-    assert current.keeper().owed == 0
+    assert current.ledger().owed == 0
     assert spent() == (2, 0)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
@@ -99,7 +99,7 @@ def test_with_allow_calls_go_on_by_what_is_known_here_and_are_told_later(books):
             host.ask()
             host.ask()
             host.refusal()
-        current.keeper().flush()
+        current.ledger().flush()
         assert spent() == (3, 0)
         host.refusal()
 
@@ -110,7 +110,7 @@ def test_with_allow_what_others_spent_meanwhile_counts_as_soon_as_the_ledger_is_
     with step("job", budgets=[Budget("team-a", max_calls=3)]):
         with locked(books):
             host.ask()
-        current.keeper().flush()
+        current.ledger().flush()
         with step("other", parent=None):
             host.ask()
         host.ask()
@@ -121,12 +121,12 @@ def test_with_allow_what_others_spent_meanwhile_counts_as_soon_as_the_ledger_is_
 def test_a_record_that_could_not_be_kept_is_kept_later(books):
     with locked(books), step("job"):
         pass
-    current.keeper().flush()
-    assert [record["name"] for record in current.keeper().store.records()] == ["job"]
+    current.ledger().flush()
+    assert [record["name"] for record in current.ledger().store.records()] == ["job"]
 
 
 def test_a_task_that_is_cancelled_while_it_waits_for_the_ledger_leaves_no_room_reserved(books):
-    current.keep_in(f"sqlite:///{books}?timeout_s=20")
+    current.use(f"sqlite:///{books}?timeout_s=20")
     host = FakeHost()
 
     async def main():
@@ -150,14 +150,14 @@ def test_a_task_that_is_cancelled_while_it_waits_for_the_ledger_leaves_no_room_r
 )
 def test_a_url_that_is_none_of_ours_is_refused_at_once(url, says):
     with pytest.raises(ValueError, match=says):
-        current.keep_in(url)
+        current.use(url)
 
 
 def test_a_word_that_is_no_way_to_treat_errors_is_refused():
     with pytest.raises(ValueError, match="on_store_error must be one of 'refuse', 'allow', not 'ignore'"):
-        current.keep_in("memory:", on_store_error="ignore")
+        current.use("memory:", on_store_error="ignore")
     with pytest.raises(ValueError, match="lease_s"):
-        current.keep_in("memory:", lease_s=0)
+        current.use("memory:", lease_s=0)
 
 
 def test_the_environment_may_name_the_ledger(monkeypatch, tmp_path):
@@ -170,7 +170,7 @@ def test_the_environment_may_name_the_ledger(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("on_error", ["refuse", "allow"])
 def test_that_it_is_away_is_said_once_however_many_steps_end_meanwhile(books, caplog, on_error):
-    current.keep_in(current.keeper().store, on_store_error=on_error)
+    current.use(current.ledger().store, on_store_error=on_error)
     with locked(books):
         for _ in range(3):
             with step("job", budgets=[TEN]), suppress(LedgerError):

@@ -6,8 +6,8 @@ import pytest
 
 from steptrack_callbacks import pricing, step, tokens
 from steptrack_callbacks.engine import output_stats
-from steptrack_callbacks.engine.account import Account, Label
-from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.engine.account import Account, StepRef
+from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.steps.attribution import new_call
@@ -70,10 +70,10 @@ def test_another_service_tier_than_was_asked_for_has_its_own_price():
 
 def test_what_a_call_needs_follows_what_is_learned_while_it_waits():
     asked = request("gpt-4o")
-    before = asked.need(None, in_usd=True)
-    assert asked.need(None, in_usd=True) is before
+    before = asked.estimate(None, in_usd=True)
+    assert asked.estimate(None, in_usd=True) is before
     output_stats.learn("gpt-4o", output_tokens=70, counted_input=10, input_tokens=15)
-    after = asked.need(None, in_usd=True)
+    after = asked.estimate(None, in_usd=True)
     assert (after.expected[1], after.unseen, after.unbounded) == (15 + 70, False, False)
 
 
@@ -112,12 +112,12 @@ def test_accounts_around_a_call_are_sorted_by_what_they_enforce():
         "observed": {"max_usd": 1, "enforce": "observe"},
     }
     free, estimated, strict, observed = (
-        Account(Label(name=name, path=name), definitions.StepDefinition(name=name, **options))
+        Account(StepRef(name=name, path=name), definitions.StepDefinition(name=name, **options))
         for name, options in declared.items()
     )
-    around = Around((free, estimated, strict, observed))
+    around = AccountChain((free, estimated, strict, observed))
     assert around.limited == (estimated, strict)
     assert (around.strict, around.observed) == ((strict,), (observed,))
     assert around.limits_usd
-    assert not Around((free, estimated)).watches_usd
-    assert (Around((observed,)).limits_usd, Around((observed,)).watches_usd) == (False, True)
+    assert not AccountChain((free, estimated)).watches_usd
+    assert (AccountChain((observed,)).limits_usd, AccountChain((observed,)).watches_usd) == (False, True)

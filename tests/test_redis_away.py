@@ -12,12 +12,12 @@ TEN = Budget("team-a", max_calls=10)
 
 
 def spent():
-    (totals,) = current.keeper().store.look(["budget::0:team-a"])
+    (totals,) = current.ledger().store.look(["budget::0:team-a"])
     return totals.settled.get("calls", 0), totals.held_calls
 
 
 def test_a_run_does_not_begin_and_no_call_is_sent_while_the_server_is_away(own_redis):
-    current.keep_in(own_redis.url())
+    current.use(own_redis.url())
     host = FakeHost()
     own_redis.stop()
     with pytest.raises(LedgerError), step("nightly", run_id="r"):
@@ -32,21 +32,21 @@ def test_a_run_does_not_begin_and_no_call_is_sent_while_the_server_is_away(own_r
 
 
 def test_an_answer_that_came_while_it_was_away_is_charged_when_it_is_back(own_redis):
-    current.keep_in(own_redis.url())
+    current.use(own_redis.url())
     host = FakeHost()
     with step("job", budgets=[TEN]):
         host.ask()
         call = host.open()
         own_redis.stop()
         host.answer(call)
-        assert current.keeper().owed == 1
+        assert current.ledger().owed == 1
         own_redis.start()
         host.ask()
     assert spent() == (3, 0)
 
 
 def test_a_server_that_comes_back_empty_grants_no_budget_twice(own_redis):
-    current.keep_in(own_redis.url())
+    current.use(own_redis.url())
     host = FakeHost()
     with step("job", budgets=[TEN], error_boundary="continue"):
         for _ in range(6):
@@ -60,7 +60,7 @@ def test_a_server_that_comes_back_empty_grants_no_budget_twice(own_redis):
 
 
 def test_on_an_event_loop_tasks_share_a_budget_and_await_the_server(own_redis):
-    current.keep_in(own_redis.url(timeout_s=5))
+    current.use(own_redis.url(timeout_s=5))
     host = FakeHost()
 
     async def main():

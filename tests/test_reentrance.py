@@ -13,7 +13,7 @@ import pytest
 from fake_host import CALL_USD, FakeHost, assert_nothing_left, price, run_all, until
 from steptrack_callbacks import Usage, bind, step
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.queue import LINE, Waiter
+from steptrack_callbacks.engine.queue import QUEUE, Waiter
 from steptrack_callbacks.steps.attribution import new_call
 
 
@@ -94,7 +94,7 @@ def test_a_waiter_that_is_collected_while_it_is_judged_leaves_no_trace(host):
 
     def dropping(usage):
         if waiters:
-            LINE.drop(waiters.pop())
+            QUEUE.drop(waiters.pop())
         return price(usage)
 
     with step("plan", max_usd=2 * CALL_USD - Decimal("0.000001")) as plan:

@@ -16,7 +16,7 @@ from steptrack_callbacks.ledgers import current
 @pytest.fixture(autouse=True)
 def ledger(tmp_path):
     url = f"sqlite:///{tmp_path}/books.db"
-    current.keep_in(url)
+    current.use(url)
     return url
 
 
@@ -48,7 +48,7 @@ def test_names_with_colons_are_kept_apart():
     for name, run_id in (("a:b", "c"), ("a", "b:c"), ("a%3Ab", "c")):
         with step(name, max_calls=1, run_id=run_id):
             host.ask()
-    assert len(current.keeper().store.accounts()) == 3
+    assert len(current.ledger().store.accounts()) == 3
 
 
 @pytest.mark.parametrize("run_id", ["", "  ", 5])
@@ -142,7 +142,7 @@ def test_a_run_that_a_process_died_in_counts_what_it_had_settled(ledger):
 def test_a_run_without_a_name_leaves_nothing_in_the_ledger():
     with step("job", max_calls=3):
         spend()
-    assert current.keeper().store.accounts() == []
+    assert current.ledger().store.accounts() == []
 
 
 def test_records_reach_the_ledger_and_a_late_report_puts_the_whole_record_back():
@@ -150,7 +150,7 @@ def test_records_reach_the_ledger_and_a_late_report_puts_the_whole_record_back()
     with step("job"):
         call = host.open()
     host.answer(call, 17)
-    (record,) = current.keeper().store.records()
+    (record,) = current.ledger().store.records()
     assert (record["output_tokens"], record["revision"]) == (17, 1)
 
 

@@ -34,7 +34,7 @@ def test_a_step_takes_its_limits_from_the_file(write):
 
 def test_a_ledger_in_memory_has_no_trips_to_bound(write):
     install(config=write('[ledger]\nurl = "memory:"\ntimeout_s = 1'))
-    assert current.keeper().store.url == "memory:"
+    assert current.ledger().store.url == "memory:"
 
 
 def test_what_the_code_says_goes_before_what_the_file_says(write):
@@ -124,15 +124,15 @@ def test_budgets_personas_and_stages_come_from_the_file(write):
 def test_the_ledger_of_the_file_is_used_unless_another_is_given(write, tmp_path):
     path = write(f'[ledger]\nurl = "sqlite:///{tmp_path}/file.db"\ntimeout_s = 0.5\non_store_error = "allow"')
     install(config=path)
-    assert current.keeper().store.url.startswith(f"sqlite:///{tmp_path}/file.db")
-    assert current.keeper().on_error == "allow"
+    assert current.ledger().store.url.startswith(f"sqlite:///{tmp_path}/file.db")
+    assert current.ledger().on_error == "allow"
     install(config=path, ledger="memory:")
-    assert current.keeper().store.url == "memory:"
+    assert current.ledger().store.url == "memory:"
 
 
 def in_force():
-    keeper = current.keeper()
-    return keeper.on_error, keeper.lease_s, keeper.store.timeout_s
+    ledger = current.ledger()
+    return ledger.on_error, ledger.lease_s, ledger.store.timeout_s
 
 
 def test_what_is_said_of_the_ledger_holds_for_the_one_of_the_environment(write, tmp_path, monkeypatch):
@@ -153,15 +153,15 @@ def test_an_argument_goes_before_the_file_and_the_file_before_the_default(write,
     assert in_force() == ("refuse", 60, 0.25)
     install(config=path, ledger=f"sqlite:///{tmp_path}/other.db?timeout_s=2")
     assert in_force() == ("allow", 60, 2)
-    assert current.keeper().store.url.startswith(f"sqlite:///{tmp_path}/other.db")
+    assert current.ledger().store.url.startswith(f"sqlite:///{tmp_path}/other.db")
 
 
 def test_what_was_said_of_the_ledger_stays_until_something_else_is_said(tmp_path):
     install(ledger=f"sqlite:///{tmp_path}/books.db", on_store_error="allow")
-    keeper = current.keeper()
+    ledger = current.ledger()
     install()
     install(lease_s=7)
-    assert current.keeper() is keeper
+    assert current.ledger() is ledger
     assert in_force() == ("allow", 7, 0.25)
 
 
@@ -170,7 +170,7 @@ def test_a_wrong_word_about_the_ledger_is_refused_though_none_is_named_and_chang
     with pytest.raises(ValueError, match=next(iter(wrong))):
         install(**wrong)
     install(ledger="memory:")
-    assert (current.keeper().on_error, current.keeper().lease_s) == ("refuse", 900)
+    assert (current.ledger().on_error, current.ledger().lease_s) == ("refuse", 900)
 
 
 def test_a_file_with_an_error_installs_nothing(write):

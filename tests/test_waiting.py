@@ -7,7 +7,7 @@ import pytest
 from fake_host import CALL_TOKENS, Asking, FakeHost, ask_and_wait, assert_nothing_left, open_elsewhere, until
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, bind, drain_completed_steps, step
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.queue import LINE
+from steptrack_callbacks.engine.queue import QUEUE
 from steptrack_callbacks.steps.attribution import new_call
 
 TWO_CALLS = 2 * CALL_TOKENS
@@ -59,7 +59,7 @@ def test_whoever_gives_up_is_in_nobodys_way(host):
         big = new_call(host.request(350))
         waiter = big._admission(patient=True).send(None)
         small = ask_and_wait(host, plan, max_output_tokens=1)
-        assert LINE.leave(waiter).phase == "busy"  # as when wait_s is over
+        assert QUEUE.leave(waiter).phase == "busy"  # as when wait_s is over
         until(lambda: host.sent == 3)
         assert small.end().call is not None
 

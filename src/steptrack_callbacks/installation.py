@@ -111,7 +111,7 @@ def install(
     path = config or os.environ.get("STEPTRACK_CONFIG")
     said = None if path is None else load(path)
     in_file = LedgerOptions() if said is None else said.ledger
-    current.keep_in(
+    current.use(
         in_file.url if ledger is None else ledger,
         on_store_error=in_file.on_store_error if on_store_error is None else on_store_error,
         lease_s=in_file.lease_s if lease_s is None else lease_s,
@@ -180,7 +180,7 @@ def uninstall() -> None:
     changes.forget()
     contexts.leave_threads_alone()
     set_default(None)
-    current.let_go()
+    current.release()
     pricing.reset()
     tool_policy.reset()
     registry.reset()

@@ -11,7 +11,7 @@ import pytest
 
 from steptrack_callbacks import drain_completed_steps, record_usage, step
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation
+from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Entry, ReservationRequest
 
 
 @pytest.fixture
@@ -30,7 +30,9 @@ def ledger(tmp_path: Path) -> Path:
     amounts = {COST: 30_000_000_000, "calls": 2, "input_tokens": 1100, "output_tokens": 55}
     store.settle([Entry(id="1", keys=(key,), amounts=amounts, at=time.time())])
     store.reserve(
-        Reservation(id="2", asks=(Ask(key=key, max_calls=9, held=Asked(5_000_000_000, 70)),), lease_s=900)
+        ReservationRequest(
+            id="2", asks=(AccountRequest(key=key, max_calls=9, held=Asked(5_000_000_000, 70)),), lease_s=900
+        )
     )
     store.close_connections()
     return file

@@ -18,7 +18,7 @@ from spending import open_call
 from steptrack_callbacks import Budget, Usage, drain_completed_steps, install, step, uninstall
 from steptrack_callbacks.cli import main
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.ledgers.protocol import Ask, Asked, Reservation
+from steptrack_callbacks.ledgers.protocol import AccountRequest, Asked, ReservationRequest
 
 
 @pytest.fixture
@@ -203,8 +203,8 @@ def test_info_says_what_is_kept(ledger, said):
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
 def test_info_counts_the_calls_of_processes_that_died(ledger, said, form):
     store = open_ledger(f"sqlite:///{ledger}")
-    asks = (Ask(key="budget:::team-b", max_calls=9, held=Asked(0, 70)),)
-    store.reserve(Reservation(id="dead", asks=asks, lease_s=1e-9))
+    asks = (AccountRequest(key="budget:::team-b", max_calls=9, held=Asked(0, 70)),)
+    store.reserve(ReservationRequest(id="dead", asks=asks, lease_s=1e-9))
     store.close_connections()
     info = json.loads(said("ledger", "info", form.format(ledger), "--json")[1])
     assert (info["accounts"], info["reservations"], info["lapsed_calls"]) == (2, 1, 1)

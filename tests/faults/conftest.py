@@ -26,7 +26,7 @@ def _attached() -> Iterator[None]:
     gc.collect(0)
     steptrack.uninstall()
     assert not settlement.open_calls, "a call was left open"
-    assert not reservation._claims, "room was left reserved"
+    assert not reservation._reservations, "room was left reserved"
 
 
 @pytest.fixture(autouse=True, scope="module")

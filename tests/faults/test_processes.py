@@ -22,7 +22,7 @@ FORKS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarnin
 
 
 def settled(key: str = "budget::0:team") -> tuple[int, int]:
-    (totals,) = current.keeper().store.look([key])
+    (totals,) = current.ledger().store.look([key])
     return totals.settled.get("calls", 0), totals.held_calls
 
 
@@ -41,7 +41,7 @@ def in_child(work: Any) -> int:
 @needs_fork
 @pytest.mark.filterwarnings(FORKS)
 def test_a_forked_child_goes_on_with_its_copy_of_a_step_and_shares_the_budget(tmp_path: Path) -> None:
-    current.keep_in(f"sqlite:///{tmp_path}/steps.db?timeout_s=20")
+    current.use(f"sqlite:///{tmp_path}/steps.db?timeout_s=20")
     host = FakeHost()
 
     def child() -> int:
@@ -61,7 +61,7 @@ def test_a_forked_child_goes_on_with_its_copy_of_a_step_and_shares_the_budget(tm
 @needs_fork
 @pytest.mark.filterwarnings(FORKS)
 def test_a_child_that_ends_in_the_middle_leaves_its_parent_and_the_ledger_in_order(tmp_path: Path) -> None:
-    current.keep_in(f"sqlite:///{tmp_path}/steps.db?timeout_s=20", lease_s=900)
+    current.use(f"sqlite:///{tmp_path}/steps.db?timeout_s=20", lease_s=900)
     host = FakeHost()
 
     def child() -> int:
@@ -85,7 +85,7 @@ def test_a_child_that_ends_in_the_middle_leaves_its_parent_and_the_ledger_in_ord
 
 def spawned(url: str, queue: Any) -> None:
     sys.path.insert(0, str(TESTS))
-    current.keep_in(url)
+    current.use(url)
     left = current_step()
     with step("plan", budgets=[TEAM]) as plan:
         for _ in range(5):
@@ -95,7 +95,7 @@ def spawned(url: str, queue: Any) -> None:
 
 def test_a_spawned_process_begins_outside_of_every_step_and_shares_the_budget(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/steps.db?timeout_s=20"
-    current.keep_in(url)
+    current.use(url)
     context = multiprocessing.get_context("spawn")
     with step("plan", budgets=[TEAM]) as plan:
         queue = context.Queue()
@@ -114,7 +114,7 @@ sys.path.insert(0, {tests!r})
 from fake_host import FakeHost
 from steptrack_callbacks import Budget, step
 from steptrack_callbacks.ledgers import current as keeping
-keeping.keep_in({url!r}, lease_s=0.2)
+keeping.use({url!r}, lease_s=0.2)
 host = FakeHost()
 with step("outer", run_id="run-1", budgets=[Budget("team", max_calls=100)]):
     with step("inner"):
@@ -129,14 +129,14 @@ def test_a_process_that_ends_in_the_middle_has_kept_what_it_settled(tmp_path: Pa
     url = f"sqlite:///{tmp_path}/steps.db?timeout_s=20"
     code = DIES.format(tests=str(TESTS), url=url)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 3
-    current.keep_in(url)
+    current.use(url)
     with step("outer", run_id="run-1", budgets=[TEAM]) as outer:
         while settled()[1]:
             pass  # until the dead call's lease has ended
         assert outer.usage.calls == 3
         FakeHost().ask()
     assert settled() == settled("run:outer:run-1") == (4, 0)
-    assert len(current.keeper().store.charges()) == 4
+    assert len(current.ledger().store.charges()) == 4
 
 
 def test_a_clock_that_is_set_back_makes_no_step_longer_and_no_budget_larger(

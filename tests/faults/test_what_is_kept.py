@@ -27,7 +27,7 @@ def content_of(folder: Path) -> bytes:
 
 
 def test_no_prompt_and_no_answer_is_in_a_ledger(tmp_path: Path, provider: Provider) -> None:
-    current.keep_in(f"sqlite:///{tmp_path}/steps.db")
+    current.use(f"sqlite:///{tmp_path}/steps.db")
     ask = [{"role": "user", "content": PROMPT}]
     given = {"api_base": provider.url, "api_key": "sk-secret-key", "max_retries": 0}
     model = ChatOpenAI(model="gpt-4o", base_url=provider.url, api_key="sk-secret-key", max_retries=0)
@@ -40,8 +40,8 @@ def test_no_prompt_and_no_answer_is_in_a_ledger(tmp_path: Path, provider: Provid
         raise ValueError(f"cannot parse the answer to {PROMPT}")
     with pytest.raises(BudgetExhausted), step("ends", max_tokens=115):
         litellm.completion("openai/gpt-4o", ask, **given)
-    current.keeper().flush()
-    records = {record["name"]: record for record in current.keeper().store.records()}
+    current.ledger().flush()
+    records = {record["name"]: record for record in current.ledger().store.records()}
     assert records["plan"]["llm_calls"] == provider.count() - 1 == 4
     assert records["fails"]["error"] == "ValueError"
     assert records["ends"]["error"].startswith("BudgetExhausted: step 'ends' exceeded max_tokens")
@@ -68,12 +68,12 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_a_name_is_a_name_in_sql(name: str, tmp_path: Path) -> None:
     path = tmp_path / "steps.db"
-    current.keep_in(f"sqlite:///{path}")
+    current.use(f"sqlite:///{path}")
     with step("plan", budgets=[Budget("other", max_calls=5)]):
         FakeHost().ask()
     with step("plan", run_id=name, budgets=[Budget(name, max_calls=5)]):
         FakeHost().ask()
-    store = current.keeper().store
+    store = current.ledger().store
     assert [totals.settled["calls"] for totals in store.look([f"budget::0:{name}", f"run:plan:{name}"])] == [
         1,
         1,

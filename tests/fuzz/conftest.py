@@ -14,5 +14,5 @@ from steptrack_callbacks.engine import reservation, settlement
 def _nothing_open() -> Iterator[None]:
     yield
     gc.collect(0)
-    assert not reservation._claims, "room was left reserved"
+    assert not reservation._reservations, "room was left reserved"
     assert not settlement.open_calls, "a call was left open"

@@ -110,7 +110,7 @@ def identities(key: str) -> st.SearchStrategy[Identity]:
 @given(mine=identities("a" * 16), yours=identities("b" * 16))
 @tried(150)
 def test_nothing_of_one_key_is_charged_to_another(mine: Identity, yours: Identity) -> None:
-    accounts = Accounts(CONFIG, current.keeper())
+    accounts = Accounts(CONFIG, current.ledger())
     around = [accounts.around(identity) for identity in (mine, yours)]
     assert around[0] is not None
     assert around[1] is not None
@@ -122,7 +122,7 @@ def test_nothing_of_one_key_is_charged_to_another(mine: Identity, yours: Identit
 @tried(150)
 def test_two_steps_of_a_key_never_share_an_account(one: Identity, two: Identity) -> None:
     assume((one.run, one.path) != (two.run, two.path))
-    accounts = Accounts(CONFIG, current.keeper())
+    accounts = Accounts(CONFIG, current.ledger())
     leaves = [accounts.around(identity) for identity in (one, two)]
     assert leaves[0] is not None
     assert leaves[1] is not None
@@ -132,7 +132,7 @@ def test_two_steps_of_a_key_never_share_an_account(one: Identity, two: Identity)
 @given(claimed=st.decimals(0, 10**6, allow_nan=False))
 @tried(60)
 def test_a_client_never_widens_a_limit(claimed: Decimal) -> None:
-    accounts = Accounts(CONFIG, current.keeper())
+    accounts = Accounts(CONFIG, current.ledger())
     around = accounts.around(Identity(key="k", run="r", path=("plan",), max_usd=claimed))
     assert around is not None
     limit = around.shared[0].limits()["max_usd"]
@@ -256,7 +256,7 @@ def test_a_step_may_have_any_name_that_is_one(name: str) -> None:
 
 def test_a_client_that_makes_up_names_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy_accounts, "MOST_MIRRORS", 100)
-    accounts = Accounts(CONFIG, current.keeper())
+    accounts = Accounts(CONFIG, current.ledger())
     for number in range(500):
         accounts.around(
             Identity(key=f"key-{number % 7}", run=f"run-{number}", path=("plan", f"step-{number}"))
@@ -274,7 +274,7 @@ class Answer:
 
 
 def test_a_step_of_the_proxy_keeps_no_request_and_no_answer_in_memory() -> None:
-    accounts = Accounts(CONFIG, current.keeper())
+    accounts = Accounts(CONFIG, current.ledger())
 
     def ask() -> tuple[Any, Any]:
         prompt, answer = Answer(), Answer()

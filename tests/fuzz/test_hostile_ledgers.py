@@ -19,15 +19,24 @@ from hypothesis import strategies as st
 from spending import spend
 from steptrack_callbacks import Budget, LedgerError, step
 from steptrack_callbacks.ledgers import current, open_ledger
-from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation, Totals
+from steptrack_callbacks.ledgers.protocol import (
+    COST,
+    AccountRequest,
+    Asked,
+    Entry,
+    ReservationRequest,
+    Totals,
+)
 
 KEY = "budget::0:team"
 
 
 def works(store: Any) -> list[Callable[[], Any]]:
     """Everything that is done with a ledger."""
-    reservation = Reservation(
-        id="call", asks=(Ask(key=KEY, max_cost=10**15, held=Asked(5, 5)), Ask(key="new")), lease_s=60
+    reservation = ReservationRequest(
+        id="call",
+        asks=(AccountRequest(key=KEY, max_cost=10**15, held=Asked(5, 5)), AccountRequest(key="new")),
+        lease_s=60,
     )
     entry = Entry(id="call", keys=(KEY, "new"), amounts={COST: 5, "calls": 1}, at=1.0)
     return [
@@ -71,12 +80,12 @@ def assert_sane_or_refused(store: Any) -> None:
 def good_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A ledger with a bit of everything in it, all of it in the file itself."""
     path = tmp_path_factory.mktemp("good") / "steps.db"
-    current.keep_in(f"sqlite:///{path}")
+    current.use(f"sqlite:///{path}")
     for number in range(20):
         with step("plan", budgets=[Budget("team", max_usd=10**6)], run_id=f"run-{number % 3}"):
             spend(100, 50, cost_usd=0.125)
-    current.keeper().store.reserve(
-        Reservation(id="open", asks=(Ask(key=KEY, held=Asked(7, 7)),), lease_s=900)
+    current.ledger().store.reserve(
+        ReservationRequest(id="open", asks=(AccountRequest(key=KEY, held=Asked(7, 7)),), lease_s=900)
     )
     current.reset()
     database = sqlite3.connect(path)
@@ -325,21 +334,21 @@ def test_any_address_is_opened_or_refused(url: Any) -> None:
 
 def test_a_name_that_no_ledger_can_hold_stops_nobody_else(tmp_path: Path) -> None:
     """Half a surrogate pair has no place in UTF-8."""
-    current.keep_in(f"sqlite:///{tmp_path}/steps.db")
+    current.use(f"sqlite:///{tmp_path}/steps.db")
     team = Budget("team", max_usd=1000)
     with step("plan\ud800", budgets=[team]):
         spend(1, 1, cost_usd=1)
     with step("plan", budgets=[team]):
         spend(1, 1, cost_usd=1)
-    current.keeper().flush()
-    (totals,) = current.keeper().store.look([KEY])
-    assert (totals.settled["calls"], current.keeper().owed) == (2, 0)
+    current.ledger().flush()
+    (totals,) = current.ledger().store.look([KEY])
+    assert (totals.settled["calls"], current.ledger().owed) == (2, 0)
 
 
 def test_a_charge_beyond_all_books_stops_nobody_else_and_is_not_forgotten(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    current.keep_in(f"sqlite:///{tmp_path}/steps.db")
+    current.use(f"sqlite:///{tmp_path}/steps.db")
     lied_to, team = Budget("lied-to", max_usd=9 * 10**6, enforce="observe"), Budget("team", max_usd=1000)
     with step("plan", budgets=[lied_to]) as plan:
         for _ in range(12):
@@ -348,7 +357,7 @@ def test_a_charge_beyond_all_books_stops_nobody_else_and_is_not_forgotten(
         assert plan.cost_usd == 12 * 10**6
     with step("plan", budgets=[team]):
         spend(1, 1, cost_usd=1)
-    (totals, other) = current.keeper().store.look([KEY, "budget::0:lied-to"])
+    (totals, other) = current.ledger().store.look([KEY, "budget::0:lied-to"])
     assert (totals.settled["calls"], other.settled["calls"]) == (1, 9)
-    assert (current.keeper().owed, current.keeper().unkept) == (0, 3)
+    assert (current.ledger().owed, current.ledger().unkept) == (0, 3)
     assert caplog.text.count("counts in this process only") == 3

@@ -42,7 +42,7 @@ def _attached() -> Iterator[None]:
     detach()
     gc.collect()
     assert not settlement.open_calls, "a call was left open"
-    assert not reservation._claims, "room was left reserved"
+    assert not reservation._reservations, "room was left reserved"
     assert not [run for run in runs._runs.values() if run.call is not None], "a run was left open"
 
 

@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from steptrack_callbacks import BudgetExhausted, record_usage, step
 from steptrack_callbacks.langchain import pacing, runs
-from steptrack_callbacks.langchain.stream_text import Produced
+from steptrack_callbacks.langchain.stream_text import StreamText
 from steptrack_callbacks.tokens import count_text
 
 TEXTS = {
@@ -181,7 +181,7 @@ def test_streams_that_are_over_are_forgotten() -> None:
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("size", [1, 7, 300])
 def test_a_text_counts_as_much_in_pieces_as_in_one(text: str, size: int) -> None:
-    produced, whole = Produced(), text * 30
+    produced, whole = StreamText(), text * 30
     for start in range(0, len(whole), size):
         produced.add(whole[start : start + size])
         counted = produced.tokens("gpt-4o")

@@ -50,7 +50,7 @@ def _nothing_is_left(attached: bool) -> Iterator[None]:
     gc.collect()
     assert not open_steps(), "a step was left running"
     assert not settlement.open_calls, "a call was left open"
-    assert not reservation._claims, "room was left reserved"
+    assert not reservation._reservations, "room was left reserved"
     assert not [run for run in runs._runs.values() if run.call is not None], "a run was left open"
 
 

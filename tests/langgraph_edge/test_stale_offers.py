@@ -29,14 +29,14 @@ def test_a_direct_call_after_a_timeout_is_a_call_of_its_own(keeps: bool) -> None
     async def main() -> None:
         model = gated()
 
-        async def hurry(limit: asyncio.Timeout) -> None:
+        async def tighten(limit: asyncio.Timeout) -> None:
             await model.asked.wait()
             limit.reschedule(asyncio.get_running_loop().time())
 
         with step("answer", max_usd=1):
             try:
                 async with asyncio.timeout(None) as limit:
-                    hurrying = asyncio.create_task(hurry(limit))
+                    hurrying = asyncio.create_task(tighten(limit))
                     await model.ainvoke("hello")
             except TimeoutError as error:
                 if keeps:

@@ -2,20 +2,20 @@
 
 import itertools
 
-from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation
+from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Entry, ReservationRequest
 
 _ids = (f"call-{number}" for number in itertools.count())
 
 
 def ask(key="team", *, cost=0, tokens=0, alone=None, **limits):
     beside = Asked(cost, tokens)
-    return Ask(
+    return AccountRequest(
         key=key, alone=beside if alone is None else Asked(*alone), beside=beside, held=beside, **limits
     )
 
 
 def calling(*asks, call=None, lease_s=60.0):
-    return Reservation(id=call or next(_ids), asks=asks, lease_s=lease_s)
+    return ReservationRequest(id=call or next(_ids), asks=asks, lease_s=lease_s)
 
 
 def charge(call=None, *keys, cost=0, tokens=0, calls=1, **more):

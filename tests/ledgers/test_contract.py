@@ -9,7 +9,7 @@ import pytest
 from ledger_words import ask, at, calling, charge, release, spend
 
 from steptrack_callbacks import LedgerError
-from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Entry, Reservation
+from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Entry, ReservationRequest
 
 
 def reason(store, *asks, **how):
@@ -246,7 +246,7 @@ def test_a_charge_whose_lease_has_ended_is_charged_all_the_same(store, clock):
 def test_a_lease_begins_anew_when_its_reservation_is_sent_again(store, clock):
     first = calling(ask(max_calls=1), call="one", lease_s=0.5)
     assert store.reserve(first).granted
-    assert store.reserve(Reservation(id="one", asks=first.asks, lease_s=60)).granted
+    assert store.reserve(ReservationRequest(id="one", asks=first.asks, lease_s=60)).granted
     later(store, clock, 0.6)
     assert (at(store).held_calls, at(store).lapsed_calls) == (1, 0)
     assert reason(store, ask(max_calls=1)) == "busy"
@@ -499,4 +499,4 @@ def later(store, clock, seconds):
 
 def test_asks_may_be_of_no_account_at_all(store):
     assert store.reserve(calling()).granted
-    assert isinstance(ask(), Ask)
+    assert isinstance(ask(), AccountRequest)

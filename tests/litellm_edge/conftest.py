@@ -30,7 +30,7 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     steptrack.uninstall()
     litellm.cache = None
     assert not settlement.open_calls, "a call was left open"
-    assert not reservation._claims, "room was left reserved"
+    assert not reservation._reservations, "room was left reserved"
     assert entry_points.enclosing_call() is None
 
 

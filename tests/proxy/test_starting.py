@@ -47,9 +47,9 @@ def test_the_number_of_workers_is_told_by_the_environment_or_the_command(
 
 
 def test_one_worker_may_keep_its_books_in_memory_and_many_a_file():
-    starting.refuse_many_books(current.Keeper(MemoryStore()), 1)
+    starting.refuse_many_books(current.LedgerClient(MemoryStore()), 1)
     with pytest.raises(ValueError, match="4 workers"):
-        starting.refuse_many_books(current.Keeper(MemoryStore()), 4)
+        starting.refuse_many_books(current.LedgerClient(MemoryStore()), 4)
 
 
 def test_limits_must_come_from_somewhere(monkeypatch, tmp_path):
@@ -68,18 +68,18 @@ def test_the_ledger_of_the_file_is_put_in_force(tmp_path, monkeypatch):
     starting.open_ledger(
         LedgerOptions(url=f"sqlite:///{tmp_path}/steps.db", on_store_error="allow", lease_s=7, timeout_s=3)
     )
-    keeper = current.keeper()
-    assert keeper.is_durable
-    assert (keeper.on_error, keeper.lease_s) == ("allow", 7)
+    ledger = current.ledger()
+    assert ledger.is_durable
+    assert (ledger.on_error, ledger.lease_s) == ("allow", 7)
     starting.open_ledger(LedgerOptions(timeout_s=3))
-    assert current.keeper() is keeper
+    assert current.ledger() is ledger
 
 
 def test_what_the_file_says_of_the_ledger_holds_for_the_one_in_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("STEPTRACK_LEDGER", f"sqlite:///{tmp_path}/env.db")
     starting.open_ledger(LedgerOptions(on_store_error="allow", lease_s=7))
-    keeper = current.keeper()
-    assert (keeper.on_error, keeper.lease_s, keeper.store.timeout_s) == ("allow", 7, 2.0)
+    ledger = current.ledger()
+    assert (ledger.on_error, ledger.lease_s, ledger.store.timeout_s) == ("allow", 7, 2.0)
 
 
 def test_a_proxy_that_is_not_installed_is_told_by_the_name_of_our_extra():

@@ -7,7 +7,7 @@ import litellm
 import pytest
 
 from steptrack_callbacks.config import parse
-from steptrack_callbacks.ledgers.current import Keeper
+from steptrack_callbacks.ledgers.current import LedgerClient
 from steptrack_callbacks.ledgers.memory import MemoryStore
 from steptrack_callbacks.litellm_proxy.accounts import Accounts
 from steptrack_callbacks.litellm_proxy.identity import Identity
@@ -36,7 +36,7 @@ OPTIONS = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 
 @pytest.fixture
 def accounts():
-    return Accounts(parse(LIMITS), Keeper(MemoryStore()))
+    return Accounts(parse(LIMITS), LedgerClient(MemoryStore()))
 
 
 def who(*path, key="key", persona=None, run="r"):
@@ -54,7 +54,7 @@ async def admitted(accounts, *path):
 
 
 def totals(accounts):
-    return {each.key: each for each in accounts.keeper.store.accounts()}
+    return {each.key: each for each in accounts.ledger.store.accounts()}
 
 
 @pytest.mark.parametrize(("attempts", "calls"), [(0, 0), (1, 1)])
@@ -98,7 +98,7 @@ def test_a_mirror_of_a_step_that_the_ledger_has_forgotten_is_made_anew(accounts)
 def test_a_request_without_a_run_has_budgets_only(accounts):
     around = accounts.around(Identity(key="key"))
     assert [account.key for account in around] == ["budget::0:ours"]
-    assert Accounts(parse("[steps.plan]"), accounts.keeper).around(Identity(key="key")) is None
+    assert Accounts(parse("[steps.plan]"), accounts.ledger).around(Identity(key="key")) is None
 
 
 def test_an_exhausted_budget_of_the_proxy_belongs_to_no_step(accounts):
@@ -123,7 +123,7 @@ def test_the_tree_has_each_step_under_the_one_around_it(accounts):
             await made.give_up()
 
     asyncio.run(spend())
-    store = accounts.keeper.store
+    store = accounts.ledger.store
     members = members_of(store, accounts.group("key"), accounts.prefix("key", "r"))
     tree = tree_of("r", members, accounts.ttl_s)
     assert [
@@ -179,7 +179,7 @@ class LateStore(MemoryStore):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_answer_of_the_ledger_that_is_not_seen_in_time_is_asked_for_once_more(times):
-    accounts = Accounts(parse(LIMITS), Keeper(LateStore(times)))
+    accounts = Accounts(parse(LIMITS), LedgerClient(LateStore(times)))
 
     async def spend():
         made, _ = await admitted(accounts, "plan")
@@ -190,5 +190,5 @@ def test_an_answer_of_the_ledger_that_is_not_seen_in_time_is_asked_for_once_more
     else:
         with pytest.raises(LedgerError):
             asyncio.run(spend())
-    accounts.keeper.flush()
+    accounts.ledger.flush()
     assert all(kept.held_calls == 0 for kept in totals(accounts).values())

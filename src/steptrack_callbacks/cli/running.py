@@ -73,14 +73,14 @@ def _step(options: Namespace, program: Program) -> Any:
 
 def _install(options: Namespace) -> None:
     from steptrack_callbacks import install  # noqa: PLC0415
-    from steptrack_callbacks.ledgers.current import keeper  # noqa: PLC0415
+    from steptrack_callbacks.ledgers.current import ledger  # noqa: PLC0415
 
     given = {name: getattr(options, name) for name in ("ledger", "config") if getattr(options, name)}
     if "ledger" in given:
         given["ledger"] = url_to_write(given["ledger"])
     try:
         install(threads=True, **given)
-        forgetful = options.run_id is not None and not keeper().is_durable
+        forgetful = options.run_id is not None and not ledger().is_durable
     except ValueError as error:  # a ConfigError is one, and says all that is wrong
         raise CommandError(str(error)) from None
     if forgetful:

@@ -22,10 +22,10 @@ class Waitable(Protocol):
         """Wait in a coroutine."""
 
 
-Decision = Generator[Waitable, Any, T]
+Flow = Generator[Waitable, Any, T]
 
 
-def drive(decision: Decision[T]) -> T:
+def run_sync(decision: Flow[T]) -> T:
     """Run a decision to its end, blocking where it waits."""
     resume: Callable[[Any], Waitable] = decision.send
     value: Any = None
@@ -40,7 +40,7 @@ def drive(decision: Decision[T]) -> T:
             resume, value = decision.throw, error
 
 
-async def drive_async(decision: Decision[T]) -> T:
+async def run_async(decision: Flow[T]) -> T:
     """Run a decision to its end, awaiting where it waits."""
     resume: Callable[[Any], Waitable] = decision.send
     value: Any = None

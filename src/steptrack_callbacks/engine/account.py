@@ -12,14 +12,14 @@ from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage
 
-from .amounts import BOOKS, Sums, Tally
-from .balance import Need, Room
+from .amounts import LOCK, Sums, Tally
+from .balance import Balance, Estimate
 
 _NOTHING = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
+class StepRef:
     """Whose account it is, for errors, events and records."""
 
     name: str
@@ -41,7 +41,7 @@ class Label:
         }
 
 
-class Account(Room):
+class Account(Balance):
     """A step's, a persona's or nobody's account.
 
     Attributes:
@@ -74,7 +74,6 @@ class Account(Room):
         "fired",
         "grants",
         "in_flight_calls",
-        "label",
         "late_calls",
         "model",
         "models",
@@ -83,6 +82,7 @@ class Account(Room):
         "own",
         "question",
         "raised",
+        "ref",
         "response",
         "resumed",
         "unpriced",
@@ -91,9 +91,9 @@ class Account(Room):
         "warned",
     )
 
-    def __init__(self, label: Label, definition: StepDefinition) -> None:
+    def __init__(self, ref: StepRef, definition: StepDefinition) -> None:
         super().__init__(definition)
-        self.label = label
+        self.ref = ref
         self.own = Tally()
         self.resumed = _NOTHING
         self.models: dict[str, Tally] = {}
@@ -130,7 +130,7 @@ class Account(Room):
 
     def grant(self, grant: Grant) -> None:
         """Raise the limits, and remember by what."""
-        with BOOKS:
+        with LOCK:
             self.raise_limits(grant)
             self.grants = (*self.grants, grant)
 
@@ -164,14 +164,14 @@ class Account(Room):
         return ""
 
     def breaches(
-        self, names: Iterable[LimitName], projected: Need | None = None, *, running: bool = False
+        self, names: Iterable[LimitName], projected: Estimate | None = None, *, running: bool = False
     ) -> tuple[Breach, ...]:
         """Describe limits without room; with a call's need, what it would have brought them to."""
         limits = self.limits()
         return tuple(
             Breach(
-                path=self.label.path,
-                step_id=self.label.step_id,
+                path=self.ref.path,
+                step_id=self.ref.step_id,
                 limit=name,
                 limit_value=limits[name],
                 consumed=self.consumed(name, running=running),
@@ -182,10 +182,10 @@ class Account(Room):
             for name in names
         )
 
-    def _projected(self, limit: LimitName, need: Need | None) -> Decimal | float | None:
-        if need is None or limit == "max_seconds":
+    def _projected(self, limit: LimitName, estimate: Estimate | None) -> Decimal | float | None:
+        if estimate is None or limit == "max_seconds":
             return None
-        cost, tokens = self._asked(need, alone=self.held_calls == 0)
+        cost, tokens = self._asked(estimate, alone=self.held_calls == 0)
         if limit == "max_usd":
             return to_usd(self.settled.cost + cost)
         return self.settled.tokens + tokens if limit == "max_tokens" else self.settled.calls + 1
@@ -194,16 +194,16 @@ class Account(Room):
         """Build the error that this account owns."""
         # A step without limits of its own may have ended too: it then names one around it.
         beside = self.exhaustion_fields()
-        mine = (self.label.step_id, beside.get("budget"))
+        mine = (self.ref.step_id, beside.get("budget"))
         own = next((breach for breach in breaches if (breach.step_id, breach.budget) == mine), breaches[-1])
         projected = own.projected if own.limit == "max_usd" else None
         running = phase == "stream"
         return BudgetExhausted(
-            step=self.label.name,
-            step_id=self.label.step_id,
-            path=self.label.path,
-            function=self.label.function,
-            persona=self.label.persona,
+            step=self.ref.name,
+            step_id=self.ref.step_id,
+            path=self.ref.path,
+            function=self.ref.function,
+            persona=self.ref.persona,
             phase=phase,
             limit=own.limit,
             limit_value=own.limit_value,
@@ -211,7 +211,7 @@ class Account(Room):
             consumed_cost_usd=to_usd(self.settled.cost + running * self.running_cost),
             projected_cost_usd=projected if isinstance(projected, Decimal) else None,
             breaches=breaches,
-            error_boundary=self.label.error_boundary,
+            error_boundary=self.ref.error_boundary,
             grants=self.grants,
             hint=hint,
             **beside,

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage, count_names
 
-BOOKS = threading.RLock()
+LOCK = threading.RLock()
 # A child process must not inherit a lock that another thread held at the time of the fork.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=BOOKS.acquire, after_in_parent=BOOKS.release, after_in_child=BOOKS.release)
+    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 _NAMES = count_names()
 _COST = len(_NAMES)
@@ -124,7 +124,7 @@ class Tally:
 
     def usage(self) -> Usage:
         """Return the sums as a value."""
-        with BOOKS:
+        with LOCK:
             sums = list(self._sums)
         if not any(sums):
             return _NOTHING_USED

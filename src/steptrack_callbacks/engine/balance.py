@@ -14,7 +14,7 @@ from steptrack_callbacks.values.money import to_units, to_usd
 from .amounts import Sums, Tally
 
 
-class Need(NamedTuple):
+class Estimate(NamedTuple):
     """What a call asks of an account, as (money units, tokens).
 
     Attributes:
@@ -36,7 +36,7 @@ class Need(NamedTuple):
     unbounded: bool = False
 
 
-class Held(NamedTuple):
+class Hold(NamedTuple):
     """What one call, or all calls of one caller, have reserved on an account.
 
     Attributes:
@@ -51,7 +51,7 @@ class Held(NamedTuple):
     cold: int = 0
 
 
-class Room:
+class Balance:
     """The numbers of an account; every method that changes or compares them runs under `BOOKS`.
 
     Attributes:
@@ -170,7 +170,7 @@ class Room:
     def lacking(
         self,
         asked: tuple[int, int],
-        held: Held | tuple[int, int],
+        held: Hold | tuple[int, int],
         *,
         wrapping: bool,
         calls: int | None = None,
@@ -198,50 +198,52 @@ class Room:
         # Nearly always there is none; of several, those that are reached already are named first.
         return list(dict.fromkeys((*self.full_limits(wrapping=wrapping), *names))) if names else []
 
-    def lacking_now(self, need: Need, *, wrapping: bool) -> list[LimitName]:
+    def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
         """Name the limits without room for a call beside all that is in flight."""
-        asked = need.worst if self.enforce == "strict" else self._asked(need, alone=self.held_calls == 0)
+        asked = (
+            estimate.worst if self.enforce == "strict" else self._asked(estimate, alone=self.held_calls == 0)
+        )
         return self.lacking(asked, (self.held_cost, self.held_tokens), wrapping=wrapping)
 
-    def could_have_room(self, need: Need, own: Held, *, wrapping: bool) -> bool:
+    def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
-        return not self.lacking(self._asked(need, alone=own.calls == 0), own, wrapping=wrapping)
+        return not self.lacking(self._asked(estimate, alone=own.calls == 0), own, wrapping=wrapping)
 
-    def may_come_to_have_room(self, need: Need, *, wrapping: bool) -> bool:
+    def may_come_to_have_room(self, estimate: Estimate, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all that can come back of what is reserved did."""
-        asked = self._asked(need, alone=True)
-        return not self.lacking(asked, Held(), wrapping=wrapping, calls=self._lasting_calls())
+        asked = self._asked(estimate, alone=True)
+        return not self.lacking(asked, Hold(), wrapping=wrapping, calls=self._lasting_calls())
 
     def _lasting_calls(self) -> int:
         """Return how many calls in flight are known to count in the end: nearly all do."""
         return self.held_calls
 
-    def is_cold(self, need: Need) -> bool:
+    def is_cold(self, estimate: Estimate) -> bool:
         """Tell whether there is nothing to reserve a call by; `strict` trusts no bound untried."""
-        return need.unseen if self.enforce == "strict" else need.unbounded
+        return estimate.unseen if self.enforce == "strict" else estimate.unbounded
 
-    def _asked(self, need: Need, *, alone: bool) -> tuple[int, int]:
+    def _asked(self, estimate: Estimate, *, alone: bool) -> tuple[int, int]:
         if self.enforce == "strict":
-            return need.least if alone else need.worst
-        return need.certain if alone else need.expected
+            return estimate.least if alone else estimate.worst
+        return estimate.certain if alone else estimate.expected
 
     @property
-    def held(self) -> Held:
+    def held(self) -> Hold:
         """All that is reserved by calls in flight."""
-        return Held(self.held_cost, self.held_tokens, self.held_calls)
+        return Hold(self.held_cost, self.held_tokens, self.held_calls)
 
-    def hold(self, need: Need) -> Held:
+    def hold(self, estimate: Estimate) -> Hold:
         """Reserve what a call asks, and say what that was."""
-        cost, tokens = need.worst if self.enforce == "strict" else need.expected
+        cost, tokens = estimate.worst if self.enforce == "strict" else estimate.expected
         self.held_cost += cost
         self.held_tokens += tokens
         self.held_calls += 1
-        cold = int((need.unseen or need.unbounded) and self.is_cold(need))
+        cold = int((estimate.unseen or estimate.unbounded) and self.is_cold(estimate))
         if cold:
-            self.cold[need.model] = self.cold.get(need.model, 0) + 1
-        return Held(cost, tokens, 1, cold)
+            self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
+        return Hold(cost, tokens, 1, cold)
 
-    def release(self, part: Held, model: str) -> None:
+    def release(self, part: Hold, model: str) -> None:
         """Give a reservation back."""
         self.held_cost -= part.cost
         self.held_tokens -= part.tokens

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from steptrack_callbacks.ledgers.client import Keeper
-from steptrack_callbacks.ledgers.protocol import COST, Ask, Asked, Totals, from_pico, to_pico
+from steptrack_callbacks.ledgers.client import LedgerClient
+from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Totals, from_pico, to_pico
 from steptrack_callbacks.ledgers.validation import MOST
 from steptrack_callbacks.values.budgets import Budget, Window
 from steptrack_callbacks.values.definitions import StepDefinition
@@ -15,9 +15,9 @@ from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import plain, to_usd
 from steptrack_callbacks.values.usage import Usage, count_names
 
-from .account import Account, Label
-from .amounts import BOOKS, Sums, Tally
-from .balance import Held, Need
+from .account import Account, StepRef
+from .amounts import LOCK, Sums, Tally
+from .balance import Estimate, Hold
 
 RUN_KEPT_S = 30 * 86400.0
 WINDOW_KEPT_S = 7 * 86400.0
@@ -27,7 +27,7 @@ _INDEX = {name: index for index, name in enumerate(_NAMES)}
 _COST_INDEX = _INDEX[COST]
 
 
-class SharedAccount(Account):
+class BudgetAccount(Account):
     """A mirror of an account in a ledger, for one step that hangs on it.
 
     What the ledger last said, with what it has not been told yet, is what is settled here; what it
@@ -54,18 +54,18 @@ class SharedAccount(Account):
         "charged_here",
         "group",
         "host",
-        "keeper",
         "key",
+        "ledger",
         "most_open",
         "window",
     )
 
     def __init__(
         self,
-        label: Label,
+        ref: StepRef,
         definition: StepDefinition,
         key: str,
-        keeper: Keeper,
+        ledger: LedgerClient,
         *,
         budget: Budget | None = None,
         window: Window | None = None,
@@ -73,9 +73,9 @@ class SharedAccount(Account):
         group: str = "",
         most_open: int | None = None,
     ) -> None:
-        super().__init__(label, definition)
+        super().__init__(ref, definition)
         self.key = key
-        self.keeper = keeper
+        self.ledger = ledger
         self.budget = budget
         self.window = window
         self.host = host
@@ -85,8 +85,8 @@ class SharedAccount(Account):
         self._here = Tally()
         self._known: Sums = ()
         self._said = Totals(key=key, seq=-1)
-        self._acknowledged = Held()
-        self._elsewhere = Held()
+        self._acknowledged = Hold()
+        self._elsewhere = Hold()
         if self.cost_limit is not None:
             self.cost_limit = _floor(self.cost_limit)
 
@@ -94,7 +94,7 @@ class SharedAccount(Account):
 
     def learn(self, totals: Totals) -> None:
         """Take over what the ledger says, unless something newer is known already."""
-        with BOOKS:
+        with LOCK:
             is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun anew
             if totals.seq < self._said.seq and not is_new:
                 return
@@ -104,22 +104,22 @@ class SharedAccount(Account):
             self.settled.add(self._known)
             self._count_others()
 
-    def acknowledge(self, held: Held) -> None:
+    def acknowledge(self, held: Hold) -> None:
         """Note that the ledger counts a reservation made from here; negative amounts take it back."""
-        with BOOKS:
-            self._acknowledged = Held(*map(sum, zip(self._acknowledged, held, strict=True)))
+        with LOCK:
+            self._acknowledged = Hold(*map(sum, zip(self._acknowledged, held, strict=True)))
             self._count_others()
 
     def paid(self, amounts: Sums, totals: Totals | None) -> None:
         """Note that the ledger has been told of a charge."""
-        with BOOKS:
+        with LOCK:
             self.settled.take_back(amounts)
             if totals is not None:
                 self.learn(totals)
 
     def _count_others(self) -> None:
         said, mine, before = self._said, self._acknowledged, self._elsewhere
-        now = Held(
+        now = Hold(
             max(0, from_pico(said.held.cost) - mine.cost),
             max(0, said.held.tokens - mine.tokens),
             max(0, said.held_calls - mine.calls),
@@ -131,17 +131,17 @@ class SharedAccount(Account):
 
     # What is asked of it
 
-    def lacking_now(self, need: Need, *, wrapping: bool) -> list[Any]:
+    def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[Any]:
         """Name the limits without room for a call beside all that is in flight."""
-        return super().lacking_now(_whole(need), wrapping=wrapping)
+        return super().lacking_now(_whole(estimate), wrapping=wrapping)
 
-    def could_have_room(self, need: Need, own: Held, *, wrapping: bool) -> bool:
+    def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
-        return super().could_have_room(_whole(need), own, wrapping=wrapping)
+        return super().could_have_room(_whole(estimate), own, wrapping=wrapping)
 
-    def may_come_to_have_room(self, need: Need, *, wrapping: bool) -> bool:
+    def may_come_to_have_room(self, estimate: Estimate, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all that can come back of what is reserved did."""
-        return super().may_come_to_have_room(_whole(need), wrapping=wrapping)
+        return super().may_come_to_have_room(_whole(estimate), wrapping=wrapping)
 
     def _lasting_calls(self) -> int:
         """Leave out those of others, whose process may have died."""
@@ -153,19 +153,19 @@ class SharedAccount(Account):
             return ""
         return (
             "what others hold comes back when their calls end, or"
-            f" {self.keeper.lease_s:g} s after they began if their process has died"
+            f" {self.ledger.lease_s:g} s after they began if their process has died"
         )
 
-    def hold(self, need: Need) -> Held:
+    def hold(self, estimate: Estimate) -> Hold:
         """Reserve what a call asks, and say what that was."""
-        return super().hold(_whole(need))
+        return super().hold(_whole(estimate))
 
-    def ask(self, need: Need, held: Held, *, wrapping: bool) -> Ask:
+    def ask(self, estimate: Estimate, held: Hold, *, wrapping: bool) -> AccountRequest:
         """Put a call's need in the ledger's words."""
         strict = self.enforce == "strict"
-        alone, beside = (need.worst, need.worst) if strict else (need.certain, need.expected)
+        alone, beside = (estimate.worst, estimate.worst) if strict else (estimate.certain, estimate.expected)
         most = self.cost_room(wrapping=wrapping)
-        return Ask(
+        return AccountRequest(
             key=self.key,
             max_cost=None if most is None else to_pico(_floor(most)),
             max_tokens=self.max_tokens,
@@ -262,12 +262,12 @@ def _ceil(amount: tuple[int, int]) -> tuple[int, int]:
     return from_pico(to_pico(amount[0], up=True)), amount[1]
 
 
-def _whole(need: Need) -> Need:
-    return need._replace(
-        certain=_ceil(need.certain),
-        expected=_ceil(need.expected),
-        worst=_ceil(need.worst),
-        least=_ceil(need.least),
+def _whole(estimate: Estimate) -> Estimate:
+    return estimate._replace(
+        certain=_ceil(estimate.certain),
+        expected=_ceil(estimate.expected),
+        worst=_ceil(estimate.worst),
+        least=_ceil(estimate.least),
     )
 
 

@@ -6,29 +6,31 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.values.budgets import Budget, Window
 from steptrack_callbacks.values.definitions import StepDefinition
 
-from .account import Account, Label
-from .budget_account import SharedAccount
+from .account import Account, StepRef
+from .budget_account import BudgetAccount
 
 clock = time.time
 
 
-class Hung:
+class BudgetBinding:
     """One budget as it hangs on a step: an account, and another one when its window is over.
 
     Attributes:
         budget: The budget.
     """
 
-    __slots__ = ("_account", "_definition", "_host", "_keeper", "budget")
+    __slots__ = ("_account", "_definition", "_host", "_ledger", "budget")
 
-    def __init__(self, budget: Budget, host: Account, definition: StepDefinition, keeper: Keeper) -> None:
+    def __init__(
+        self, budget: Budget, host: Account, definition: StepDefinition, ledger: LedgerClient
+    ) -> None:
         self.budget = budget
         self._host = host
-        self._keeper = keeper
+        self._ledger = ledger
         self._definition = replace(
             definition,
             max_usd=budget.max_usd,
@@ -41,7 +43,7 @@ class Hung:
         )
         self._account = self._open()
 
-    def account(self) -> SharedAccount:
+    def account(self) -> BudgetAccount:
         """Return the account of the window that is running; a clock that is set back opens no old one."""
         if self.is_over(clock()):
             self._account = self._open()
@@ -57,13 +59,13 @@ class Hung:
         """Tell whether its window is over."""
         return now >= self.ends_at
 
-    def _open(self) -> SharedAccount:
+    def _open(self) -> BudgetAccount:
         window = self.budget.window_at(clock())
-        return SharedAccount(
-            self._host.label,
+        return BudgetAccount(
+            self._host.ref,
             self._definition,
             budget_key(self.budget, window),
-            self._keeper,
+            self._ledger,
             budget=self.budget,
             window=window,
             host=self._host,
@@ -76,9 +78,9 @@ def budget_key(budget: Budget, window: Window | None) -> str:
     return f"budget:{budget.window or ''}:{start}:{budget.name}"
 
 
-def run_account(label: Label, definition: StepDefinition, keeper: Keeper) -> SharedAccount:
+def run_account(ref: StepRef, definition: StepDefinition, ledger: LedgerClient) -> BudgetAccount:
     """Return the account of a run that has a name, which goes on at what the run has spent already."""
-    return SharedAccount(label, definition, run_key(label.name, label.run_id), keeper)
+    return BudgetAccount(ref, definition, run_key(ref.name, ref.run_id), ledger)
 
 
 def run_key(name: str, run_id: str) -> str:
@@ -97,13 +99,13 @@ def checked_run_id(run_id: object) -> str | None:
     raise ValueError(f"run_id must be a non-empty string, or None for a run without a name, not {run_id!r}")
 
 
-def new_budgets(budgets: Iterable[Budget], around: Sequence[Hung]) -> list[Budget]:
+def new_budgets(budgets: Iterable[Budget], around: Sequence[BudgetBinding]) -> list[Budget]:
     """Leave out what hangs on a step around already.
 
     Raises:
         ValueError: A budget of the same name hangs there with other limits.
     """
-    known = {hung.budget.name: hung.budget for hung in around}
+    known = {binding.budget.name: binding.budget for binding in around}
     for budget in budgets:
         if known.get(budget.name, budget) != budget:
             raise ValueError(

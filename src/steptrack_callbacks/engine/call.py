@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from steptrack_callbacks import hooks
-from steptrack_callbacks.concurrency.flow import Decision, drive, drive_async
+from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
@@ -28,13 +28,13 @@ from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
 from .account import Account
-from .amounts import BOOKS, NOTHING, Charge
+from .amounts import LOCK, NOTHING, Charge
 from .escalation import question_about
-from .queue import Outcome, Waiter, settle_line
+from .queue import Outcome, Waiter, advance_queue
 from .request import Request
 from .reservation import Wrapping
 from .settlement import Charged, open_calls
-from .shared_reservation import Borrowing
+from .shared_reservation import SharedReservation
 
 logger = logging.getLogger("steptrack_callbacks")
 
@@ -65,7 +65,7 @@ class Call(Charged):
     @property
     def max_output_tokens(self) -> int | None:
         """The `max_tokens` to set on the request so that a strict limit holds; `None` to leave it."""
-        return None if self._claim is None else self._claim.max_output_tokens
+        return None if self._reservation is None else self._reservation.max_output_tokens
 
     # Before it is sent
 
@@ -81,7 +81,7 @@ class Call(Charged):
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         on_loop = running_loop() is not None
-        drive(self._admission(patient=patient and not on_loop))
+        run_sync(self._admission(patient=patient and not on_loop))
 
     async def admit_async(self) -> None:
         """Reserve room, waiting on the event loop; then the call may be sent.
@@ -90,14 +90,14 @@ class Call(Charged):
             BudgetExhausted: There is no room, or it did not come free in time.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
-        await drive_async(self._admission(patient=True))
+        await run_async(self._admission(patient=True))
 
-    def _admission(self, *, patient: bool) -> Decision[None]:
+    def _admission(self, *, patient: bool) -> Flow[None]:
         if self.accounts.watches_usd:
             self._require_price()
         while (outcome := self._ask(patient=patient)) != "admitted":
-            if isinstance(outcome, Borrowing):
-                outcome = yield from self._borrow(outcome)
+            if isinstance(outcome, SharedReservation):
+                outcome = yield from self._reserve_shared(outcome)
             elif isinstance(outcome, Waiter):
                 outcome = self._begin((yield outcome))
             if outcome == "admitted":
@@ -114,40 +114,40 @@ class Call(Charged):
                 self.withdraw()
                 raise
 
-    def _ask(self, *, patient: bool) -> Outcome | Waiter | Borrowing:
+    def _ask(self, *, patient: bool) -> Outcome | Waiter | SharedReservation:
         """Ask for room once, and begin if there is some."""
-        if self._claim is None:
+        if self._reservation is None:
             return self._begin("admitted")
-        if self._lending is not None and self._claim.shared:
-            return Borrowing(self._claim, self._lending, patient=patient)
-        outcome = self._claim.ask(patient=patient)
+        if self._lease is not None and self._reservation.shared:
+            return SharedReservation(self._reservation, self._lease, patient=patient)
+        outcome = self._reservation.ask(patient=patient)
         return outcome if isinstance(outcome, Waiter) else self._begin(outcome)
 
-    def _borrow(self, borrowing: Borrowing) -> Decision[Outcome]:
+    def _reserve_shared(self, shared: SharedReservation) -> Flow[Outcome]:
         """Begin once the ledger has agreed as well."""
         try:
-            outcome = self._begin((yield from borrowing.decide()))
+            outcome = self._begin((yield from shared.decide()))
         except StepTrackError as error:
             self._deny(error)
             raise
         if outcome != "admitted":
-            yield from borrowing.give_back()
+            yield from shared.give_back()
         return outcome
 
     def _begin(self, outcome: Outcome) -> Outcome:
         """Begin if there was room, and is still."""
-        with BOOKS:
-            if outcome == "admitted" and self._claim is not None:
-                outcome = self._claim.confirm()
+        with LOCK:
+            if outcome == "admitted" and self._reservation is not None:
+                outcome = self._reservation.confirm()
             if outcome == "admitted":
                 self.note()
         return outcome
 
-    def _more_is_granted(self, account: Account, error: BudgetExhausted) -> Decision[bool]:
+    def _more_is_granted(self, account: Account, error: BudgetExhausted) -> Flow[bool]:
         question = question_about(account, error)
         granted = question is not None and (yield question)
         if granted:
-            settle_line()  # there may be room for others as well
+            advance_queue()  # there may be room for others as well
         elif error.phase not in ("busy", "closed"):
             account.blame(error)
         return bool(granted)
@@ -160,7 +160,7 @@ class Call(Charged):
             raise error
 
     def _deny(self, error: StepTrackError) -> None:
-        with BOOKS:
+        with LOCK:
             self.state = "denied"
             for account in self.accounts:
                 account.denied += 1
@@ -177,7 +177,7 @@ class Call(Charged):
             BudgetExhausted: It has passed a limit (phase `stream`); the caller must cut the stream
                 and `abandon` the call.
         """
-        drive(self._progress(output_tokens))
+        run_sync(self._progress(output_tokens))
 
     async def progress_async(self, output_tokens: int) -> None:
         """Do as `progress`, where an escalation may be awaited.
@@ -185,13 +185,13 @@ class Call(Charged):
         Raises:
             BudgetExhausted: It has passed a limit (phase `stream`).
         """
-        await drive_async(self._progress(output_tokens))
+        await run_async(self._progress(output_tokens))
 
-    def _progress(self, output_tokens: int) -> Decision[None]:
+    def _progress(self, output_tokens: int) -> Flow[None]:
         self._produced = output_tokens
-        if self._claim is None or self.state != "in flight":
+        if self._reservation is None or self.state != "in flight":
             return
-        refusal = self._claim.run_on(output_tokens)
+        refusal = self._reservation.run_on(output_tokens)
         if refusal is not None:
             error = refusal.error()
             if not (yield from self._more_is_granted(refusal.account, error)):
@@ -236,7 +236,7 @@ class Call(Charged):
         self._close(charge, "settled", response)
 
     def _learn(self, usage: Usage, *, truncated: bool) -> None:
-        with BOOKS:
+        with LOCK:
             output_stats.learn(
                 self.request.model,
                 output_tokens=None if truncated else usage.output_tokens,
@@ -293,7 +293,7 @@ class Call(Charged):
         Under a strict limit it is the most that the call can come to, so that the later report
         cannot pass the limit.
         """
-        most = None if self._claim is None else self._claim.most_output
+        most = None if self._reservation is None else self._reservation.most_output
         if most is None:
             usage = self._estimated_usage(None)
             charge = self._counted(usage, self.request.cost_of(usage), estimated=1)
@@ -301,7 +301,7 @@ class Call(Charged):
             usage = self.request.most(max(most, self._produced))
             cost = self.request.most_cost(usage.input_tokens, usage.output_tokens)
             charge = self._counted(usage, cost if self.request.is_priced else None, estimated=1)
-        with BOOKS:
+        with LOCK:
             if self.state != "in flight":
                 return
             self._release()
@@ -309,7 +309,7 @@ class Call(Charged):
             for account in self.accounts:
                 account.in_flight_calls += 1
         self._tell_ledger(charge, NOTHING)
-        settle_line()
+        advance_queue()
         try:
             self._tell(charge)
         except StepTrackError:  # there is nobody here to tell, and other calls are still to be swept
@@ -319,7 +319,7 @@ class Call(Charged):
         if output_tokens is None:
             expected, cap = self.request.expected_output(), self.max_output_tokens
             output_tokens = max(expected if cap is None else min(expected, cap), self._produced)
-        return self.request.estimate(output_tokens, reported)
+        return self.request.estimated_usage(output_tokens, reported)
 
     def _counted(self, usage: Usage, cost: int | None, *, failed: int = 0, estimated: int = 0) -> Charge:
         """Count the call itself, and as failed each attempt before the last."""
@@ -334,7 +334,7 @@ class Call(Charged):
         Raises:
             BudgetExhausted: It has (phase `settled`); the outermost account that is over owns it.
         """
-        drive(self._overrun())
+        run_sync(self._overrun())
 
     def check_price(self) -> None:
         """Raise if what was charged has no price where dollars are limited.
@@ -345,7 +345,7 @@ class Call(Charged):
         if self._charge.cost is None and (error := self.accounts.blindness(self.request)):
             raise error
 
-    def _overrun(self) -> Decision[None]:
+    def _overrun(self) -> Flow[None]:
         while (overrun := self.accounts.overrun()) is not None:
             if not (yield from self._more_is_granted(*overrun)):
                 raise overrun[1]

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from .account import Account, Label
+from .account import Account, StepRef
 from .amounts import NOTHING, Charge
 from .call import Call, open_calls_of
 
@@ -79,7 +79,7 @@ class SeenCall:
 
 class _Line(NamedTuple):
     number: int
-    label: Label
+    ref: StepRef
     model: str
     state: Any
     started_at: float
@@ -108,7 +108,7 @@ class TimedCall(Call):
         _settled.append(
             _Line(
                 self.number,
-                self.accounts[0].label,
+                self.accounts[0].ref,
                 self.request.model,
                 self.state,
                 self.started_at,
@@ -120,8 +120,8 @@ class TimedCall(Call):
 
     def _deny(self, error: StepTrackError) -> None:
         now = time.time()
-        label, model = self.accounts[0].label, self.request.model
-        _denied.append(_Line(self.number, label, model, "denied", now, now, error=str(error)))
+        ref, model = self.accounts[0].ref, self.request.model
+        _denied.append(_Line(self.number, ref, model, "denied", now, now, error=str(error)))
         super()._deny(error)
 
 
@@ -157,9 +157,9 @@ def _copy(lines: deque[_Line]) -> list[_Line]:
 def _seen(line: _Line, *, late: bool) -> SeenCall:
     return SeenCall(
         number=line.number,
-        run_id=line.label.run_id,
-        step_id=line.label.step_id,
-        path=line.label.path,
+        run_id=line.ref.run_id,
+        step_id=line.ref.step_id,
+        path=line.ref.path,
         model=line.model,
         outcome=line.state,
         started_at=line.started_at,
@@ -171,12 +171,12 @@ def _seen(line: _Line, *, late: bool) -> SeenCall:
 
 
 def _in_flight(call: TimedCall) -> SeenCall:
-    label = call.accounts[0].label
+    ref = call.accounts[0].ref
     return SeenCall(
         number=call.number,
-        run_id=label.run_id,
-        step_id=label.step_id,
-        path=label.path,
+        run_id=ref.run_id,
+        step_id=ref.step_id,
+        path=ref.path,
         model=call.request.model,
         outcome="in flight",
         started_at=call.started_at,

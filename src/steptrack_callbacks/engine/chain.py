@@ -9,12 +9,12 @@ from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import BudgetExhausted, UnknownCostWarning, UnpricedModel
 
 from .account import Account
-from .amounts import BOOKS
-from .budget_account import SharedAccount
+from .amounts import LOCK
+from .budget_account import BudgetAccount
 from .request import Request
 
 
-class Around(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass can have no slots with a name
+class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass can have no slots with a name
     """The accounts around a call, innermost first, and what they ask of it: sorted out once for many calls.
 
     Attributes:
@@ -29,43 +29,43 @@ class Around(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass can hav
     limited: tuple[Account, ...]
     strict: tuple[Account, ...]
     observed: tuple[Account, ...]
-    shared: tuple[SharedAccount, ...]
+    shared: tuple[BudgetAccount, ...]
     limits_usd: bool
     watches_usd: bool
 
     def __new__(cls, accounts: Iterable[Account]) -> Self:
         """Sort accounts out; their limits may grow later, but none is added or taken away."""
-        around = super().__new__(cls, accounts)
-        around.observed = tuple(account for account in around if account.enforce == "observe")
-        around.limited = tuple(
-            account for account in around if account.limited and account.enforce != "observe"
+        chain = super().__new__(cls, accounts)
+        chain.observed = tuple(account for account in chain if account.enforce == "observe")
+        chain.limited = tuple(
+            account for account in chain if account.limited and account.enforce != "observe"
         )
-        around.shared = tuple(account for account in around if isinstance(account, SharedAccount))
-        around.strict = tuple(account for account in around.limited if account.enforce == "strict")
-        around.limits_usd = any(account.cost_limit is not None for account in around.limited)
-        around.watches_usd = any(account.cost_limit is not None for account in around)
-        return around
+        chain.shared = tuple(account for account in chain if isinstance(account, BudgetAccount))
+        chain.strict = tuple(account for account in chain.limited if account.enforce == "strict")
+        chain.limits_usd = any(account.cost_limit is not None for account in chain.limited)
+        chain.watches_usd = any(account.cost_limit is not None for account in chain)
+        return chain
 
     def blindness(self, request: Request) -> UnpricedModel | None:
         """Say which dollar limit cannot see a call of unknown price: an error, or a warning if allowed."""
         blind = [account for account in self if account.cost_limit is not None and account.unpriced != "free"]
         refusing = [account for account in blind if account.unpriced is None and account.enforce != "observe"]
         if refusing:
-            label, budget = refusing[-1].label, refusing[-1].exhaustion_fields().get("budget")
+            ref, budget = refusing[-1].ref, refusing[-1].exhaustion_fields().get("budget")
             return UnpricedModel(
-                model=request.model, step=label.name, path=label.path, lacks=request.lacks, budget=budget
+                model=request.model, step=ref.name, path=ref.path, lacks=request.lacks, budget=budget
             )
         if blind:
             user_warnings.warn(
                 f"the price of model {request.model!r} is unknown, so max_usd of step"
-                f" {blind[-1].label.path!r} cannot see this call",
+                f" {blind[-1].ref.path!r} cannot see this call",
                 UnknownCostWarning,
             )
         return None
 
     def overrun(self) -> tuple[Account, BudgetExhausted] | None:
         """Return the outermost account whose limit is passed by what is settled, and its exhaustion."""
-        with BOOKS:
+        with LOCK:
             over = [account for account in self if account.enforce != "observe" and account.passed_limits()]
             if not over:
                 return None

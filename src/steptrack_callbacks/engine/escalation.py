@@ -14,7 +14,7 @@ from steptrack_callbacks.values.definitions import Escalation, Grant
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .account import Account
-from .amounts import BOOKS
+from .amounts import LOCK
 
 _default: Escalation | None = None
 
@@ -80,7 +80,7 @@ class Question:
             self._close()
 
     def _take(self) -> Escalation | None:
-        with BOOKS:
+        with LOCK:
             ask, self._ask = self._ask, None
             if ask is not None:
                 self._asker = current_owner()
@@ -98,11 +98,11 @@ class Question:
         account.declined = no_in(grant, self._error)
         self._granted = not account.declined
         if hooks.wanted(hooks.Escalated):
-            hooks.emit(hooks.Escalated(**account.label.event_fields(), error=self._error, grant=grant))
+            hooks.emit(hooks.Escalated(**account.ref.event_fields(), error=self._error, grant=grant))
         return self._granted
 
     def _close(self) -> None:
-        with BOOKS:
+        with LOCK:
             self._account.question = None
         self._done.set()
 
@@ -119,9 +119,9 @@ class _Granted:
 
 def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
     """Return the open question about an exhaustion, or `None` if there is nobody to ask or they said no."""
-    if account.label.error_boundary != "escalate" or error.phase in ("busy", "closed"):
+    if account.ref.error_boundary != "escalate" or error.phase in ("busy", "closed"):
         return None
-    with BOOKS:
+    with LOCK:
         ask = account.escalation or _default
         if ask is None or account.declined:
             return None

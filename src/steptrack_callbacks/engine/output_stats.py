@@ -11,7 +11,7 @@ START_OUTPUT_TOKENS = 500
 
 
 @dataclass(slots=True)
-class Answers:
+class OutputStats:
     """The last answers of one model.
 
     Attributes:
@@ -39,11 +39,11 @@ def _largest(last: deque[int], newest: int, largest: int | None) -> int:
     return newest if largest is None or newest >= largest else max(last)
 
 
-_NONE = Answers()
-_seen: dict[str, Answers] = {}
+_NONE = OutputStats()
+_seen: dict[str, OutputStats] = {}
 
 
-def of(model: str) -> Answers:
+def of(model: str) -> OutputStats:
     """Return what is known of a model's answers."""
     return _seen.get(model, _NONE)
 
@@ -60,7 +60,7 @@ def learn(model: str, *, output_tokens: int | None, counted_input: int | None, i
     """
     answers = _seen.get(model)
     if answers is None:
-        answers = _seen[model] = Answers()
+        answers = _seen[model] = OutputStats()
     if output_tokens is not None:
         answers.add_output(output_tokens)
     if counted_input is not None:

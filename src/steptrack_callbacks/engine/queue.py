@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 
 from .account import Account
-from .amounts import BOOKS
+from .amounts import LOCK
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,10 +63,19 @@ class Waiter:
             `None` if room can only come free in this process.
     """
 
-    __slots__ = ("_future", "_gate", "_loop", "_until", "blocked_on", "claim", "look_every_s", "outcome")
+    __slots__ = (
+        "_future",
+        "_gate",
+        "_loop",
+        "_until",
+        "blocked_on",
+        "look_every_s",
+        "outcome",
+        "reservation",
+    )
 
-    def __init__(self, claim: Queued, blocked_on: frozenset[Account]) -> None:
-        self.claim = claim
+    def __init__(self, reservation: Queued, blocked_on: frozenset[Account]) -> None:
+        self.reservation = reservation
         self.blocked_on = blocked_on
         self.outcome: Outcome | None = None
         self.look_every_s: float | None = None
@@ -83,9 +92,9 @@ class Waiter:
         try:
             woken = self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         except BaseException:
-            LINE.drop(self)
+            QUEUE.drop(self)
             raise
-        return LINE.leave(self) if over or woken else None
+        return QUEUE.leave(self) if over or woken else None
 
     async def wait(self) -> Outcome | None:
         """Wait on the event loop; `None` says to look elsewhere, and wait on."""
@@ -98,9 +107,9 @@ class Waiter:
             if self.outcome is None:
                 await asyncio.wait([self._future], timeout=seconds)
         except BaseException:  # cancelled, or thrown away with its loop
-            LINE.drop(self)
+            QUEUE.drop(self)
             raise
-        return LINE.leave(self) if over or self.outcome is not None else None
+        return QUEUE.leave(self) if over or self.outcome is not None else None
 
     def wake(self) -> None:
         """Tell whoever waits that there is an outcome; done once."""
@@ -119,8 +128,10 @@ class Waiter:
 
     def _seconds(self) -> float:
         patience = [account.wait_s for account in self.blocked_on]
-        waited = self.claim.waited_s()
-        lefts = [left for account in self.claim.accounts if (left := account.seconds_left()) is not None]
+        waited = self.reservation.waited_s()
+        lefts = [
+            left for account in self.reservation.accounts if (left := account.seconds_left()) is not None
+        ]
         return max(0.0, min([*(most - waited for most in patience), *lefts], default=0.0))
 
 
@@ -129,7 +140,7 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class Line:
+class AdmissionQueue:
     """All who wait, in the order in which they came.
 
     Attributes:
@@ -144,30 +155,30 @@ class Line:
     def __bool__(self) -> bool:
         return bool(self._waiters)
 
-    def join(self, claim: Queued, blocked_on: frozenset[Account]) -> Waiter:
+    def join(self, reservation: Queued, blocked_on: frozenset[Account]) -> Waiter:
         """Give a claim its place, which it must leave or be dropped from."""
-        waiter = Waiter(claim, blocked_on)
+        waiter = Waiter(reservation, blocked_on)
         self._waiters[waiter] = None
         _count_waiting(blocked_on, 1)
         return waiter
 
     def leave(self, waiter: Waiter) -> Outcome:
         """Take what came of waiting; who leaves with nothing is refused, and is in nobody's way."""
-        with BOOKS:
+        with LOCK:
             if waiter.outcome is not None:
                 return waiter.outcome
             self._remove(waiter)
-            waiter.outcome = waiter.claim.give_up()
-        settle_line()
+            waiter.outcome = waiter.reservation.give_up()
+        advance_queue()
         return waiter.outcome
 
     def drop(self, waiter: Waiter) -> None:
         """Forget one who no longer wants to go, though let through already."""
-        with BOOKS:
+        with LOCK:
             if waiter.outcome is None:
                 self._remove(waiter)
-            waiter.claim.release()
-        settle_line()
+            waiter.reservation.release()
+        advance_queue()
 
     def move(self) -> list[Waiter]:
         """Let through who fits now and refuse who never will; returns those to wake."""
@@ -188,10 +199,10 @@ class Line:
         woken: list[Waiter] = []
         blocked: set[Account] = set()
         for waiter in list(self._waiters):
-            claim = waiter.claim
-            outcome = claim.decide(behind=not blocked.isdisjoint(claim.accounts))
+            reservation = waiter.reservation
+            outcome = reservation.decide(behind=not blocked.isdisjoint(reservation.accounts))
             if waiter not in self._waiters:  # dropped in a finaliser meanwhile
-                claim.release()
+                reservation.release()
             elif isinstance(outcome, frozenset):
                 self._block(waiter, outcome)
                 blocked |= outcome
@@ -203,7 +214,7 @@ class Line:
 
     def awaited(self) -> set[Account]:
         """Return the accounts that somebody waits for."""
-        with BOOKS:
+        with LOCK:
             return {account for waiter in self._waiters for account in waiter.blocked_on}
 
     def empty(self) -> None:
@@ -226,14 +237,14 @@ def _count_waiting(accounts: Iterable[Account], change: int) -> None:
         account.waiting += change
 
 
-LINE = Line()
+QUEUE = AdmissionQueue()
 
 
-def settle_line() -> None:
+def advance_queue() -> None:
     """Look at the line again after room was made or an account has closed."""
-    if not LINE:
+    if not QUEUE:
         return
-    with BOOKS:
-        woken = LINE.move()
+    with LOCK:
+        woken = QUEUE.move()
     for waiter in woken:
         waiter.wake()

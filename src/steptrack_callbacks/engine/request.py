@@ -11,7 +11,7 @@ from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
-from .balance import Need, Room
+from .balance import Balance, Estimate
 
 Operation = Literal["chat", "text_completion", "embeddings"]
 _NOTHING = (0, 0)
@@ -47,7 +47,7 @@ class Request:
     price: Callable[[Usage], int | None] | None = None
     _counted: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
-    _needed: tuple[tuple[object, ...], Need] | None = field(default=None, init=False)
+    _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
     _listed: tuple[tuple[str, str | None, str | None], Prices] | None = field(default=None, init=False)
 
     @property
@@ -131,7 +131,7 @@ class Request:
             return output_stats.START_OUTPUT_TOKENS if learned is None else learned
         return self.max_output_tokens if learned is None else min(learned, self.max_output_tokens)
 
-    def estimate(self, output_tokens: int | None = None, reported: Usage | None = None) -> Usage:
+    def estimated_usage(self, output_tokens: int | None = None, reported: Usage | None = None) -> Usage:
         """Estimate the usage of a call that nobody reports; never more input than was bounded.
 
         Args:
@@ -156,7 +156,7 @@ class Request:
         counted = self.counted
         return max(counted.upper_bound, counted.tokens + (output_stats.of(self.model).surplus or 0))
 
-    def need(self, outputs: tuple[int, int] | None, *, in_usd: bool) -> Need:
+    def estimate(self, outputs: tuple[int, int] | None, *, in_usd: bool) -> Estimate:
         """Say what the call asks of the accounts around it.
 
         Args:
@@ -166,17 +166,19 @@ class Request:
         """
         seen = output_stats.of(self.model)
         asked = (outputs, in_usd, self.max_output_tokens, seen.surplus, seen.output)
-        if self._needed is None or self._needed[0] != asked:  # whoever waits in line is judged many times
-            self._needed = (asked, self._work_out_need(outputs, seen, in_usd=in_usd))
-        return self._needed[1]
+        if (
+            self._estimated is None or self._estimated[0] != asked
+        ):  # whoever waits in line is judged many times
+            self._estimated = (asked, self._work_out_estimate(outputs, seen, in_usd=in_usd))
+        return self._estimated[1]
 
-    def _work_out_need(
-        self, outputs: tuple[int, int] | None, seen: output_stats.Answers, *, in_usd: bool
-    ) -> Need:
+    def _work_out_estimate(
+        self, outputs: tuple[int, int] | None, seen: output_stats.OutputStats, *, in_usd: bool
+    ) -> Estimate:
         counted = self.counted.tokens
         likely, expected = counted + (seen.surplus or 0), self._expected_output(seen.output)
         worst, least = self._worst(*outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
-        return Need(
+        return Estimate(
             ((self.cost(counted, 0) or 0) if in_usd else 0, counted),
             ((self.cost(likely, expected) or 0) if in_usd else 0, likely + expected),
             worst,
@@ -191,7 +193,7 @@ class Request:
         worst_cost, least_cost = (self.most_cost(most, output) if in_usd else 0 for output in (worst, least))
         return (worst_cost, most + worst), (least_cost, most + least)
 
-    def output_room(self, account: Room, *, wrapping: bool) -> int | None:
+    def output_room(self, account: Balance, *, wrapping: bool) -> int | None:
         """Count the output tokens that an account still has room for; `None` if it does not limit them."""
         bound = self._most_input()
         rooms = []

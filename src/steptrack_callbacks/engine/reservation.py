@@ -17,12 +17,12 @@ from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import Breach, Phase
 
 from .account import Account
-from .amounts import BOOKS
-from .balance import Held, Need
-from .budget_account import SharedAccount
-from .chain import Around
-from .lease import Asking
-from .queue import LINE, Outcome, Refusal, Waiter
+from .amounts import LOCK
+from .balance import Estimate, Hold
+from .budget_account import BudgetAccount
+from .chain import AccountChain
+from .lease import LeaseShare
+from .queue import QUEUE, Outcome, Refusal, Waiter
 from .request import Request
 
 Wrapping = frozenset[Account]
@@ -35,7 +35,7 @@ NO_WAIT_HINT = (
 )
 
 
-class Claim:
+class Reservation:
     """What one call asks of the limited accounts around it, and what it holds there.
 
     Attributes:
@@ -47,10 +47,10 @@ class Claim:
 
     __slots__ = (
         "_ceiling",
+        "_estimate",
         "_held",
         "_hint",
         "_in_usd",
-        "_need",
         "_running",
         "_since",
         "_strict",
@@ -65,22 +65,22 @@ class Claim:
         "wrapping",
     )
 
-    def __init__(self, around: Around, request: Request, wrapping: Wrapping) -> None:
-        self.accounts: Sequence[Account] = around.limited
-        self.innermost = around[0]
-        self.shared = tuple(account for account in around.shared if account in around.limited)
+    def __init__(self, chain: AccountChain, request: Request, wrapping: Wrapping) -> None:
+        self.accounts: Sequence[Account] = chain.limited
+        self.innermost = chain[0]
+        self.shared = tuple(account for account in chain.shared if account in chain.limited)
         self.request = request
         self.wrapping = wrapping
         self.owner: Hashable = None
         self.patient = False
         self.max_output_tokens: int | None = None
-        self._strict = around.strict
-        self._in_usd = around.limits_usd
+        self._strict = chain.strict
+        self._in_usd = chain.limits_usd
         self._ceiling: int | None = None
         self.most_output: int | None = None
         self._hint = ""
-        self._need: Need | None = None
-        self._held: list[tuple[Account, Held]] = []
+        self._estimate: Estimate | None = None
+        self._held: list[tuple[Account, Hold]] = []
         self._running = (0, 0)
         self._since: float | None = None
 
@@ -90,14 +90,14 @@ class Claim:
         self.patient = patient
         self._hint = "" if patient else NO_WAIT_HINT
         self._look_up()
-        with BOOKS:
+        with LOCK:
             outcome = self._decide_undisturbed()
             return self._stand_in_line(outcome) if isinstance(outcome, frozenset) else outcome
 
     def _stand_in_line(self, blocked_on: frozenset[Account]) -> Waiter:
         if self._since is None:
             self._since = time.monotonic()
-        waiter = LINE.join(self, blocked_on)
+        waiter = QUEUE.join(self, blocked_on)
         if not blocked_on.isdisjoint(self.shared):
             waiter.look_every_s = LOOK_EVERY_S
         return waiter
@@ -106,14 +106,14 @@ class Claim:
         """Return how long it has been asking already, over earlier places in line."""
         return 0.0 if self._since is None else time.monotonic() - self._since
 
-    def askings(self) -> tuple[Asking, ...]:
+    def shares(self) -> tuple[LeaseShare, ...]:
         """Put what is held on shared accounts in the ledger's words."""
-        need = self._need
-        assert need is not None  # whoever holds room has asked for it
+        estimate = self._estimate
+        assert estimate is not None  # whoever holds room has asked for it
         return tuple(
-            Asking(account, held, account.ask(need, held, wrapping=account in self.wrapping))
+            LeaseShare(account, held, account.ask(estimate, held, wrapping=account in self.wrapping))
             for account, held in self._held
-            if isinstance(account, SharedAccount)
+            if isinstance(account, BudgetAccount)
         )
 
     def refuse_busy(self) -> Refusal:
@@ -135,9 +135,9 @@ class Claim:
     def _decide_undisturbed(self) -> Outcome | frozenset[Account]:
         """Decide, and again if garbage collection has closed a call meanwhile: there may be room now."""
         while True:
-            before = LINE.releases
-            outcome = self.decide(behind=bool(LINE) and any(account.waiting for account in self.accounts))
-            if outcome == "admitted" or LINE.releases == before:
+            before = QUEUE.releases
+            outcome = self.decide(behind=bool(QUEUE) and any(account.waiting for account in self.accounts))
+            if outcome == "admitted" or QUEUE.releases == before:
                 return outcome
 
     def confirm(self) -> Outcome:
@@ -156,23 +156,23 @@ class Claim:
 
     def release(self) -> None:
         """Give back what is held; those who wait may then fit."""
-        with BOOKS:
-            if not self._held or self._need is None:
+        with LOCK:
+            if not self._held or self._estimate is None:
                 return
             cost, tokens = self._running
             for account, held in self._held:
-                account.release(held, self._need.model)  # a host may have learned the request's since
+                account.release(held, self._estimate.model)  # a host may have learned the request's since
                 if tokens or cost:
                     account.run_on(-cost, -tokens)
             self._held, self._running = [], (0, 0)
             _forget(self)
-            LINE.releases += 1
+            QUEUE.releases += 1
 
     def run_on(self, output_tokens: int) -> Refusal | None:
         """Count what a stream has produced so far; a refusal says that it must be cut."""
-        used = self.request.estimate(output_tokens)
+        used = self.request.estimated_usage(output_tokens)
         tokens, cost = used.total_tokens, self.request.cost_of(used) or 0
-        with BOOKS:
+        with LOCK:
             more = (cost - self._running[0], tokens - self._running[1])
             self._running = (cost, tokens)
             for account, _ in self._held:
@@ -198,13 +198,13 @@ class Claim:
             return self._closed()
         outputs = self._outputs()
         self.most_output = outputs and outputs[0]
-        need = self._need = self.request.need(outputs, in_usd=self._in_usd)
-        lacking = [account for account in self.accounts if not self._fits(account, need)]
+        estimate = self._estimate = self.request.estimate(outputs, in_usd=self._in_usd)
+        lacking = [account for account in self.accounts if not self._fits(account, estimate)]
         if not lacking and not (behind and self.patient and not self._holds_room()):
-            return self._admit(need)
-        hopeless = [account for account in lacking if not self._hopes(account, need, self._own(account))]
+            return self._admit(estimate)
+        hopeless = [account for account in lacking if not self._hopes(account, estimate, self._own(account))]
         if hopeless:
-            final = [account for account in hopeless if not self._may_yet_fit(account, need)]
+            final = [account for account in hopeless if not self._may_yet_fit(account, estimate)]
             owner = (final or hopeless)[-1]
             return self._refusal(owner, "denied" if final else "busy", lacking)
         waiting_for = lacking or [account for account in self.accounts if account.waiting]
@@ -216,29 +216,29 @@ class Claim:
         ended = self.innermost
         return self._refusal(ended, "closed", [ended] if ended.limited else self.accounts[:1])
 
-    def _fits(self, account: Account, need: Need) -> bool:
+    def _fits(self, account: Account, estimate: Estimate) -> bool:
         """Tell whether the call fits beside all that is in flight.
 
         Of a model with nothing to go by, one call at a time is let through where others can wait.
         """
-        cold = (need.unseen or need.unbounded) and account.is_cold(need)
-        if cold and self.patient and account.wait_s > 0 and self._others_are_cold(account, need):
+        cold = (estimate.unseen or estimate.unbounded) and account.is_cold(estimate)
+        if cold and self.patient and account.wait_s > 0 and self._others_are_cold(account, estimate):
             return False
-        return not account.lacking_now(need, wrapping=account in self.wrapping)
+        return not account.lacking_now(estimate, wrapping=account in self.wrapping)
 
-    def _others_are_cold(self, account: Account, need: Need) -> bool:
-        in_flight = account.cold.get(need.model, 0)
-        return in_flight > 0 and in_flight > self._own(account, need.model).cold
+    def _others_are_cold(self, account: Account, estimate: Estimate) -> bool:
+        in_flight = account.cold.get(estimate.model, 0)
+        return in_flight > 0 and in_flight > self._own(account, estimate.model).cold
 
-    def _hopes(self, account: Account, need: Need, own: Held) -> bool:
-        return account.could_have_room(need, own, wrapping=account in self.wrapping)
+    def _hopes(self, account: Account, estimate: Estimate, own: Hold) -> bool:
+        return account.could_have_room(estimate, own, wrapping=account in self.wrapping)
 
-    def _may_yet_fit(self, account: Account, need: Need) -> bool:
-        return account.may_come_to_have_room(need, wrapping=account in self.wrapping)
+    def _may_yet_fit(self, account: Account, estimate: Estimate) -> bool:
+        return account.may_come_to_have_room(estimate, wrapping=account in self.wrapping)
 
-    def _admit(self, need: Need) -> Outcome:
-        self._held = [(account, account.hold(need)) for account in self.accounts]
-        _claims.setdefault(self.owner, {})[self] = None
+    def _admit(self, estimate: Estimate) -> Outcome:
+        self._held = [(account, account.hold(estimate)) for account in self.accounts]
+        _reservations.setdefault(self.owner, {})[self] = None
         return "admitted"
 
     def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refusal:
@@ -253,10 +253,10 @@ class Claim:
     def _hint_if_unbounded(self, owner: Account) -> str:
         """Say how a request would fit that names no `max_tokens` and could not be given one."""
         ceiling, wrapping = self._ceiling, owner in self.wrapping
-        if owner.enforce != "strict" or ceiling is None or self._need is None:
+        if owner.enforce != "strict" or ceiling is None or self._estimate is None:
             return ""
         room = self.request.output_room(owner, wrapping=wrapping)
-        others = set(owner.lacking_now(self._need, wrapping=wrapping)) - {"max_usd", "max_tokens"}
+        others = set(owner.lacking_now(self._estimate, wrapping=wrapping)) - {"max_usd", "max_tokens"}
         if room is None or not 0 < room < ceiling or others:
             return ""
         return (
@@ -266,9 +266,9 @@ class Claim:
 
     def _breaches(self, account: Account) -> tuple[Breach, ...]:
         names: list[LimitName] = []
-        if self._need is not None:
-            names = account.lacking_now(self._need, wrapping=account in self.wrapping)
-        return account.breaches(names or list(account.limits())[:1], self._need)
+        if self._estimate is not None:
+            names = account.lacking_now(self._estimate, wrapping=account in self.wrapping)
+        return account.breaches(names or list(account.limits())[:1], self._estimate)
 
     def _outputs(self) -> tuple[int, int] | None:
         """Bound the output for strict accounts: the most, and the least that it could be lowered to.
@@ -297,38 +297,42 @@ class Claim:
     def _holds_room(self) -> bool:
         return any(self._own(account).calls for account in self.accounts)
 
-    def _own(self, account: Account, model: str | None = None) -> Held:
+    def _own(self, account: Account, model: str | None = None) -> Hold:
         """Sum what calls of this claim's own task or thread hold on an account; `None` for any model."""
-        claims = [claim for claim in _claims_of(self.owner) if model in (None, claim.request.model)]
-        parts = [held for claim in claims for held in claim.held_on(account)]
-        return Held(*map(sum, zip(*parts, strict=True))) if parts else Held()
+        reservations = [
+            reservation
+            for reservation in _reservations_of(self.owner)
+            if model in (None, reservation.request.model)
+        ]
+        parts = [held for reservation in reservations for held in reservation.held_on(account)]
+        return Hold(*map(sum, zip(*parts, strict=True))) if parts else Hold()
 
-    def held_on(self, account: Account) -> list[Held]:
+    def held_on(self, account: Account) -> list[Hold]:
         """Return what is held on an account."""
         return [held for holder, held in self._held if holder is account]
 
 
-_claims: dict[Hashable, dict[Claim, None]] = {}
+_reservations: dict[Hashable, dict[Reservation, None]] = {}
 
 
-def _claims_of(owner: Hashable) -> list[Claim]:
-    return list(_claims.get(owner, ()))  # a copy: garbage collection may release one meanwhile
+def _reservations_of(owner: Hashable) -> list[Reservation]:
+    return list(_reservations.get(owner, ()))  # a copy: garbage collection may release one meanwhile
 
 
-def _forget(claim: Claim) -> None:
-    claims = _claims[claim.owner]
-    del claims[claim]
-    if not claims:
-        del _claims[claim.owner]
+def _forget(reservation: Reservation) -> None:
+    reservations = _reservations[reservation.owner]
+    del reservations[reservation]
+    if not reservations:
+        del _reservations[reservation.owner]
 
 
 def _leave_others_behind() -> None:
     """Forget, in a forked process, what threads hold or wait for that did not come along."""
-    with BOOKS:
-        LINE.empty()
-        for owner in [owner for owner in _claims if owner != current_owner()]:
-            for claim in _claims_of(owner):
-                claim.release()
+    with LOCK:
+        QUEUE.empty()
+        for owner in [owner for owner in _reservations if owner != current_owner()]:
+            for reservation in _reservations_of(owner):
+                reservation.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from steptrack_callbacks import hooks
-from steptrack_callbacks.concurrency.flow import Decision, drive, drive_async
+from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 
 from .account import Account
-from .amounts import BOOKS, NOTHING, Charge
-from .chain import Around
-from .lease import Lending
-from .queue import settle_line
+from .amounts import LOCK, NOTHING, Charge
+from .chain import AccountChain
+from .lease import Lease
+from .queue import advance_queue
 from .request import Request
-from .reservation import Claim, Wrapping
+from .reservation import Reservation, Wrapping
 from .thresholds import announce_thresholds, warn_if_observed
 
 State = Literal["new", "in flight", "swept", "settled", "failed", "abandoned", "denied", "withdrawn"]
@@ -32,8 +32,8 @@ class Charged:
     __slots__ = (
         "_before",
         "_charge",
-        "_claim",
-        "_lending",
+        "_lease",
+        "_reservation",
         "_untold",
         "accounts",
         "answered_by",
@@ -44,16 +44,16 @@ class Charged:
 
     def __init__(self, accounts: Sequence[Account], request: Request, wrapping: Wrapping) -> None:
         self.number = next(_numbers)
-        self.accounts = accounts if isinstance(accounts, Around) else Around(accounts)
+        self.accounts = accounts if isinstance(accounts, AccountChain) else AccountChain(accounts)
         self.request = request
         self.state: State = "new"
         self.answered_by: str | None = None
         self._before: Charge | None = None
         self._charge = NOTHING
-        self._claim = Claim(self.accounts, request, wrapping) if self.accounts.limited else None
+        self._reservation = Reservation(self.accounts, request, wrapping) if self.accounts.limited else None
         shared = self.accounts.shared
-        self._lending = Lending(self.number, shared) if shared else None
-        self._untold: list[Decision[None]] | None = None
+        self._lease = Lease(self.number, shared) if shared else None
+        self._untold: list[Flow[None]] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -62,14 +62,14 @@ class Charged:
 
     def note(self) -> None:
         """Begin without admission, for a call that was sent already."""
-        with BOOKS:
+        with LOCK:
             self.state = "in flight"
             for account in self.accounts:
                 account.open_calls += 1
             open_calls[self] = None
 
     def _close(self, charge: Charge, state: State, response: object = None) -> None:
-        with BOOKS:
+        with LOCK:
             if not self.is_open:
                 return
             swept, before = self.state == "swept", self._charge
@@ -85,7 +85,7 @@ class Charged:
                 for account in self.accounts:
                     account.response = response if account.limited else None
         self._tell_ledger(charge, before)
-        settle_line()
+        advance_queue()
         if swept or state != "withdrawn":
             self._tell(charge)
 
@@ -93,8 +93,8 @@ class Charged:
         open_calls.pop(self, None)
         for account in self.accounts:
             account.open_calls -= 1
-        if self._claim is not None:
-            self._claim.release()
+        if self._reservation is not None:
+            self._reservation.release()
 
     def _book(self, charge: Charge, state: State) -> None:
         """Replace what was charged so far, on every account."""
@@ -110,19 +110,19 @@ class Charged:
 
     def _tell_ledger(self, charge: Charge, instead_of: Charge) -> None:
         """Let the ledger have the charge before anybody has the answer."""
-        if self._lending is not None:
-            label = self.accounts[0].label
-            detail = {"model": self.request.model, "path": label.path, "run_id": label.run_id}
-            telling = self._lending.charge(charge.sums(), instead_of.sums(), detail)
+        if self._lease is not None:
+            ref = self.accounts[0].ref
+            detail = {"model": self.request.model, "path": ref.path, "run_id": ref.run_id}
+            telling = self._lease.charge(charge.sums(), instead_of.sums(), detail)
             if self._untold is None:
-                drive(telling)
+                run_sync(telling)
             else:
                 self._untold.append(telling)
 
     @asynccontextmanager
     async def telling_ledger(self) -> AsyncGenerator[None]:
         """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
-        if self._lending is None:
+        if self._lease is None:
             yield
             return
         self._untold = []
@@ -131,7 +131,7 @@ class Charged:
         finally:
             untold, self._untold = self._untold, None
             for telling in untold:
-                await drive_async(telling)
+                await run_async(telling)
 
     def _tell(self, charge: Charge) -> None:
         """Let those know who want to: late records, hooks, thresholds."""
@@ -158,4 +158,4 @@ class Charged:
         )
 
     def _emit(self, event: Any, **fields: Any) -> None:
-        hooks.emit(event(**self.accounts[0].label.event_fields(), **fields))
+        hooks.emit(event(**self.accounts[0].ref.event_fields(), **fields))

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from steptrack_callbacks.concurrency.flow import Decision
+from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.ledgers.protocol import Reason
 
 from . import lease
-from .lease import Lending
-from .queue import LINE, Outcome, Waiter, settle_line
-from .reservation import Claim
+from .lease import Lease
+from .queue import QUEUE, Outcome, Waiter, advance_queue
+from .reservation import Reservation
 
 MOST_ROUNDS = 100
 """How often a call asks again after a no; what the ledger says with it mostly settles the matter here."""
 
 
-class Borrowing:
+class SharedReservation:
     """One call's way to room on shared accounts."""
 
-    __slots__ = ("_claim", "_fresh", "_lending", "_patient")
+    __slots__ = ("_fresh", "_lease", "_patient", "_reservation")
 
-    def __init__(self, claim: Claim, lending: Lending, *, patient: bool) -> None:
-        self._claim = claim
-        self._lending = lending
+    def __init__(self, reservation: Reservation, lease: Lease, *, patient: bool) -> None:
+        self._reservation = reservation
+        self._lease = lease
         self._patient = patient
         self._fresh = False
 
-    def decide(self) -> Decision[Outcome]:
+    def decide(self) -> Flow[Outcome]:
         """Ask here and on the ledger until both agree, or there is no room.
 
         What is known here may be old, so nobody is refused by it: the ledger is looked at first.
@@ -35,7 +35,7 @@ class Borrowing:
             StepDenied: Too many accounts of a group are open.
         """
         for _ in range(MOST_ROUNDS):
-            outcome = self._claim.ask(patient=self._patient)
+            outcome = self._reservation.ask(patient=self._patient)
             while isinstance(outcome, Waiter):
                 outcome = yield from self._wait(outcome)
             if outcome == "admitted":
@@ -43,38 +43,38 @@ class Borrowing:
                 if reason == "room":
                     return outcome
                 if reason == "closed":
-                    return self._claim.refuse_closed()
+                    return self._reservation.refuse_closed()
             elif self._fresh:
                 return outcome
             else:
-                yield from lease.look(self._claim.shared)
+                yield from lease.look(self._reservation.shared)
             self._fresh = True
-        return self._claim.refuse_busy()
+        return self._reservation.refuse_busy()
 
-    def give_back(self) -> Decision[None]:
+    def give_back(self) -> Flow[None]:
         """Return to the ledger what it has lent: nothing was sent."""
-        yield from self._lending.charge((), (), {})
+        yield from self._lease.charge((), (), {})
 
-    def _reserve(self) -> Decision[Reason]:
+    def _reserve(self) -> Flow[Reason]:
         try:
-            reason = yield from self._lending.reserve(self._claim.askings())
+            reason = yield from self._lease.reserve(self._reservation.shares())
         except BaseException:
-            self._claim.release()
+            self._reservation.release()
             raise
         if reason != "room":
-            self._claim.release()
+            self._reservation.release()
         return reason
 
-    def _wait(self, waiter: Waiter) -> Decision[Outcome | Waiter]:
+    def _wait(self, waiter: Waiter) -> Flow[Outcome | Waiter]:
         """Wait for a turn, or until it is time to look at the ledger again."""
         outcome: Outcome | None = yield waiter
         if outcome is not None:
             return outcome
         try:
-            yield from lease.look(self._claim.shared)
+            yield from lease.look(self._reservation.shared)
         except BaseException:
-            LINE.drop(waiter)
+            QUEUE.drop(waiter)
             raise
         self._fresh = True
-        settle_line()
+        advance_queue()
         return waiter

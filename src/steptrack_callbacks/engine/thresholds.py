@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from steptrack_callbacks import hooks
 
 from .account import Account
-from .amounts import BOOKS
+from .amounts import LOCK
 
 logger = logging.getLogger("steptrack_callbacks")
 
@@ -19,13 +19,13 @@ def announce_thresholds(account: Account, shares: Sequence[float]) -> None:
         consumed = account.consumed(limit)
         share = float(consumed) / float(value) if value else 1.0
         for threshold in shares:
-            with BOOKS:
+            with LOCK:
                 if share < threshold or (limit, threshold) in account.fired:
                     continue
                 account.fired.add((limit, threshold))
             hooks.emit(
                 hooks.BudgetThreshold(
-                    **account.label.event_fields(),
+                    **account.ref.event_fields(),
                     limit=limit,
                     limit_value=value,
                     consumed=consumed,

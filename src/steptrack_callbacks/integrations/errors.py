@@ -10,7 +10,7 @@ from steptrack_callbacks.values.errors import StepTrackError
 Members = tuple[tuple[str, Any], ...]
 
 
-def twin_of(error: StepTrackError, host: Any, members: Members, **changes: Any) -> Any:
+def as_host_error(error: StepTrackError, host: Any, members: Members, **changes: Any) -> Any:
     """Return the same error, derived from a host's class as well.
 
     Args:
@@ -21,13 +21,13 @@ def twin_of(error: StepTrackError, host: Any, members: Members, **changes: Any) 
     """
     fields = error.fields() | changes
     kind: Any = type(error)
-    twin = twin_class(kind, host, members)(**fields)
+    twin = host_error_class(kind, host, members)(**fields)
     twin.__dict__.update({name: value for name, value in vars(error).items() if name not in fields})
     return twin
 
 
 @cache
-def twin_class(kind: Any, host: Any, members: Members) -> Any:
+def host_error_class(kind: Any, host: Any, members: Members) -> Any:
     """Derive from one of our classes and from a host's, under our own name."""
     described = {
         "__doc__": kind.__doc__,

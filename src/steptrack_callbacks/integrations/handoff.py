@@ -16,7 +16,7 @@ def _anywhere() -> bool:
     return True
 
 
-class Offer:
+class Handoff:
     """A call that was begun here and may be sent by an edge further down.
 
     Attributes:
@@ -41,12 +41,12 @@ class Offer:
 
 
 # Offers are never taken out of a context, which may be a copy; they go stale.
-_offers: ContextVar[tuple[Offer, ...]] = ContextVar("steptrack_offers", default=())
+_offers: ContextVar[tuple[Handoff, ...]] = ContextVar("steptrack_offers", default=())
 
 
-def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Offer:
+def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Handoff:
     """Offer a call to whatever this context goes on to."""
-    made = Offer(call, is_within)
+    made = Handoff(call, is_within)
     standing = [before for before in _offers.get() if before.stands]
     _offers.set((*standing, made))
     return made

@@ -52,7 +52,7 @@ def settle(
 def settle_unseen(call: Call, answer: Answer) -> None:
     """Charge a call that was seen only after it had been sent, which may be one of things other than text."""
     request = call.request
-    used = answer.usage or request.estimate(0)
+    used = answer.usage or request.estimated_usage(0)
     parts = _parts_of(request, answer, used)
     cost = _cost_of(request, answer, parts, is_told=True)
     call.settle(
@@ -80,7 +80,7 @@ def abandon(call: Call, answer: Answer, output_tokens: int | None) -> None:
 
 def fail(call: Call, answer: Answer, output_tokens: int) -> None:
     """Charge a call whose answer the provider has broken, by what was seen of it."""
-    used = call.request.estimate(output_tokens, answer.usage).replace(estimated_calls=1)
+    used = call.request.estimated_usage(output_tokens, answer.usage).replace(estimated_calls=1)
     call.fail(used, model=_priced_name(call.request, answer.model), terms=answer.terms)
 
 
@@ -93,7 +93,7 @@ def completed(usage: Usage | None, said: Callable[[], str], request: Request) ->
     used = usage or Usage()
     counted = {}
     if not used.input_tokens:
-        counted["input_tokens"] = request.estimate(0).input_tokens
+        counted["input_tokens"] = request.estimated_usage(0).input_tokens
     if not used.output_tokens and (text := said()):
         counted["output_tokens"] = count_text(text, request.model)
     counted = {name: tokens for name, tokens in counted.items() if tokens}

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from steptrack_callbacks.integrations.seams_langchain import HOOK
 
 from .handler import StepTrackHandler
-from .refusals import hush, unhush
+from .refusals import restore_refusal_logs, silence_refusal_logs
 
 _attached = StepTrackHandler()
 _attached.is_off = True
@@ -23,7 +23,7 @@ def attach() -> Callable[[], None]:
     handler that can be switched off.
     """
     _register()
-    hush()
+    silence_refusal_logs()
     _attached.is_off = False
     return _detach
 
@@ -31,14 +31,14 @@ def attach() -> Callable[[], None]:
 def follow_agents() -> None:
     """See what happens in agents that have a budget, attached or not; of all else nothing is seen so."""
     _register()
-    hush()
+    silence_refusal_logs()
     _attached.follows_agents = True
 
 
 def _detach() -> None:
     _attached.is_off = True
     if not _attached.follows_agents:
-        unhush()
+        restore_refusal_logs()
 
 
 def _register() -> None:

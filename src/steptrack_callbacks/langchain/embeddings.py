@@ -115,6 +115,6 @@ def _sent(call: Call) -> Generator[None]:
         call.abandon(0)
         raise
     if not offered.taken:
-        call.settle(call.request.estimate(0), estimated=True)
+        call.settle(call.request.estimated_usage(0), estimated=True)
     else:
         call.abandon(0)  # unless it was charged by whom it was taken

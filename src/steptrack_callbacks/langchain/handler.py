@@ -18,7 +18,7 @@ from steptrack_callbacks.values.errors import StepTrackError
 from . import failures, pacing, run_tree, runs, usage
 from .frames import is_inline
 from .limiter import will_wait
-from .refusals import host_error, hush, leave_alone
+from .refusals import host_error, mark_not_retryable, silence_refusal_logs
 from .requests import UNKNOWN_MODEL
 from .starting import Start, begin, is_new
 
@@ -46,7 +46,7 @@ class StepTrackHandler(BaseCallbackHandler):
     follows_agents = False
 
     def __init__(self) -> None:
-        hush()
+        silence_refusal_logs()
 
     @property
     def run_inline(self) -> bool:  # type: ignore[override]
@@ -196,7 +196,7 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: It was a proxy that has refused the call, or cut the stream.
         """
-        leave_alone(error)
+        mark_not_retryable(error)
         run = runs.find(run_id)
         refused = proxy_client.refusal_in(error)
         if run is not None and run.call is not None:
@@ -268,7 +268,7 @@ class StepTrackHandler(BaseCallbackHandler):
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Keep what a step in the tool has raised from being retried, and so paid for again."""
-        leave_alone(error)
+        mark_not_retryable(error)
 
 
 def _begun_unseen(run_id: UUID) -> runs.Run:
@@ -290,7 +290,7 @@ def _settle(run: runs.Run, response: LLMResult) -> None:
     if call.request.model == UNKNOWN_MODEL:
         call.request.model = usage.model_of(response) or UNKNOWN_MODEL
     run.has_reported = usage.settle(call, response, counted_elsewhere=_is_counted(run, response))
-    pacing.hurry(call)
+    pacing.tighten(call)
 
 
 def _is_counted(run: runs.Run, response: LLMResult) -> bool:
@@ -308,6 +308,6 @@ def _charge_failed(run: runs.Run, error: BaseException, response: LLMResult | No
     elif failures.is_refusal(error):
         run.fail()
     elif run.call is not None and failures.settle_unread(run.call, error, response, seen=run.seen):
-        run.make_way()
+        run.hand_back()
     else:
         run.miss()

@@ -8,7 +8,7 @@ between two looks. So these are far apart while much is left, and come with each
 from __future__ import annotations
 
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import Call
 
 LONGEST_STRIDE = 1_024
@@ -40,7 +40,7 @@ class Pace:
             self._cost_per_token = (
                 request.cost_per_output_token(request.most(0).input_tokens) if accounts else 0
             )
-        with BOOKS:
+        with LOCK:
             self.stride = LONGEST_STRIDE
             for account in accounts:
                 _streams.setdefault(account, {})[self] = None
@@ -48,7 +48,7 @@ class Pace:
 
     def end(self) -> None:
         """Leave what is left to the others."""
-        with BOOKS:
+        with LOCK:
             for account in self._call.accounts.limited:
                 if (streams := _streams.get(account)) is not None:
                     streams.pop(self, None)
@@ -62,9 +62,9 @@ class Pace:
         self.stride = max(1, min(self.stride, tokens))
 
 
-def hurry(call: Call) -> None:
+def tighten(call: Call) -> None:
     """Let the streams around a call that was charged take no more than what it has left."""
-    with BOOKS:
+    with LOCK:
         for account in call.accounts.limited:
             _share_out(account)
 

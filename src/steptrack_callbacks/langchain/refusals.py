@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from steptrack_callbacks.concurrency.flow import Decision
+from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.escalation import ASYNC_ONLY
 from steptrack_callbacks.engine.reservation import NO_WAIT_HINT
-from steptrack_callbacks.integrations.errors import twin_class, twin_of
+from steptrack_callbacks.integrations.errors import as_host_error, host_error_class
 from steptrack_callbacks.integrations.seams import GoneError
 from steptrack_callbacks.integrations.seams_langchain import NO_RETRY
 from steptrack_callbacks.steps.step import Step
@@ -31,7 +31,7 @@ def host_error(error: StepTrackError) -> StepTrackError:
     changes = {}
     if isinstance(error, BudgetExhausted) and NO_WAIT_HINT in error.hint:
         changes = {"hint": error.hint.replace(NO_WAIT_HINT, BUSY_HINT)}
-    twin: StepTrackError = twin_of(error, ModelError, _MEMBERS, **changes)
+    twin: StepTrackError = as_host_error(error, ModelError, _MEMBERS, **changes)
     return twin
 
 
@@ -44,7 +44,7 @@ def given_to_host(error: BaseException) -> BaseException:
     return error
 
 
-def leave_alone(error: BaseException | None) -> None:
+def mark_not_retryable(error: BaseException | None) -> None:
     """Make an error of ours that is on its way already one that must not be retried.
 
     It stays the same object: replaced, it would lose its traceback, and other handlers its report.
@@ -52,7 +52,7 @@ def leave_alone(error: BaseException | None) -> None:
     if isinstance(error, StepTrackError) and not isinstance(error, ModelError):
         kind: Any = type(error)
         host: Any = ModelError
-        error.__class__ = twin_class(kind, host, _MEMBERS)
+        error.__class__ = host_error_class(kind, host, _MEMBERS)
 
 
 class HostStep(Step):
@@ -63,13 +63,13 @@ class HostStep(Step):
         try:
             super().begin()
         except StepTrackError as error:
-            leave_alone(error)
+            mark_not_retryable(error)
             raise
 
-    def end(self, error: BaseException | None) -> Decision[BaseException | None]:
+    def end(self, error: BaseException | None) -> Flow[BaseException | None]:
         """End it as any step."""
         leaving = yield from super().end(error)
-        leave_alone(leaving)
+        mark_not_retryable(leaving)
         return leaving
 
     def raised_as(self, error: BaseException) -> BaseException:
@@ -102,11 +102,11 @@ _logger = logging.getLogger("langchain_core.callbacks.manager")
 _quiet = QuietRefusals("StepTrackHandler", "WaitingHandler")
 
 
-def hush() -> None:
+def silence_refusal_logs() -> None:
     """Put the filter on LangChain's logger."""
     _logger.addFilter(_quiet)
 
 
-def unhush() -> None:
+def restore_refusal_logs() -> None:
     """Take it off again."""
     _logger.removeFilter(_quiet)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from steptrack_callbacks.concurrency.flow import drive
+from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.steps.registry import definition_of, has_nodes, is_declared, node_steps
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition
@@ -54,7 +54,7 @@ class Outermost:
         while self.steps:
             names, step = self.steps.popitem()
             own = self.outcomes.get(names, left.get(names, error)) or raised
-            leaving = left[names[:-1]] = drive(step.end(own))
+            leaving = left[names[:-1]] = run_sync(step.end(own))
             if isinstance(leaving, StepTrackError) and leaving is not own:
                 raised = leaving
         self.outcomes.clear()  # they hold the frames that they have passed, and those the runs
@@ -214,7 +214,7 @@ def place_around(node: UUID) -> Place | None:
     return graph.place.around if isinstance(graph.place, Promised) else graph.place
 
 
-def occupy(node: UUID, step: Step, when_over: Callable[[BaseException | None], None]) -> bool:
+def adopt(node: UUID, step: Step, when_over: Callable[[BaseException | None], None]) -> bool:
     """Put all of a graph's further runs into a step that ends with the graph's run; `False` if none is known.
 
     Args:

@@ -7,14 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations.handoff import Offer, offer
+from steptrack_callbacks.integrations.handoff import Handoff, offer
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from . import pacing
 from .frames import inside_model
 from .refusals import HostStep, host_error, raised_in
-from .stream_text import Produced
+from .stream_text import StreamText
 
 
 class Run:
@@ -48,9 +48,9 @@ class Run:
         self.batch = batch
         self.is_waiting = False
         self.has_reported = False
-        self.offer: Offer | None = None
+        self.offer: Handoff | None = None
         self.watch: _Watch | None = None
-        self._produced = Produced()
+        self._produced = StreamText()
         self._pace = None if call is None else pacing.Pace(call)
         self._has_chunks = False
 
@@ -124,27 +124,27 @@ class Run:
         """Charge what was seen of an answer that nobody will see more of."""
         if self.call is not None:
             self.call.abandon(self.seen if self._produced else None)
-        self.make_way()
+        self.hand_back()
 
     def miss(self) -> None:
         """Charge an answer that came and could not be used: what was seen of it, or was to be expected."""
         if self.call is not None:
             self.call.abandon(self.seen or None)
-        self.make_way()
+        self.hand_back()
 
     def fail(self) -> None:
         """Charge what was seen before the provider gave up."""
         if self.call is not None:
             seen = self.seen
-            estimate = self.call.request.estimate(seen).replace(estimated_calls=1)
+            estimate = self.call.request.estimated_usage(seen).replace(estimated_calls=1)
             self.call.fail(estimate if seen else None)
-        self.make_way()
+        self.hand_back()
 
-    def make_way(self) -> None:
+    def hand_back(self) -> None:
         """Leave what is left to others, once it was charged."""
         call = self.end()
         if call is not None:
-            pacing.hurry(call)
+            pacing.tighten(call)
 
     def tell_step(self) -> None:
         """Let the step that it is in by the runs around it know that it was charged."""

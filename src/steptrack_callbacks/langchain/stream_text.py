@@ -8,7 +8,7 @@ _RECOUNTED = 100
 """Up to how many characters at a stream's end are counted again, since its words are cut anywhere."""
 
 
-class Produced:
+class StreamText:
     """The text of one stream, and its tokens.
 
     Attributes:

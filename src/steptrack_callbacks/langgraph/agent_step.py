@@ -13,8 +13,8 @@ from langgraph.errors import ParentCommand
 from langgraph.types import Command
 
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.chain import Around
-from steptrack_callbacks.integrations.errors import twin_of
+from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.integrations.errors import as_host_error
 from steptrack_callbacks.langchain.refusals import HostStep
 from steptrack_callbacks.steps.step import Step, current_step
 from steptrack_callbacks.values.definitions import StepDefinition
@@ -60,7 +60,7 @@ class AgentStep(HostStep):
         super()._gather_accounts()
         if self._beside is not None:
             outer: tuple[Account, ...] = self._beside.accounts
-            self._accounts = Around((*(each for each in self._accounts if each not in outer), *outer))
+            self._accounts = AccountChain((*(each for each in self._accounts if each not in outer), *outer))
 
     def raised_as(self, error: BaseException) -> BaseException:
         """Return what a refusal leaves a node of another middleware with."""
@@ -95,7 +95,7 @@ class AgentStep(HostStep):
 
 def _command(error: BudgetExhausted, command: Command[Any]) -> BaseException:
     """Return the same exhaustion as what LangGraph takes for a node's own word on how to go on."""
-    twin: Any = twin_of(error, ParentCommand, (("__str__", _message),))
+    twin: Any = as_host_error(error, ParentCommand, (("__str__", _message),))
     twin.args = (command,)
     return twin  # type: ignore[no-any-return]
 

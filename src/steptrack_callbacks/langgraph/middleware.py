@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph.types import Command
 
-from steptrack_callbacks.concurrency.flow import drive, drive_async
+from steptrack_callbacks.concurrency.flow import run_async, run_sync
 from steptrack_callbacks.langchain.async_handler import watched
 from steptrack_callbacks.langchain.attachment import follow_agents
 from steptrack_callbacks.steps.step import Step
@@ -86,12 +86,12 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             BudgetExhausted: What was spent is over a limit, and nobody was told so before.
         """
         run = self._run(state, runtime)
-        return _ended(run, drive(run.end(state["steptrack_run"])), state)
+        return _ended(run, run_sync(run.end(state["steptrack_run"])), state)
 
     async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Do as `after_agent`, on the event loop."""
         run = self._run(state, runtime)
-        return _ended(run, await drive_async(run.end(state["steptrack_run"])), state)
+        return _ended(run, await run_async(run.end(state["steptrack_run"])), state)
 
     def _run(self, state: Any, runtime: Any) -> AgentRun:
         visit: Visit = state["steptrack_run"]

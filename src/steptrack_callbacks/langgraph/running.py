@@ -18,11 +18,11 @@ from typing import Any
 
 from langgraph.errors import GraphInterrupt
 
-from steptrack_callbacks.concurrency.flow import Decision, drive
+from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.escalation import has_default, no_in, why_not_granted
-from steptrack_callbacks.engine.queue import settle_line
+from steptrack_callbacks.engine.queue import advance_queue
 from steptrack_callbacks.langchain import run_tree
 from steptrack_callbacks.langchain.refusals import host_error
 from steptrack_callbacks.steps.boundary import escalated
@@ -152,13 +152,13 @@ class AgentRun:
 
         The step ends with the last of them, and is charged what other nodes of the graph spend.
         """
-        with BOOKS:
+        with LOCK:
             if self._is_ending or not self.is_open:
                 return False
             self._visits.add(visit)
         self.graphs.add(graph)
         node = nodes.run_of_node()
-        self._is_followed = node is not None and run_tree.occupy(node, self.step, partial(self.over, visit))
+        self._is_followed = node is not None and run_tree.adopt(node, self.step, partial(self.over, visit))
         return True
 
     @property
@@ -182,7 +182,7 @@ class AgentRun:
         grant = people.ask(error)
         if grant is not None:
             account.grant(grant)
-            settle_line()
+            advance_queue()
         account.declined = no_in(grant, error)
 
     def act_on(self, error: BudgetExhausted) -> BudgetExhausted:
@@ -230,12 +230,12 @@ class AgentRun:
             self._granted = entry["grants"]
 
     def _entry(self, grants: list[dict[str, Any]]) -> spending.Entry:
-        with BOOKS:
+        with LOCK:
             self._count += 1
             usage = self.step.account.here_of(self.step.usage)
             return {"n": self._count, "usage": spending.written(usage), "grants": grants}
 
-    def end(self, visit: str) -> Decision[BaseException | None]:
+    def end(self, visit: str) -> Flow[BaseException | None]:
         """End the step in the agent's last node; returns what must be raised."""
         if not self._is_last(visit):
             return None
@@ -252,7 +252,7 @@ class AgentRun:
 
     def _is_last(self, visit: str) -> bool:
         """Let a visit go; after the last one nobody joins, and whoever comes finds what was spent."""
-        with BOOKS:
+        with LOCK:
             self._visits.discard(visit)
             self._is_ending = not self._visits
             if self._is_ending and self._earlier is not None:
@@ -263,7 +263,7 @@ class AgentRun:
     def _end_with(self, error: BaseException | None) -> None:
         if self.is_open:
             own = self.fate.exhaustion if error is not None and error is self.fate.raised else None
-            drive(self.step.end(own or error or GraphInterrupt()))
+            run_sync(self.step.end(own or error or GraphInterrupt()))
         self._remember()
 
     def _remember(self) -> None:
@@ -276,7 +276,7 @@ class AgentRun:
 
 
 def _seed(account: Account, before: Usage, granted: list[Grant]) -> None:
-    with BOOKS:
+    with LOCK:
         account.resumed = before
         for sums in spending.sums_of(before):
             account.settled.add(sums)
@@ -287,4 +287,4 @@ def _seed(account: Account, before: Usage, granted: list[Grant]) -> None:
 def _lose(step: Step, fate: Fate) -> None:
     """End what nobody reported the end of: the graph has none of our handlers, and is gone."""
     if step.status == "open":
-        drive(step.end(fate.exhaustion or fate.raised or GraphInterrupt()))
+        run_sync(step.end(fate.exhaustion or fate.raised or GraphInterrupt()))

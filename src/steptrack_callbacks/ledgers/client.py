@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
-from steptrack_callbacks.concurrency.flow import Decision, drive
-from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.concurrency.flow import Flow, run_sync
+from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.limits import check_choice
 from steptrack_callbacks.values.money import decimal_of, format_usd
 
-from .outbox import Debt, Trip, must_not_ask, returning
-from .protocol import COST, Reservation, Store, Totals, Verdict, from_pico
-from .snapshot import Heard, StandIn, without_limits
+from .outbox import PendingCharge, StoreCall, must_not_ask, returning
+from .protocol import COST, ReservationRequest, Store, Totals, Verdict, from_pico
+from .snapshot import Snapshot, SnapshotStore, without_limits
 
 logger = logging.getLogger("steptrack_callbacks")
 
@@ -30,7 +30,7 @@ MOST_AT_ONCE = 200
 """Charges in one trip, which has to end in the time that a trip may take."""
 
 
-class Keeper:
+class LedgerClient:
     """A store, and what is done when it cannot be reached.
 
     What could not be told it is owed, and is told before anything else is asked. Charges are never
@@ -53,11 +53,11 @@ class Keeper:
         self.is_durable = not store.url.startswith("memory:")
         self.set_options(on_error, lease_s)
         self.unkept = 0
-        self._owed: dict[tuple[str, int], Debt] = {}
-        self._uncounted: dict[tuple[str, int], Debt] = {}
+        self._owed: dict[tuple[str, int], PendingCharge] = {}
+        self._uncounted: dict[tuple[str, int], PendingCharge] = {}
         self._owed_records: deque[Mapping[str, Any]] = deque(maxlen=MOST_OWED_RECORDS)
-        self._heard = Heard()
-        self._stand_in: StandIn | None = None
+        self._snapshot = Snapshot()
+        self._snapshot_store: SnapshotStore | None = None
         self._away_until = 0.0
 
     def set_options(self, on_error: OnStoreError, lease_s: float) -> None:
@@ -75,7 +75,7 @@ class Keeper:
         """How many charges the store has not been told."""
         return len(self._owed)
 
-    def reserve(self, reservation: Reservation) -> Decision[Verdict]:
+    def reserve(self, reservation: ReservationRequest) -> Flow[Verdict]:
         """Ask for room: the store, or what this process knows if it is away and `on_error` allows.
 
         Raises:
@@ -85,7 +85,7 @@ class Keeper:
             return self._reserve_here(reservation)
         try:
             yield from self._catch_up()
-            verdict = cast(Verdict, (yield Trip(self.store, "reserve", reservation)))
+            verdict = cast(Verdict, (yield StoreCall(self.store, "reserve", reservation)))
         except LedgerError as error:
             self._note_absence(error)
             self.owe_back(reservation)
@@ -98,24 +98,24 @@ class Keeper:
         self._note_presence(verdict.totals, reservation if verdict.granted else None)
         return verdict
 
-    def settle(self, debts: Sequence[Debt]) -> Decision[None]:
+    def settle(self, charges: Sequence[PendingCharge]) -> Flow[None]:
         """Tell the store of charges; if it is away, they are owed."""
         if self._is_resting() or must_not_ask():
-            self.owe(debts)
+            self.owe(charges)
             return
         try:
             yield from self._catch_up()
-            yield from self._tell(debts)
+            yield from self._tell(charges)
         except LedgerError as error:
-            self.owe(debts)
+            self.owe(charges)
             self._note_absence(error)
         except BaseException:  # cancelled on the way
-            self.owe(debts)
+            self.owe(charges)
             raise
         else:
             self._note_presence()
 
-    def look(self, keys: Sequence[str]) -> Decision[tuple[Totals, ...]]:
+    def look(self, keys: Sequence[str]) -> Flow[tuple[Totals, ...]]:
         """Ask for accounts as they are now; as this process knows them if the store is away.
 
         Raises:
@@ -125,7 +125,7 @@ class Keeper:
             return cast("tuple[Totals, ...]", self._ask_here("look", keys))
         try:
             yield from self._catch_up()
-            totals = cast("tuple[Totals, ...]", (yield Trip(self.store, "look", keys)))
+            totals = cast("tuple[Totals, ...]", (yield StoreCall(self.store, "look", keys)))
         except LedgerError as error:
             self._note_absence(error)
             if not self._allows:
@@ -138,17 +138,17 @@ class Keeper:
         """Keep the record of a step; if the store is away, later."""
         self._owed_records.append(record)
         if not (self._is_resting() or must_not_ask()):
-            drive(self._try_to(self._send_records()))
+            run_sync(self._try_to(self._send_records()))
 
     def flush(self) -> None:
         """Tell the store all that it is owed, if it can be reached."""
-        if (self._owed or self._owed_records or self._heard.lent_here) and not must_not_ask():
-            drive(self._try_to(self._catch_up()))
+        if (self._owed or self._owed_records or self._snapshot.lent_here) and not must_not_ask():
+            run_sync(self._try_to(self._catch_up()))
 
     def flush_for_good(self) -> None:
         """Tell the store all that it is owed; if it cannot be reached, say what is lost with the process."""
         self.flush()
-        lost = [debt.entry.amounts for debt in list(self._owed.values()) if debt.entry.amounts]
+        lost = [pending.entry.amounts for pending in list(self._owed.values()) if pending.entry.amounts]
         if lost or self._owed_records:
             logger.error(
                 "ledger %s could not be told all before the process ended; it lacks %d charges of %s in all"
@@ -159,7 +159,7 @@ class Keeper:
                 len(self._owed_records),
             )
 
-    def _try_to(self, decision: Decision[None]) -> Decision[None]:
+    def _try_to(self, decision: Flow[None]) -> Flow[None]:
         try:
             yield from decision
         except LedgerError as error:
@@ -167,121 +167,123 @@ class Keeper:
         else:
             self._note_presence()
 
-    def _catch_up(self) -> Decision[None]:
+    def _catch_up(self) -> Flow[None]:
         """Tell what is owed; who else does so at the same time does no harm, as each charge counts once."""
-        owed: list[Debt] = []
+        owed: list[PendingCharge] = []
         if self._owed:
-            with BOOKS:
+            with LOCK:
                 owed = list(self._owed.values())
         for start in range(0, len(owed), MOST_AT_ONCE):
             yield from self._tell(owed[start : start + MOST_AT_ONCE], owed=True)
-        if self._heard.lent_here:
+        if self._snapshot.lent_here:
             yield from self._tell_what_was_lent_here()
         if self._owed_records:
             yield from self._send_records()
 
-    def _tell(self, debts: Sequence[Debt], *, owed: bool = False) -> Decision[None]:
+    def _tell(self, charges: Sequence[PendingCharge], *, owed: bool = False) -> Flow[None]:
         """Tell charges; one that no ledger can keep does not hold up the others."""
         try:
-            totals = yield Trip(self.store, "settle", [debt.entry for debt in debts])
+            totals = yield StoreCall(self.store, "settle", [pending.entry for pending in charges])
         except Exception as error:
             if not _is_about_content(error):
                 raise
-            if len(debts) > 1:
-                for debt in debts:
-                    yield from self._tell([debt], owed=owed)
+            if len(charges) > 1:
+                for pending in charges:
+                    yield from self._tell([pending], owed=owed)
             else:
-                self._set_aside(debts[0], error)
+                self._set_aside(charges[0], error)
             return
         by_key = {each.key: each for each in totals}
         if self.is_durable:
-            with BOOKS:
-                self._heard.note(totals)
-        for debt in debts:
-            with BOOKS:  # another thread may have told it at the same time, or the stand-in may know it
-                self._heard.note_settled(debt.entry.id)
-                self._owed.pop(debt.name, None)
-                pays = self._uncounted.pop(debt.name, None) is not None or not owed
+            with LOCK:
+                self._snapshot.note(totals)
+        for pending in charges:
+            with LOCK:  # another thread may have told it at the same time, or the stand-in may know it
+                self._snapshot.note_settled(pending.entry.id)
+                self._owed.pop(pending.name, None)
+                pays = self._uncounted.pop(pending.name, None) is not None or not owed
             if pays:
-                debt.paid(by_key)
+                pending.paid(by_key)
 
-    def _set_aside(self, debt: Debt, error: Exception) -> None:
+    def _set_aside(self, pending: PendingCharge, error: Exception) -> None:
         """Leave a charge that cannot be kept to this process, where it still counts."""
-        with BOOKS:
-            self._owed.pop(debt.name, None)
-            self._uncounted.pop(debt.name, None)
-            self._heard.note_settled(debt.entry.id)
+        with LOCK:
+            self._owed.pop(pending.name, None)
+            self._uncounted.pop(pending.name, None)
+            self._snapshot.note_settled(pending.entry.id)
             self.unkept += 1
-        amounts = dict(debt.entry.amounts)
+        amounts = dict(pending.entry.amounts)
         logger.error("a charge of %s counts in this process only, as it cannot be kept: %s", amounts, error)
 
-    def _send_records(self) -> Decision[None]:
+    def _send_records(self) -> Flow[None]:
         while self._owed_records:
             record = self._owed_records[0]
             try:
-                yield Trip(self.store, "put_record", record)
+                yield StoreCall(self.store, "put_record", record)
             except Exception as error:
                 if not _is_about_content(error):
                     raise
                 self.unkept += 1
                 logger.exception("the record of a step cannot be kept in the ledger")
-            with BOOKS:
+            with LOCK:
                 if self._owed_records and self._owed_records[0] is record:
                     self._owed_records.popleft()
 
-    def owe(self, debts: Sequence[Debt]) -> None:
+    def owe(self, charges: Sequence[PendingCharge]) -> None:
         """Tell the store later."""
-        named = {debt.name: debt for debt in debts}
-        with BOOKS:
+        named = {pending.name: pending for pending in charges}
+        with LOCK:
             self._owed.update(named)
             self._uncounted.update(named)
 
-    def owe_back(self, reservation: Reservation) -> None:
+    def owe_back(self, reservation: ReservationRequest) -> None:
         """Give back later what the store has lent, if it has."""
         self.owe([returning(reservation)])
 
-    def give_back(self, reservation: Reservation) -> Decision[None]:
+    def give_back(self, reservation: ReservationRequest) -> Flow[None]:
         """Give back what the store has lent."""
         yield from self.settle([returning(reservation)])
 
-    def _reserve_here(self, reservation: Reservation) -> Verdict:
-        with BOOKS:
+    def _reserve_here(self, reservation: ReservationRequest) -> Verdict:
+        with LOCK:
             verdict = cast(Verdict, self._ask_here("reserve", reservation))
             if verdict.granted:
-                self._heard.note_lent(reservation, here=True)
+                self._snapshot.note_lent(reservation, here=True)
                 self._owed.pop((reservation.id, 0), None)  # it will be charged, or given back then
             return verdict
 
     def _ask_here(self, verb: str, question: Any) -> Any:
         """Ask what stands in for the store, once it has counted all that is owed."""
-        with BOOKS:
-            if self._stand_in is None:  # what an earlier one has counted is owed still
-                counted = [debt.entry for name, debt in self._owed.items() if name not in self._uncounted]
-                self._stand_in = StandIn(self._heard, counted)
+        with LOCK:
+            if self._snapshot_store is None:  # what an earlier one has counted is owed still
+                counted = [
+                    pending.entry for name, pending in self._owed.items() if name not in self._uncounted
+                ]
+                self._snapshot_store = SnapshotStore(self._snapshot, counted)
             uncounted = list(self._uncounted.values())
             self._uncounted.clear()
-            for debt in uncounted:
+            for pending in uncounted:
                 with contextlib.suppress(LedgerError, ValueError, TypeError):  # its step alone counts it then
-                    totals = self._stand_in.settle([debt.entry])
-                    debt.paid({each.key: each for each in totals})
-            return getattr(self._stand_in, verb)(question)
+                    totals = self._snapshot_store.settle([pending.entry])
+                    pending.paid({each.key: each for each in totals})
+            return getattr(self._snapshot_store, verb)(question)
 
-    def _tell_what_was_lent_here(self) -> Decision[None]:
+    def _tell_what_was_lent_here(self) -> Flow[None]:
         """Reserve room for the calls that a stand-in has let go, so that others leave it to them."""
         while True:
-            with BOOKS:
-                reservation = self._heard.take_lent_here()
+            with LOCK:
+                reservation = self._snapshot.take_lent_here()
             if reservation is None:
                 return
             try:
-                yield Trip(self.store, "reserve", without_limits(reservation))
+                yield StoreCall(self.store, "reserve", without_limits(reservation))
             except BaseException:
-                with BOOKS:
-                    if self._heard.is_in_flight(reservation.id):
-                        self._heard.note_lent(reservation, here=True)
+                with LOCK:
+                    if self._snapshot.is_in_flight(reservation.id):
+                        self._snapshot.note_lent(reservation, here=True)
                 raise
-            with BOOKS:
-                if not self._heard.is_in_flight(reservation.id):  # its charge was told meanwhile
+            with LOCK:
+                if not self._snapshot.is_in_flight(reservation.id):  # its charge was told meanwhile
                     self.owe_back(reservation)
 
     @property
@@ -303,17 +305,17 @@ class Keeper:
             logger.warning("%s; %s", error, _CONSEQUENCE[self.on_error])
         self._away_until = time.monotonic() + RETRY_AFTER_S
 
-    def _note_presence(self, totals: Sequence[Totals] = (), lent: Reservation | None = None) -> None:
+    def _note_presence(self, totals: Sequence[Totals] = (), lent: ReservationRequest | None = None) -> None:
         """Note that the store has answered, and what: it may be away the next time."""
         if self.is_durable:
-            with BOOKS:
-                self._heard.note(totals)
+            with LOCK:
+                self._snapshot.note(totals)
                 if lent is not None:
-                    self._heard.note_lent(lent)
+                    self._snapshot.note_lent(lent)
         if self._away_until:
             logger.warning("ledger %s is back; it has been told what it was owed", self.store.url)
-            with BOOKS:
-                self._away_until, self._stand_in = 0.0, None
+            with LOCK:
+                self._away_until, self._snapshot_store = 0.0, None
 
 
 def check_options(on_error: OnStoreError, lease_s: float) -> None:

@@ -8,7 +8,7 @@ import threading
 from typing import Any, NamedTuple
 
 from . import open_ledger
-from .client import LEASE_S, Keeper, OnStoreError, check_options
+from .client import LEASE_S, LedgerClient, OnStoreError, check_options
 from .protocol import Store
 
 
@@ -25,13 +25,13 @@ class _Said(NamedTuple):
 
 
 _said = _Said()
-_in_force: Keeper | None = None
-_used: dict[str | int, Keeper] = {}
+_in_force: LedgerClient | None = None
+_used: dict[str | int, LedgerClient] = {}
 """All ledgers used so far: who comes back to one finds its books, and what it is owed is not forgotten."""
 _choosing = threading.RLock()
 
 
-def keeper() -> Keeper:
+def ledger() -> LedgerClient:
     """Return the ledger in force: the one installed, else that of `STEPTRACK_LEDGER`, else memory.
 
     Raises:
@@ -47,7 +47,7 @@ def keeper() -> Keeper:
         return _in_force
 
 
-def keep_in(
+def use(
     ledger: str | Store | None = None,
     *,
     on_store_error: OnStoreError | None = None,
@@ -85,7 +85,7 @@ def keep_in(
         before.flush()
 
 
-def let_go() -> None:
+def release() -> None:
     """Put no ledger in force; steps that are open stay with the one that they began with."""
     global _said, _in_force
     with _choosing:
@@ -97,24 +97,24 @@ def let_go() -> None:
 def _put_in_force(said: _Said) -> None:
     global _said, _in_force
     assert said.ledger is not None
-    chosen = _keeper_of(said.ledger, said.timeout_s)
+    chosen = _client_of(said.ledger, said.timeout_s)
     chosen.set_options(*said.options())
     _said, _in_force = said, chosen
 
 
-def _keeper_of(ledger: str | Store, timeout_s: float | None) -> Keeper:
+def _client_of(ledger: str | Store, timeout_s: float | None) -> LedgerClient:
     """Return the keeper of a ledger: the same one for the same URL or store."""
     if isinstance(ledger, str):
         url = _timed(ledger, timeout_s)
         if url not in _used:
-            _used[url] = Keeper(open_ledger(url))
+            _used[url] = LedgerClient(open_ledger(url))
         return _used[url]
     if not hasattr(ledger, "reserve"):
         raise ValueError(f"ledger must be a URL such as 'sqlite:///steps.db', or a store, not {ledger!r}")
     for used in _used.values():
         if used.store is ledger:
             return used
-    return _used.setdefault(id(ledger), Keeper(ledger))
+    return _used.setdefault(id(ledger), LedgerClient(ledger))
 
 
 def _timed(url: str, timeout_s: float | None) -> str:

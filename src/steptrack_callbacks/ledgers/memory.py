@@ -13,7 +13,7 @@ from steptrack_callbacks.values.records import CompletedStep
 
 from . import rules
 from .memory_shelf import MemoryShelf
-from .protocol import Entry, Reservation, Totals, Verdict
+from .protocol import Entry, ReservationRequest, Totals, Verdict
 from .turns import Turn, watch_forks
 from .validation import check_entries, check_reservation
 
@@ -77,13 +77,13 @@ class MemoryStore:
         url: `"memory:"`.
 
     Example:
-        >>> from steptrack_callbacks.ledgers.protocol import Ask, Entry, Reservation
+        >>> from steptrack_callbacks.ledgers.protocol import AccountRequest, Entry, ReservationRequest
         >>> store = MemoryStore()
-        >>> store.reserve(Reservation(id="call-1", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
+        >>> store.reserve(ReservationRequest(id="call-1", asks=(AccountRequest(key="team-a", max_calls=1),), lease_s=60)).reason
         'room'
         >>> store.settle([Entry(id="call-1", keys=("team-a",), amounts={"calls": 1})])[0].settled
         {'calls': 1}
-        >>> store.reserve(Reservation(id="call-2", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
+        >>> store.reserve(ReservationRequest(id="call-2", asks=(AccountRequest(key="team-a", max_calls=1),), lease_s=60)).reason
         'full'
     """
 
@@ -98,7 +98,7 @@ class MemoryStore:
         self._later: deque[Entry] = deque()
         watch_forks(self)
 
-    def reserve(self, reservation: Reservation) -> Verdict:
+    def reserve(self, reservation: ReservationRequest) -> Verdict:
         """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
 
         Raises:

@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 
 from .protocol import Asked, Entry
-from .rules import Account
+from .rules import StoredAccount
 
 SWEPT_EVERY = 1_000
 _NOTHING: dict[str, Asked] = {}
@@ -16,19 +16,19 @@ class MemoryShelf:
     """A `Shelf` of this process alone: accounts that may be forgotten are swept out now and then."""
 
     def __init__(self, kept: int) -> None:
-        self.accounts: dict[str, Account] = {}
+        self.accounts: dict[str, StoredAccount] = {}
         self.charges: OrderedDict[tuple[str, int], Entry] = OrderedDict()
         self._kept = kept
-        self._groups: dict[str, dict[str, Account]] = {}
+        self._groups: dict[str, dict[str, StoredAccount]] = {}
         self._calls: dict[str, dict[str, Asked]] = {}
         self._leases: dict[str, dict[str, float]] = {}
         self._sweep_at = SWEPT_EVERY
 
-    def account(self, key: str) -> Account | None:
+    def account(self, key: str) -> StoredAccount | None:
         """See `Shelf`."""
         return self.accounts.get(key)
 
-    def save(self, account: Account) -> None:
+    def save(self, account: StoredAccount) -> None:
         """See `Shelf`."""
         if account.key not in self.accounts and len(self.accounts) >= self._sweep_at:
             self._sweep(account.opened_at)

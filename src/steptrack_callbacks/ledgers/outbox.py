@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.amounts import LOCK
 
-from .protocol import Entry, Reservation, Totals
+from .protocol import Entry, ReservationRequest, Totals
 
 
-class Debt(NamedTuple):
+class PendingCharge(NamedTuple):
     """A charge that the ledger has to be told.
 
     Attributes:
@@ -29,10 +29,10 @@ class Debt(NamedTuple):
         return self.entry.id, self.entry.revision
 
 
-def returning(reservation: Reservation) -> Debt:
+def returning(reservation: ReservationRequest) -> PendingCharge:
     """Return what gives back the room of a call that is not sent."""
     keys = tuple(ask.key for ask in reservation.asks)
-    return Debt(Entry(id=reservation.id, keys=keys, at=time.time()), lambda _: None)
+    return PendingCharge(Entry(id=reservation.id, keys=keys, at=time.time()), lambda _: None)
 
 
 class _Here(threading.local):
@@ -53,10 +53,10 @@ def must_not_ask() -> bool:
 
     It would ask the store inside another question to it, or while all others wait for the books.
     """
-    return _here.asking or BOOKS._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition does
+    return _here.asking or LOCK._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition does
 
 
-class Trip:
+class StoreCall:
     """A question to the store: blocking, or awaited where the store has something to wait for."""
 
     def __init__(self, store: Any, verb: str, question: Any) -> None:

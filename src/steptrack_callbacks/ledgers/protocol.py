@@ -64,7 +64,7 @@ NO_ROOM = Asked()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class AccountRequest:
     """What one call asks of one account.
 
     Attributes:
@@ -93,7 +93,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class ReservationRequest:
     """A call that asks to be sent.
 
     Attributes:
@@ -103,7 +103,7 @@ class Reservation:
     """
 
     id: str
-    asks: tuple[Ask, ...]
+    asks: tuple[AccountRequest, ...]
     lease_s: float
 
 
@@ -194,7 +194,7 @@ class Ledger(Protocol):
     url: str
     """What it was opened with, without a password."""
 
-    def reserve(self, reservation: Reservation) -> Verdict:
+    def reserve(self, reservation: ReservationRequest) -> Verdict:
         """Reserve room on all accounts or on none.
 
         Sent again while it holds room, it is granted as it was, and its lease begins anew. Of several
@@ -215,7 +215,7 @@ class Ledger(Protocol):
 class AsyncLedger(Protocol):
     """The same for event loops, by ledgers that have something to wait for."""
 
-    async def reserve_async(self, reservation: Reservation) -> Verdict:
+    async def reserve_async(self, reservation: ReservationRequest) -> Verdict:
         """Do as `Ledger.reserve`."""
 
     async def settle_async(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:

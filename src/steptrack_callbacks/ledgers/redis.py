@@ -10,10 +10,10 @@ from typing import Any
 
 from steptrack_callbacks.values.errors import LedgerError
 
-from .protocol import TIMEOUT_S, Entry, Reservation, Totals, Verdict
+from .protocol import TIMEOUT_S, Entry, ReservationRequest, Totals, Verdict
 from .redis_forms import (
     Names,
-    Trip,
+    RoundTrip,
     Writing,
     close_trip,
     look_trip,
@@ -24,8 +24,8 @@ from .redis_forms import (
     scan_trip,
     settle_trip,
 )
-from .redis_link import RedisLink, Trips
-from .redis_snapshot import Known
+from .redis_link import RedisLink, RoundTrips
+from .redis_snapshot import RedisSnapshot
 from .urls import redacted
 from .validation import Damaged, check_entries, check_reservation, overflow, read_table
 
@@ -65,13 +65,13 @@ class RedisStore:
         self.url = redacted(url)
         self.timeout_s = timeout_s
         self._names = Names(prefix)
-        self._known = Known()
+        self._known = RedisSnapshot()
         self._link = RedisLink(url, url=self.url, timeout_s=timeout_s, cluster=cluster)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def reserve(self, reservation: Reservation) -> Verdict:
+    def reserve(self, reservation: ReservationRequest) -> Verdict:
         """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
 
         Raises:
@@ -101,7 +101,7 @@ class RedisStore:
         """
         return self._link.drive(self._look(tuple(keys)))
 
-    async def reserve_async(self, reservation: Reservation) -> Verdict:
+    async def reserve_async(self, reservation: ReservationRequest) -> Verdict:
         """Do as `reserve`, on an event loop."""
         check_reservation(reservation)
         return await self._link.drive_async(self._reserve(reservation))
@@ -188,7 +188,7 @@ class RedisStore:
         """Let go of sockets; the next use opens them again. Those of an event loop are closed with it."""
         self._link.close()
 
-    def _reserve(self, reservation: Reservation) -> Trips[Verdict]:
+    def _reserve(self, reservation: ReservationRequest) -> RoundTrips[Verdict]:
         keys = tuple(ask.key for ask in reservation.asks)
         (reason, epoch), totals = yield from self._on_accounts(
             keys, lambda writing, seqs: reserve_trip(writing, reservation, seqs)
@@ -197,7 +197,7 @@ class RedisStore:
             self._known.note_granted(epoch, reservation)
         return Verdict(reason=reason, totals=totals)
 
-    def _settle(self, entries: Sequence[Entry]) -> Trips[tuple[Totals, ...]]:
+    def _settle(self, entries: Sequence[Entry]) -> RoundTrips[tuple[Totals, ...]]:
         named = [key for entry in entries for key in entry.keys]
         also_held = [key for entry in entries for key in self._known.keys_of(entry.id)]
         keys = tuple(dict.fromkeys(named + also_held))
@@ -207,21 +207,21 @@ class RedisStore:
         self._known.note_settled(entry.id for entry in entries)
         return totals
 
-    def _look(self, keys: tuple[str, ...]) -> Trips[tuple[Totals, ...]]:
+    def _look(self, keys: tuple[str, ...]) -> RoundTrips[tuple[Totals, ...]]:
         asked = tuple(dict.fromkeys(keys))
         _, totals = yield from self._on_accounts(asked, lambda writing, seqs: look_trip(writing, asked, seqs))
         found = dict(zip(asked, totals, strict=True))
         return tuple(found[key] for key in keys)
 
     def _on_accounts(
-        self, keys: tuple[str, ...], write: Callable[[Writing, list[int]], Trip]
-    ) -> Trips[tuple[Any, tuple[Totals, ...]]]:
+        self, keys: tuple[str, ...], write: Callable[[Writing, list[int]], RoundTrip]
+    ) -> RoundTrips[tuple[Any, tuple[Totals, ...]]]:
         answer = yield from self._ask(
             lambda writing: write(writing, self._known.seqs(keys, time.time())), keys
         )
         return answer[:2], self._read(keys, answer)
 
-    def _ask(self, write: Callable[[Writing], Trip], keys: tuple[str, ...] = ()) -> Trips[Any]:
+    def _ask(self, write: Callable[[Writing], RoundTrip], keys: tuple[str, ...] = ()) -> RoundTrips[Any]:
         """Ask until the server knows what this process knows; it forgets once, or it is of no use."""
         for _ in range(3):
             answer = _parsed((yield write(Writing(self._names, epoch=self._known.epoch))))
@@ -235,7 +235,7 @@ class RedisStore:
             ledger=self.url, why="it loses what it is told: see to its memory, and maxmemory-policy"
         )
 
-    def _restore(self, epoch: str) -> Trips[None]:
+    def _restore(self, epoch: str) -> RoundTrips[None]:
         lost = self._known.older_than(epoch, time.time())
         for some in _parts(lost):
             keys = tuple(seen.totals.key for seen in some)
@@ -247,7 +247,7 @@ class RedisStore:
             self._read(keys, self._checked(answer))
         self._known.enter(epoch)
 
-    def _restore_evicted(self, keys: tuple[str, ...]) -> Trips[None]:
+    def _restore_evicted(self, keys: tuple[str, ...]) -> RoundTrips[None]:
         epoch = self._known.epoch or ""
         seen = self._known.seen(keys)
         keys = tuple(each.totals.key for each in seen)
@@ -307,10 +307,10 @@ class RedisStore:
             raise LedgerError(ledger=self.url, why=why) from error
 
     def _command(self, *args: Any) -> Any:
-        return self._link.drive(_once(Trip(None, (), args)))
+        return self._link.drive(_once(RoundTrip(None, (), args)))
 
 
-def _once(trip: Trip) -> Trips[Any]:
+def _once(trip: RoundTrip) -> RoundTrips[Any]:
     return (yield trip)
 
 

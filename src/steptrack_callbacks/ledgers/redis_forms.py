@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .protocol import NO_ROOM, Ask, Asked, Entry, Reservation, Totals
+from .protocol import NO_ROOM, AccountRequest, Asked, Entry, ReservationRequest, Totals
 from .redis_snapshot import Seen
 from .rules import REMEMBERED_CLOSED_S
 
@@ -21,7 +21,7 @@ RECORDS_KEPT_S = 30 * 86_400
 _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class Trip(NamedTuple):
+class RoundTrip(NamedTuple):
     """One round trip: a script by its name with keys and arguments, or a plain command."""
 
     script: str | None
@@ -98,10 +98,10 @@ class Writing:
             self._slots[place] = self._add(self._names.charge(entry))
         return self._slots[place]
 
-    def trip(self, script: str, *args: Any) -> Trip:
+    def trip(self, script: str, *args: Any) -> RoundTrip:
         """Return the trip, once all is collected."""
         self.asked["keys"] = self._of
-        return Trip(script, tuple(self.keys), (_dump(self.asked), *args))
+        return RoundTrip(script, tuple(self.keys), (_dump(self.asked), *args))
 
     def _add(self, *keys: str, of: str = "") -> int:
         self.keys += keys
@@ -109,14 +109,16 @@ class Writing:
         return len(self.keys) - len(keys) + 1
 
 
-def reserve_trip(writing: Writing, reservation: Reservation, seqs: list[int]) -> Trip:
+def reserve_trip(writing: Writing, reservation: ReservationRequest, seqs: list[int]) -> RoundTrip:
     """Ask for room on all accounts."""
     asks = [_ask(writing, ask) for ask in reservation.asks]
     writing.asked |= {"id": reservation.id, "lease_s": reservation.lease_s, "asks": asks, "seen": seqs}
     return writing.trip("reserve")
 
 
-def settle_trip(writing: Writing, entries: Sequence[Entry], keys: Iterable[str], seqs: list[int]) -> Trip:
+def settle_trip(
+    writing: Writing, entries: Sequence[Entry], keys: Iterable[str], seqs: list[int]
+) -> RoundTrip:
     """Charge, and give back what the calls had reserved on some more accounts."""
     slots = [writing.account(key) for key in keys]
     sent = [_entry(writing, entry) for entry in entries]
@@ -124,13 +126,13 @@ def settle_trip(writing: Writing, entries: Sequence[Entry], keys: Iterable[str],
     return writing.trip("settle")
 
 
-def look_trip(writing: Writing, keys: Iterable[str], seqs: list[int]) -> Trip:
+def look_trip(writing: Writing, keys: Iterable[str], seqs: list[int]) -> RoundTrip:
     """Ask how accounts stand."""
     writing.asked |= {"slots": [writing.account(key) for key in keys], "seen": seqs}
     return writing.trip("look")
 
 
-def close_trip(writing: Writing, names: Names, keys: Iterable[str], seqs: list[int]) -> Trip:
+def close_trip(writing: Writing, names: Names, keys: Iterable[str], seqs: list[int]) -> RoundTrip:
     """Close accounts."""
     writing.asked |= {
         "slots": [writing.account(key) for key in keys],
@@ -145,10 +147,10 @@ def restore_trip(
     writing: Writing,
     names: Names,
     seen: Iterable[Seen],
-    holds: Mapping[str, Iterable[tuple[str, Ask, float]]],
+    holds: Mapping[str, Iterable[tuple[str, AccountRequest, float]]],
     *,
     evicted: bool,
-) -> Trip:
+) -> RoundTrip:
     """Tell the server what it has lost."""
     writing.asked |= {
         "known": [_known(writing, each, holds.get(each.totals.key, ())) for each in seen],
@@ -159,7 +161,7 @@ def restore_trip(
     return writing.trip("restore")
 
 
-def record_trip(writing: Writing, names: Names, record: Mapping[str, Any]) -> Trip:
+def record_trip(writing: Writing, names: Names, record: Mapping[str, Any]) -> RoundTrip:
     """Keep a record."""
     step = str(record["id"])
     writing.keys += [names.record(step), names.records, names.run(str(record["run_id"]))]
@@ -172,10 +174,10 @@ def record_trip(writing: Writing, names: Names, record: Mapping[str, Any]) -> Tr
     return writing.trip("record", _dump(dict(record)))
 
 
-def scan_trip(names: Names, cursor: str, pattern: str, *, measured: bool) -> Trip:
+def scan_trip(names: Names, cursor: str, pattern: str, *, measured: bool) -> RoundTrip:
     """List some keys."""
     asked = {"cursor": cursor, "pattern": pattern, "measured": measured}
-    return Trip("scan", (names.meta,), (_dump(asked),))
+    return RoundTrip("scan", (names.meta,), (_dump(asked),))
 
 
 def read_account(key: str, flat: Sequence[str]) -> tuple[Totals, float | None]:
@@ -206,7 +208,7 @@ def _account(key: str, of: Mapping[str, str]) -> tuple[Totals, float | None]:
     return totals, float(of["expires"]) if "expires" in of else None
 
 
-def _ask(writing: Writing, ask: Ask) -> dict[str, Any]:
+def _ask(writing: Writing, ask: AccountRequest) -> dict[str, Any]:
     sent: dict[str, Any] = {
         "slot": writing.account(ask.key),
         "alone": _asked(ask.alone),
@@ -238,7 +240,9 @@ def _expiry(entry: Entry, key: str) -> dict[str, Any]:
     return {} if expires_at is None else {"expires": _time(expires_at)}
 
 
-def _known(writing: Writing, seen: Seen, holds: Iterable[tuple[str, Ask, float]]) -> dict[str, Any]:
+def _known(
+    writing: Writing, seen: Seen, holds: Iterable[tuple[str, AccountRequest, float]]
+) -> dict[str, Any]:
     totals = seen.totals
     known: dict[str, Any] = {
         "slot": writing.account(totals.key),

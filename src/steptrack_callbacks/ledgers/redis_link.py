@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from steptrack_callbacks.values.errors import LedgerError
 
-from .redis_forms import Trip
+from .redis_forms import RoundTrip
 from .turns import watch_forks
 
 T = TypeVar("T")
-Trips = Generator[Trip, Any, T]
+RoundTrips = Generator[RoundTrip, Any, T]
 """A decision that is written once: it yields trips, is sent their answers, and returns what comes of it."""
 
 AT_ONCE = 64
@@ -42,7 +42,7 @@ class RedisLink:
         self._redis = _redis(url)
         watch_forks(self)
 
-    def drive(self, trips: Trips[T]) -> T:
+    def drive(self, trips: RoundTrips[T]) -> T:
         """Make trips from this thread.
 
         Raises:
@@ -59,7 +59,7 @@ class RedisLink:
         except Exception as error:
             raise self._explained(error) from error
 
-    async def drive_async(self, trips: Trips[T]) -> T:
+    async def drive_async(self, trips: RoundTrips[T]) -> T:
         """Make trips from an event loop, and let others go on meanwhile.
 
         Raises:
@@ -88,7 +88,7 @@ class RedisLink:
             self._client = None
             self._loops = weakref.WeakKeyDictionary()
 
-    def _make(self, trip: Trip, until: float) -> Any:
+    def _make(self, trip: RoundTrip, until: float) -> Any:
         if time.monotonic() > until:
             raise TimeoutError
         if self._client is None:
@@ -101,7 +101,7 @@ class RedisLink:
                 raise
             return self._send(trip)
 
-    def _send(self, trip: Trip) -> Any:
+    def _send(self, trip: RoundTrip) -> Any:
         if trip.script is None:
             return self._client.execute_command(*trip.args)
         text, digest = _script(trip.script)
@@ -110,7 +110,7 @@ class RedisLink:
         except self._redis.exceptions.NoScriptError:
             return self._client.eval(text, len(trip.keys), *trip.keys, *trip.args)
 
-    async def _drive_async(self, trips: Trips[T], client: Any) -> T:
+    async def _drive_async(self, trips: RoundTrips[T], client: Any) -> T:
         answer: Any = None
         try:
             while True:
@@ -123,7 +123,7 @@ class RedisLink:
             result: T = done.value
             return result
 
-    async def _send_async(self, trip: Trip, client: Any) -> Any:
+    async def _send_async(self, trip: RoundTrip, client: Any) -> Any:
         if trip.script is None:
             return await client.execute_command(*trip.args)
         text, digest = _script(trip.script)

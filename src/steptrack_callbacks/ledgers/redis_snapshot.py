@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from .protocol import Ask, Reservation, Totals
+from .protocol import AccountRequest, ReservationRequest, Totals
 
 MOST_KNOWN = 10_000
 
@@ -21,7 +21,7 @@ class Seen(NamedTuple):
     expires_at: float | None
 
 
-class Known:
+class RedisSnapshot:
     """The newest accounts that a process has seen, and its own calls in flight.
 
     Attributes:
@@ -32,7 +32,7 @@ class Known:
         self.epoch: str | None = None
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._ages: dict[str, int] = {}
-        self._calls: OrderedDict[str, tuple[str, Reservation]] = OrderedDict()
+        self._calls: OrderedDict[str, tuple[str, ReservationRequest]] = OrderedDict()
         self._lock = threading.RLock()  # a garbage collection may charge while its thread is in here
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Known:
             while len(self._seen) > MOST_KNOWN:
                 self._seen.popitem(last=False)
 
-    def note_granted(self, epoch: str, reservation: Reservation) -> None:
+    def note_granted(self, epoch: str, reservation: ReservationRequest) -> None:
         """Remember a call in flight."""
         with self._lock:
             earlier = self._calls.get(reservation.id)
@@ -95,9 +95,9 @@ class Known:
 
     def holds_on(
         self, keys: Iterable[str], *, epoch: str, lost: bool
-    ) -> dict[str, list[tuple[str, Ask, float]]]:
+    ) -> dict[str, list[tuple[str, AccountRequest, float]]]:
         """Return what this process has reserved on accounts and the server may have lost, with the leases."""
-        found: dict[str, list[tuple[str, Ask, float]]] = {key: [] for key in keys}
+        found: dict[str, list[tuple[str, AccountRequest, float]]] = {key: [] for key in keys}
         with self._lock:
             calls = list(self._calls.values())
         for granted_in, reservation in calls:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .protocol import COST, NO_ROOM, Ask, Asked, Entry, Reason, Reservation, Totals, Verdict
+from .protocol import COST, NO_ROOM, AccountRequest, Asked, Entry, Reason, ReservationRequest, Totals, Verdict
 from .validation import fitting
 
 REMEMBERED_CLOSED_S = 30 * 86_400
@@ -23,7 +23,7 @@ _GRAVITY: tuple[Reason, ...] = ("room", "busy", "full", "crowded", "closed")
 
 
 @dataclass(slots=True)
-class Account:
+class StoredAccount:
     """What a ledger keeps of an account; it is one that is unknown yet as long as `seq` is 0."""
 
     key: str
@@ -53,9 +53,9 @@ class Account:
             opened_at=self.opened_at,
         )
 
-    def copy(self) -> Account:
+    def copy(self) -> StoredAccount:
         """Return one that may be changed, and then thrown away."""
-        return Account(
+        return StoredAccount(
             self.key,
             self.seq,
             self.settled,
@@ -102,10 +102,10 @@ class Account:
 class Shelf(Protocol):
     """Where accounts lie while somebody is at the books, alone."""
 
-    def account(self, key: str) -> Account | None:
+    def account(self, key: str) -> StoredAccount | None:
         """Return what is kept under a key; the caller may change it and must then save it."""
 
-    def save(self, account: Account) -> None:
+    def save(self, account: StoredAccount) -> None:
         """Keep an account."""
 
     def forget(self, key: str) -> None:
@@ -133,7 +133,7 @@ class Shelf(Protocol):
         """Keep a charge."""
 
 
-def reserve(shelf: Shelf, reservation: Reservation, now: float) -> Verdict:
+def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdict:
     """Reserve room on all accounts or on none."""
     asks, until = reservation.asks, now + reservation.lease_s
     accounts = [current(shelf, ask.key, now) for ask in asks]
@@ -166,8 +166,8 @@ class _Settling:
     def __init__(self, shelf: Shelf, now: float) -> None:
         self._shelf = shelf
         self._now = now
-        self._accounts: dict[str, Account] = {}
-        self._named: dict[str, Account] = {}
+        self._accounts: dict[str, StoredAccount] = {}
+        self._named: dict[str, StoredAccount] = {}
         self._changed: set[str] = set()
         self._charges: dict[tuple[str, int], Entry] = {}
         self._held: dict[str, dict[str, Asked]] = {}
@@ -209,7 +209,7 @@ class _Settling:
             self._working(key).give_back(asked)
             self._changed.add(key)
 
-    def _working(self, key: str) -> Account:
+    def _working(self, key: str) -> StoredAccount:
         if key not in self._accounts:
             self._accounts[key] = current(self._shelf, key, self._now).copy()
         return self._accounts[key]
@@ -225,14 +225,14 @@ def close(shelf: Shelf, keys: Iterable[str], now: float) -> None:
             shelf.save(account)
 
 
-def current(shelf: Shelf, key: str, now: float) -> Account:
+def current(shelf: Shelf, key: str, now: float) -> StoredAccount:
     """Return an account as it is now: gone if it has expired, without the leases that are over."""
     account = shelf.account(key)
     if account is None:
-        return Account(key)
+        return StoredAccount(key)
     if account.expires_at is not None and account.expires_at <= now:
         shelf.forget(key)
-        return Account(key)
+        return StoredAccount(key)
     if account.lapse_at <= now:
         lapsed, account.lapse_at = shelf.take_lapsed(key, now)
         for asked in lapsed:
@@ -243,7 +243,7 @@ def current(shelf: Shelf, key: str, now: float) -> Account:
     return account
 
 
-def fits(ask: Ask, asked: Asked, account: Account, held: Asked, held_calls: int) -> bool:
+def fits(ask: AccountRequest, asked: Asked, account: StoredAccount, held: Asked, held_calls: int) -> bool:
     """Say whether there is room beside what is held; what has reached its limit has none."""
     settled = account.settled
     if ask.max_calls is not None and settled.get("calls", 0) + held_calls >= ask.max_calls:
@@ -259,7 +259,11 @@ def fits(ask: Ask, asked: Asked, account: Account, held: Asked, held_calls: int)
 
 
 def _verdict(
-    shelf: Shelf, asks: Sequence[Ask], accounts: Sequence[Account], own: dict[str, Asked], now: float
+    shelf: Shelf,
+    asks: Sequence[AccountRequest],
+    accounts: Sequence[StoredAccount],
+    own: dict[str, Asked],
+    now: float,
 ) -> Reason:
     gravest, opening = 0, dict[str, int]()
     for ask, account in zip(asks, accounts, strict=True):
@@ -274,7 +278,7 @@ def _verdict(
     return _GRAVITY[gravest]
 
 
-def _judge(ask: Ask, account: Account, own: Asked | None) -> Reason:
+def _judge(ask: AccountRequest, account: StoredAccount, own: Asked | None) -> Reason:
     if account.closed:
         return "closed"
     held, held_calls = Asked(account.held_cost, account.held_tokens), account.held_calls
@@ -286,7 +290,14 @@ def _judge(ask: Ask, account: Account, own: Asked | None) -> Reason:
 
 
 def _hold(
-    shelf: Shelf, call: str, ask: Ask, account: Account, *, own: Asked | None, now: float, until: float
+    shelf: Shelf,
+    call: str,
+    ask: AccountRequest,
+    account: StoredAccount,
+    *,
+    own: Asked | None,
+    now: float,
+    until: float,
 ) -> None:
     if own is not None:
         account.give_back(own)

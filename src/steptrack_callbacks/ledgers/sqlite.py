@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from steptrack_callbacks.values.errors import LedgerError
 
 from . import rules
-from .protocol import TIMEOUT_S, Entry, Reservation, Totals, Verdict
+from .protocol import TIMEOUT_S, Entry, ReservationRequest, Totals, Verdict
 from .sqlite_file import SqliteFile
 from .sqlite_schema import UPGRADES
 from .sqlite_shelf import LookedAt, SqliteShelf
@@ -44,10 +44,10 @@ class SqliteStore:
 
     Example:
         >>> import tempfile
-        >>> from steptrack_callbacks.ledgers.protocol import Ask, Entry, Reservation
+        >>> from steptrack_callbacks.ledgers.protocol import AccountRequest, Entry, ReservationRequest
         >>> folder = tempfile.TemporaryDirectory()
         >>> store = SqliteStore(folder.name + "/steps.db")
-        >>> store.reserve(Reservation(id="call-1", asks=(Ask(key="team-a", max_calls=1),), lease_s=60)).reason
+        >>> store.reserve(ReservationRequest(id="call-1", asks=(AccountRequest(key="team-a", max_calls=1),), lease_s=60)).reason
         'room'
         >>> store.settle([Entry(id="call-1", keys=("team-a",), amounts={"calls": 1})])[0].settled
         {'calls': 1}
@@ -72,7 +72,7 @@ class SqliteStore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def reserve(self, reservation: Reservation) -> Verdict:
+    def reserve(self, reservation: ReservationRequest) -> Verdict:
         """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
 
         Raises:
@@ -105,9 +105,9 @@ class SqliteStore:
             LedgerError: The file cannot be used, or not in time.
         """
         found = {account.key: account for account in self._shown(_IN_KEYS, json.dumps(list(keys)))}
-        return tuple(found.get(key, rules.Account(key)).totals() for key in keys)
+        return tuple(found.get(key, rules.StoredAccount(key)).totals() for key in keys)
 
-    async def reserve_async(self, reservation: Reservation) -> Verdict:
+    async def reserve_async(self, reservation: ReservationRequest) -> Verdict:
         """Do as `reserve`, and wait for others in a thread."""
         check_reservation(reservation)
         return await self._write_async(lambda shelf: rules.reserve(shelf, reservation, self._clock()))
@@ -217,7 +217,7 @@ class SqliteStore:
                 logger.exception("a charge of an abandoned call waits for the next use of the ledger")
                 return
 
-    def _shown(self, where: str, *values: object) -> list[rules.Account]:
+    def _shown(self, where: str, *values: object) -> list[rules.StoredAccount]:
         """Return accounts without what is over; books that may be written are put in order by it."""
         found = self._read(lambda shelf: shelf.accounts(where, *values))
         now = self._clock()
@@ -226,7 +226,7 @@ class SqliteStore:
         if not due:
             return found
 
-        def in_order(shelf: SqliteShelf) -> dict[str, rules.Account]:
+        def in_order(shelf: SqliteShelf) -> dict[str, rules.StoredAccount]:
             return {key: rules.current(shelf, key, now) for key in due}
 
         looking = self._file.read_only

@@ -7,7 +7,7 @@ import math
 import sqlite3
 
 from .protocol import Asked, Entry
-from .rules import Account
+from .rules import StoredAccount
 from .validation import check_time, read_count, read_table
 
 _ACCOUNT = (
@@ -25,17 +25,17 @@ class SqliteShelf:
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
 
-    def account(self, key: str) -> Account | None:
+    def account(self, key: str) -> StoredAccount | None:
         """See `Shelf`."""
         row = self.db.execute(_READ, (key,)).fetchone()
         return None if row is None else account_of(row)
 
-    def accounts(self, where: str = "1", *values: object) -> list[Account]:
+    def accounts(self, where: str = "1", *values: object) -> list[StoredAccount]:
         """Return accounts, the oldest first."""
         query = f"SELECT {_ACCOUNT} FROM accounts WHERE {where} ORDER BY opened_at, key"  # noqa: S608
         return [account_of(row) for row in self.db.execute(query, values)]
 
-    def save(self, account: Account) -> None:
+    def save(self, account: StoredAccount) -> None:
         """See `Shelf`."""
         self.db.execute(
             _SAVE,
@@ -106,7 +106,7 @@ class SqliteShelf:
 class LookedAt(SqliteShelf):
     """A shelf for those who only look: what is over is left out, and left where it is."""
 
-    def save(self, account: Account) -> None:
+    def save(self, account: StoredAccount) -> None:
         """Write nothing."""
 
     def forget(self, key: str) -> None:
@@ -117,7 +117,7 @@ class LookedAt(SqliteShelf):
         return self._lapsed(key, now), math.inf
 
 
-def account_of(row: tuple[object, ...]) -> Account:
+def account_of(row: tuple[object, ...]) -> StoredAccount:
     """Return the account that a row keeps.
 
     Raises:
@@ -128,7 +128,7 @@ def account_of(row: tuple[object, ...]) -> Account:
         read_count(count)
     for moment in (lapse_at, opened_at, expires_at):
         check_time(moment)
-    account = Account(*row)  # type: ignore[arg-type]
+    account = StoredAccount(*row)  # type: ignore[arg-type]
     account.settled = {name: read_count(count) for name, count in read_table(settled).items()}
     account.lapse_at = math.inf if lapse_at is None else account.lapse_at
     account.closed = bool(closed)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .protocol import Entry, Reservation
+from .protocol import Entry, ReservationRequest
 
 MOST = 2**63 - 1
 """The largest sum that every ledger can keep: $9.2 million in pico-dollars."""
@@ -83,7 +83,7 @@ def overflow(key: str, name: str) -> str:
     )
 
 
-def check_reservation(reservation: Reservation) -> None:
+def check_reservation(reservation: ReservationRequest) -> None:
     """Refuse what no ledger can reserve.
 
     Raises:

@@ -14,7 +14,7 @@ from .carrying import carry
 from .custom import hear
 from .entry_points import ENTRY_POINTS, around, gates, is_gated
 from .logger import StepTrackLogger
-from .refusals import hush, unhush
+from .refusals import restore_refusal_logs, silence_refusal_logs
 
 
 def attach() -> Callable[[], None]:
@@ -30,7 +30,7 @@ def attach() -> Callable[[], None]:
     if LOGGER.get() is not None:
         _add(CALLBACKS, logger)
     _add(RULES, rule)
-    hush()
+    silence_refusal_logs()
     put_back, stop_hearing = carry(), hear(logger.announce)
 
     def detach() -> None:
@@ -40,7 +40,7 @@ def attach() -> Callable[[], None]:
                 setattr(litellm, name, original)
         _forget(logger)
         _forget(rule)
-        unhush()
+        restore_refusal_logs()
         put_back()
         stop_hearing()
 

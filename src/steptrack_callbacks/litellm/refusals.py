@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from steptrack_callbacks.integrations.errors import twin_of
+from steptrack_callbacks.integrations.errors import as_host_error
 from steptrack_callbacks.integrations.seams import GoneError
 from steptrack_callbacks.integrations.seams_litellm import GUARDRAIL
 from steptrack_callbacks.values.errors import StepTrackError
@@ -22,7 +22,7 @@ def host_error(error: StepTrackError) -> StepTrackError:
     """Return the same error, as a guardrail's refusal too, which LiteLLM passes through untouched."""
     if isinstance(error, GuardrailRaisedException):
         return error
-    twin: StepTrackError = twin_of(error, GuardrailRaisedException, _MEMBERS)
+    twin: StepTrackError = as_host_error(error, GuardrailRaisedException, _MEMBERS)
     return twin
 
 
@@ -40,13 +40,13 @@ LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 _quiet = QuietRefusals()
 
 
-def hush() -> None:
+def silence_refusal_logs() -> None:
     """Put the filter on LiteLLM's loggers."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_quiet)
 
 
-def unhush() -> None:
+def restore_refusal_logs() -> None:
     """Take it off again."""
     for name in LOGGERS:
         logging.getLogger(name).removeFilter(_quiet)

@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.config import Config, ProxyOptions
-from steptrack_callbacks.engine.account import Label
-from steptrack_callbacks.engine.budget_account import SharedAccount
+from steptrack_callbacks.engine.account import StepRef
+from steptrack_callbacks.engine.budget_account import BudgetAccount
 from steptrack_callbacks.engine.budget_binding import budget_key
-from steptrack_callbacks.engine.chain import Around
-from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import Totals
 from steptrack_callbacks.steps.tool_policy import ToolPolicy
 from steptrack_callbacks.values.budgets import Budget
@@ -32,7 +32,7 @@ KEPT_AFTER_S = 86_400.0
 MOST_MIRRORS = 2_000
 
 
-class Forgetful(SharedAccount):
+class Forgetful(BudgetAccount):
     """A mirror that outlives requests, and so keeps neither their answers nor their errors."""
 
     __slots__ = ()
@@ -96,21 +96,21 @@ class Accounts:
         most_open: Most steps that one key may have open.
     """
 
-    def __init__(self, config: Config, keeper: Keeper) -> None:
+    def __init__(self, config: Config, ledger: LedgerClient) -> None:
         options = config.proxy or ProxyOptions()
-        self.keeper = keeper
+        self.ledger = ledger
         self.ttl_s = options.step_ttl_s or STEP_TTL_S
         self.most_open = options.max_open_steps or MOST_OPEN_STEPS
         self._config = config
         self._options = options
-        self._met: OrderedDict[tuple[object, ...], SharedAccount] = OrderedDict()
+        self._met: OrderedDict[tuple[object, ...], BudgetAccount] = OrderedDict()
 
-    def around(self, identity: Identity) -> Around | None:
+    def around(self, identity: Identity) -> AccountChain | None:
         """Return the accounts that a request is charged to, innermost first; `None` if there are none."""
         accounts = [*self._of_steps(identity), *self._of_proxy(identity)]
         first = {account.key: account for account in reversed(accounts)}  # the outermost of each budget
         kept = [account for account in accounts if first[account.key] is account]
-        return Around(kept) if kept else None
+        return AccountChain(kept) if kept else None
 
     def price_of(self, name: str) -> Price | None:
         """Return what the file says that a model costs, by the name that clients know it by."""
@@ -132,11 +132,11 @@ class Accounts:
         """Return the group of all steps of a key."""
         return f"proxy:{key}"
 
-    def _of_steps(self, identity: Identity) -> Iterator[SharedAccount]:
+    def _of_steps(self, identity: Identity) -> Iterator[BudgetAccount]:
         for depth in range(len(identity.path), 0, -1):
             yield from self._of_step(identity, depth)
 
-    def _of_step(self, identity: Identity, depth: int) -> Iterator[SharedAccount]:
+    def _of_step(self, identity: Identity, depth: int) -> Iterator[BudgetAccount]:
         """Yield the account of the step at some depth, and those of the budgets that hang on it."""
         assert identity.run is not None  # there is no path without
         path = "/".join(identity.path[:depth])
@@ -144,7 +144,7 @@ class Accounts:
         own_limit = identity.max_usd if depth == len(identity.path) else None
         persona = self._persona_at(identity, depth)
 
-        def make() -> SharedAccount:
+        def make() -> BudgetAccount:
             return self._new_step(identity, depth, key, path)
 
         account = self._meet((key, own_limit, persona), make)
@@ -152,10 +152,10 @@ class Accounts:
         for name in self._budgets_of(identity.path[depth - 1], persona=persona):
             yield self._of_budget(name, identity.key, account)
 
-    def _new_step(self, identity: Identity, depth: int, key: str, path: str) -> SharedAccount:
+    def _new_step(self, identity: Identity, depth: int, key: str, path: str) -> BudgetAccount:
         definition = self._definition(identity, depth)
         run = str(identity.run)
-        label = Label(
+        ref = StepRef(
             name=identity.path[depth - 1],
             path=path,
             step_id=f"{run}:{path}",
@@ -164,10 +164,10 @@ class Accounts:
             error_boundary=definition.error_boundary,
         )
         account = ProxyAccount(
-            label,
+            ref,
             definition,
             key,
-            self.keeper,
+            self.ledger,
             group=self.group(identity.key),
             most_open=self.most_open,
             ttl_s=self.ttl_s,
@@ -211,25 +211,25 @@ class Accounts:
         hanging = self._config.persona_budgets if persona else self._config.step_budgets
         return hanging.get(name, ())
 
-    def _of_proxy(self, identity: Identity) -> Iterator[SharedAccount]:
+    def _of_proxy(self, identity: Identity) -> Iterator[BudgetAccount]:
         for name in self._options.budgets:
             yield self._of_budget(name, identity.key, None)
 
-    def _of_budget(self, name: str, key: str, host: SharedAccount | None) -> SharedAccount:
+    def _of_budget(self, name: str, key: str, host: BudgetAccount | None) -> BudgetAccount:
         budget = self._config.budgets[name]
         window = budget.window_at(time.time())
         owner = f"/{key}" if self._config.scopes.get(name) == "key" else ""
         stored = budget_key(budget, window) + owner
 
-        def make() -> SharedAccount:
-            label = host.label if host else Label(name="proxy", path="proxy")
+        def make() -> BudgetAccount:
+            ref = host.ref if host else StepRef(name="proxy", path="proxy")
             return Forgetful(
-                label, _definition_of(budget), stored, self.keeper, budget=budget, window=window, host=host
+                ref, _definition_of(budget), stored, self.ledger, budget=budget, window=window, host=host
             )
 
         return self._meet((stored, host and host.key), make)
 
-    def _meet(self, mark: tuple[object, ...], make: Callable[[], SharedAccount]) -> SharedAccount:
+    def _meet(self, mark: tuple[object, ...], make: Callable[[], BudgetAccount]) -> BudgetAccount:
         """Return the mirror of an account; the ones that were used longest ago are let go."""
         account = self._met.pop(mark, None)
         if account is None or (isinstance(account, ProxyAccount) and account.is_forgotten):

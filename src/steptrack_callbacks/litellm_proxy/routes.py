@@ -54,7 +54,7 @@ async def _needs_key() -> bool:
 def add_routes(app: FastAPI, accounts: Accounts) -> None:
     """Give the proxy our routes."""
     router = APIRouter(prefix=PREFIX, tags=["steptrack"])
-    store = accounts.keeper.store
+    store = accounts.ledger.store
 
     @router.get("/runs/{asked:path}")  # noqa: FAST003 - it is read as it was sent
     async def show_run(request: Request, key: Key) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from steptrack_callbacks import pricing
 from steptrack_callbacks.config import LedgerOptions, load
 from steptrack_callbacks.ledgers import current
-from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.steps import tool_policy
 
 from .accounts import Accounts
@@ -37,7 +37,7 @@ def start() -> StepTrackProxyHandler:
     """
     from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this
 
-    from steptrack_callbacks.litellm.refusals import hush  # noqa: PLC0415 - needs the host
+    from steptrack_callbacks.litellm.refusals import silence_refusal_logs  # noqa: PLC0415 - needs the host
 
     from .routes import add_routes  # noqa: PLC0415 - needs the proxy's web framework
 
@@ -46,15 +46,15 @@ def start() -> StepTrackProxyHandler:
         logger.warning("%s: %s", config.source, warning)
     open_ledger(config.ledger)
     try:
-        refuse_many_books(current.keeper(), worker_count())
+        refuse_many_books(current.ledger(), worker_count())
     except ValueError:
         stop_supervisor()
         raise
     pricing.set_prices(config.prices)
     tool_policy.set_tool_levels(config.tools)
-    accounts = Accounts(config, current.keeper())
+    accounts = Accounts(config, current.ledger())
     add_routes(proxy_server.app, accounts)
-    hush()
+    silence_refusal_logs()
     see_clients()
     return StepTrackProxyHandler(accounts)
 
@@ -76,7 +76,7 @@ def config_file() -> Path:
 
 def open_ledger(options: LedgerOptions) -> None:
     """Put the file's ledger in force, or what it says of the one that the environment names."""
-    current.keep_in(
+    current.use(
         options.url,
         on_store_error=options.on_store_error,
         lease_s=options.lease_s,
@@ -84,15 +84,15 @@ def open_ledger(options: LedgerOptions) -> None:
     )
 
 
-def refuse_many_books(keeper: Keeper, workers: int) -> None:
+def refuse_many_books(ledger: LedgerClient, workers: int) -> None:
     """Refuse several workers without a ledger that they share.
 
     Raises:
         ValueError: Each would admit the whole budget.
     """
-    if workers > 1 and not keeper.is_durable:
+    if workers > 1 and not ledger.is_durable:
         raise ValueError(
-            f"{workers} workers with the ledger {keeper.store.url!r} would each spend the whole budget: give"
+            f"{workers} workers with the ledger {ledger.store.url!r} would each spend the whole budget: give"
             ' them one that they share, such as [ledger] url = "redis://localhost:6379" in steptrack.toml, or'
             " start one worker"
         )

@@ -8,10 +8,10 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from steptrack_callbacks.concurrency.flow import drive_async
+from steptrack_callbacks.concurrency.flow import run_async
 from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import LedgerError, StepDenied
@@ -52,7 +52,7 @@ class Ticket:
         hides_usage: Whether a stream's usage was asked for by us, so that the client must not see it.
     """
 
-    def __init__(self, kind: ProxyKind, around: Around, accounts: Accounts) -> None:
+    def __init__(self, kind: ProxyKind, around: AccountChain, accounts: Accounts) -> None:
         self.kind = kind
         self.around = around
         self.current: Call | None = None
@@ -139,7 +139,7 @@ class Ticket:
         """Ask the ledger about steps that are new to this worker: when they began, whether they ended."""
         new = [a for a in self.around.shared if isinstance(a, ProxyAccount) and not a.is_known]
         if new:
-            await drive_async(lease.look(new))
+            await run_async(lease.look(new))
         for account in self.around.shared:
             if account.closed:
                 raise account.exhaustion("closed", account.breaches(list(account.limits())[:1]))
@@ -147,7 +147,7 @@ class Ticket:
     async def _end_overdue(self) -> bool:
         """Close steps of this key whose time is over; tells whether there were any."""
         groups = {account.group for account in self.around.shared if account.group}
-        store, ttl_s = self._accounts.keeper.store, self._accounts.ttl_s
+        store, ttl_s = self._accounts.ledger.store, self._accounts.ttl_s
         closed = [await asyncio.to_thread(close_overdue, store, group, ttl_s) for group in groups]
         return any(closed)
 

@@ -52,7 +52,7 @@ _PROVIDERS = {
 def of_start(step: Activation) -> Attributes:
     """Say of a step what is known when it begins, so that samplers can judge by it."""
     definition = step.definition
-    said = _identity(step, persona=step.account.label.persona, function=definition.function) | {
+    said = _identity(step, persona=step.account.ref.persona, function=definition.function) | {
         "steptrack.enforce": definition.enforce,
         "steptrack.error_boundary": definition.error_boundary,
     }

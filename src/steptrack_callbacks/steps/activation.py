@@ -8,10 +8,10 @@ from typing import Any
 
 from steptrack_callbacks import hooks, hosts
 from steptrack_callbacks.concurrency.contexts import Stack
-from steptrack_callbacks.concurrency.flow import Decision
-from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.concurrency.flow import Flow
+from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import open_calls_of
-from steptrack_callbacks.engine.queue import settle_line
+from steptrack_callbacks.engine.queue import advance_queue
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.memory import MemoryLedger
 from steptrack_callbacks.values import user_warnings
@@ -140,13 +140,13 @@ class Activation(Placed):
     def _ask_hooks(self) -> None:
         """Let hooks see that it starts, and end it at once if one of them raises."""
         try:
-            hooks.emit(hooks.StepStarted(**self.account.label.event_fields()))
+            hooks.emit(hooks.StepStarted(**self.account.ref.event_fields()))
         except BaseException as refusal:
             status = "denied" if isinstance(refusal, StepDenied) else status_of(self.account, refusal)
             self._finish(Ending(status, refusal, None))
             raise
 
-    def end(self, error: BaseException | None) -> Decision[BaseException | None]:
+    def end(self, error: BaseException | None) -> Flow[BaseException | None]:
         """End the step: close its books, let its boundary act, leave its record.
 
         Returns:
@@ -155,11 +155,11 @@ class Activation(Placed):
         account = self.account
         error = self.hidden_exhaustion(error) or error
         self._failures.forget()
-        with BOOKS:
+        with LOCK:
             account.close()
         for call in open_calls_of(account):
             call.sweep()
-        settle_line()
+        advance_queue()
         try:
             ending = yield from decide(
                 account, error, finished=self._finished, result=self._result, budgets=self.budgets
@@ -197,7 +197,7 @@ class Activation(Placed):
         ledger.put(record)
         self._archive(record)
         if hooks.wanted(hooks.StepEnded):
-            hooks.emit(hooks.StepEnded(**self.account.label.event_fields(), record=record))
+            hooks.emit(hooks.StepEnded(**self.account.ref.event_fields(), record=record))
         if ending.leaving is None:
             self._warn_of_unmet_stages()
 
@@ -209,10 +209,10 @@ class Activation(Placed):
         self._archive(record)
 
     def _archive(self, record: CompletedStep) -> None:
-        if self._keeper is not None:
-            if self._keeper.is_durable:
-                self._keeper.put_record(record.to_dict() | {"error": self._kept_error})
-            self._keeper.flush()
+        if self._ledger is not None:
+            if self._ledger.is_durable:
+                self._ledger.put_record(record.to_dict() | {"error": self._kept_error})
+            self._ledger.flush()
             current.flush_others()
 
     def _warn_of_unmet_stages(self) -> None:
@@ -242,7 +242,7 @@ class Activation(Placed):
             name=self.name,
             kind=self.kind,
             function=self.definition.function,
-            persona=account.label.persona,
+            persona=account.ref.persona,
             model=account.model,
             models={model: tally.usage() for model, tally in list(account.models.items())},
             limits=account.limits(),
@@ -267,7 +267,7 @@ class Activation(Placed):
 
     def count_tool_call(self) -> None:
         """Count a tool that was let through."""
-        with BOOKS:
+        with LOCK:
             self._tool_calls += 1
 
     @property

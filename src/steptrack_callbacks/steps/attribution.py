@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.engine import call_log
-from steptrack_callbacks.engine.account import Account, Label
-from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.account import Account, StepRef
+from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.call_log import TimedCall
-from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.definitions import StepDefinition
@@ -25,7 +25,7 @@ _NOT_WRAPPING: frozenset[Account] = frozenset()
 
 
 def _new_bucket() -> Account:
-    return Account(Label(name="", path=""), StepDefinition(name="unattributed"))
+    return Account(StepRef(name="", path=""), StepDefinition(name="unattributed"))
 
 
 _unattributed = _new_bucket()
@@ -75,11 +75,11 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
     return TimedCall((_unattributed,), request)
 
 
-def _joined(active: Activation, within: Step | None) -> Around:
+def _joined(active: Activation, within: Step | None) -> AccountChain:
     if within is None:
         return active.accounts
     inner = tuple(account for account in active.accounts if account not in within.accounts)
-    return Around(inner + within.accounts)
+    return AccountChain(inner + within.accounts)
 
 
 def refuse_if_exhausted() -> None:
@@ -90,7 +90,7 @@ def refuse_if_exhausted() -> None:
     """
     active = innermost()
     accounts = active.accounts if active else ()
-    with BOOKS:
+    with LOCK:
         full = [account for account in accounts if account.enforce != "observe" and account.full_limits()]
         if not full:
             return
@@ -107,7 +107,7 @@ def refuse_if_exhausted() -> None:
 def _left_behind(step: Activation) -> BudgetExhausted:
     account = step.account
     names = account.full_limits() or ([step.exhaustion.limit] if step.exhaustion else [])
-    with BOOKS:
+    with LOCK:
         for around in step.accounts:
             around.denied += 1
     for around in step.accounts:

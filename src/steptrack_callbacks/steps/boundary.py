@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from steptrack_callbacks.concurrency.flow import Decision
+from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.budget_account import SharedAccount
+from steptrack_callbacks.engine.budget_account import BudgetAccount
 from steptrack_callbacks.engine.escalation import question_about, why_not_granted
 from steptrack_callbacks.values.errors import BudgetEscalated, BudgetExhausted
 from steptrack_callbacks.values.records import Status
@@ -33,8 +33,8 @@ def decide(
     *,
     finished: bool,
     result: Any,
-    budgets: Sequence[SharedAccount] = (),
-) -> Decision[Ending]:
+    budgets: Sequence[BudgetAccount] = (),
+) -> Flow[Ending]:
     """Decide what leaves a step, and what its record says.
 
     Args:
@@ -60,7 +60,7 @@ def decide(
     return _act(owner, own, error if error is own else None)
 
 
-def _overspent(account: Account, budgets: Sequence[Account]) -> Decision[BudgetExhausted | None]:
+def _overspent(account: Account, budgets: Sequence[Account]) -> Flow[BudgetExhausted | None]:
     """Return the exhaustion of a body that ended over its limit and was not told so, or `None`."""
     for each in (account, *budgets):
         while account.raised is None and each.enforce != "observe" and (names := each.passed_limits()):
@@ -71,13 +71,13 @@ def _overspent(account: Account, budgets: Sequence[Account]) -> Decision[BudgetE
     return None
 
 
-def _owner(own: BudgetExhausted, account: Account, budgets: Sequence[SharedAccount]) -> Account:
+def _owner(own: BudgetExhausted, account: Account, budgets: Sequence[BudgetAccount]) -> Account:
     """Return whose limit it was: a budget's that hangs on the step, or the step's own."""
     return next((each for each in budgets if each.budget and each.budget.name == own.budget), account)
 
 
 def _act(account: Account, own: BudgetExhausted, original: BaseException | None) -> Ending:
-    boundary = account.label.error_boundary
+    boundary = account.ref.error_boundary
     if boundary == "continue":
         return Ending("continued", None, own)
     if boundary == "escalate":
@@ -87,7 +87,7 @@ def _act(account: Account, own: BudgetExhausted, original: BaseException | None)
 
 def _act_beside(account: Account, own: BudgetExhausted, rest: BaseException, error: BaseException) -> Ending:
     """Act on an exhaustion that left in a group with other errors, which are raised on."""
-    boundary = account.label.error_boundary
+    boundary = account.ref.error_boundary
     if boundary == "continue":
         return Ending(status_of(account, rest), rest, own)
     if boundary == "escalate":
@@ -122,9 +122,7 @@ def _split(account: Account, error: BaseException) -> tuple[BudgetExhausted | No
 
 
 def _is_own(account: Account, error: BaseException) -> bool:
-    return (
-        isinstance(error, BudgetExhausted) and not error.escalated and error.step_id == account.label.step_id
-    )
+    return isinstance(error, BudgetExhausted) and not error.escalated and error.step_id == account.ref.step_id
 
 
 def _first_leaf(group: BaseException) -> Any:
@@ -138,7 +136,7 @@ def status_of(account: Account, error: BaseException) -> Status:
     if isinstance(error, BaseExceptionGroup):
         statuses = {status_of(account, inner) for inner in error.exceptions}
         return statuses.pop() if len(statuses) == 1 else "error"
-    if isinstance(error, BudgetExhausted) and account.label.path.startswith(f"{error.path}/"):
+    if isinstance(error, BudgetExhausted) and account.ref.path.startswith(f"{error.path}/"):
         return "stopped"
     if any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__):
         return "interrupted"  # LangGraph's pause, told by name so as not to import it

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from steptrack_callbacks.concurrency.flow import drive, drive_async
+from steptrack_callbacks.concurrency.flow import run_async, run_sync
 
 from .boundary import pass_on
 
@@ -97,7 +97,7 @@ def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) ->
             step.returned(end.value)
         except BaseException as raised:  # noqa: BLE001 - the boundary decides
             error = raised
-        pass_on(drive(step.end(error)), error)
+        pass_on(run_sync(step.end(error)), error)
         if step.finished:
             return step.value()
         if silent and step.definition.default is not None:
@@ -134,7 +134,7 @@ def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], An
             step.returned(None)
         except BaseException as raised:  # noqa: BLE001 - the boundary decides
             error = raised
-        pass_on(await drive_async(step.end(error)), error)
+        pass_on(await run_async(step.end(error)), error)
         if silent and not step.finished and step.definition.default is not None:
             yield step.value()
 

@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Collection
 from typing import Any
 
-from steptrack_callbacks.concurrency.flow import drive
+from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.concurrency.forks import process_name
 from steptrack_callbacks.engine import budget_binding, lease
-from steptrack_callbacks.engine.account import Account, Label
-from steptrack_callbacks.engine.budget_account import SharedAccount
-from steptrack_callbacks.engine.budget_binding import Hung, checked_run_id, new_budgets, run_account
-from steptrack_callbacks.engine.chain import Around
+from steptrack_callbacks.engine.account import Account, StepRef
+from steptrack_callbacks.engine.budget_account import BudgetAccount
+from steptrack_callbacks.engine.budget_binding import BudgetBinding, checked_run_id, new_budgets, run_account
+from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.ledgers import current
-from steptrack_callbacks.ledgers.client import Keeper
+from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.values.budgets import Budget
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
 from steptrack_callbacks.values.records import Kind
@@ -24,7 +24,7 @@ from .registry import completed
 from .tool_policy import ToolPolicy
 
 _numbers = itertools.count(1)
-_NO_ACCOUNTS = Around(())
+_NO_ACCOUNTS = AccountChain(())
 _NEVER = float("inf")
 
 
@@ -48,9 +48,9 @@ class Placed:
         self._account: Account | None = None
         self._accounts = _NO_ACCOUNTS
         self._accounts_until = _NEVER
-        self._keeper: Keeper | None = None
-        self._hung: tuple[Hung, ...] = ()
-        self._hung_around: tuple[Hung, ...] = ()
+        self._ledger: LedgerClient | None = None
+        self._bindings: tuple[BudgetBinding, ...] = ()
+        self._bindings_around: tuple[BudgetBinding, ...] = ()
         self._personas: tuple[Any, ...] = ()
         self._stages_met: set[str] = set()
 
@@ -62,17 +62,17 @@ class Placed:
     @property
     def id(self) -> str:
         """Unique to this activation; empty before it begins."""
-        return self._account.label.step_id or "" if self._account else ""
+        return self._account.ref.step_id or "" if self._account else ""
 
     @property
     def run_id(self) -> str:
         """Shared by all steps under one outermost step; empty before it begins."""
-        return self._account.label.run_id if self._account else self._run_id or ""
+        return self._account.ref.run_id if self._account else self._run_id or ""
 
     @property
     def path(self) -> str:
         """Names from the outermost step to this one, joined with `/`."""
-        return self._account.label.path if self._account else self.name
+        return self._account.ref.path if self._account else self.name
 
     @property
     def usage(self) -> Usage:
@@ -92,32 +92,32 @@ class Placed:
         return self._account
 
     @property
-    def accounts(self) -> Around:
+    def accounts(self) -> AccountChain:
         """What a call in this step is charged to now, innermost first."""
         if self._accounts_until is not _NEVER and budget_binding.clock() >= self._accounts_until:
             self._gather_accounts()  # the window of a budget is over
         return self._accounts
 
     @property
-    def budgets(self) -> list[SharedAccount]:
+    def budgets(self) -> list[BudgetAccount]:
         """The accounts of the budgets that hang on this very step."""
-        return [hung.account() for hung in self._hung]
+        return [binding.account() for binding in self._bindings]
 
     def _open_account(self) -> None:
         self.definition = completed(self.definition, self.said)
         parent = self.parent
         own = (self,) if self.kind == "persona" else ()
         self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
-        new = new_budgets(self.definition.budgets, parent._hung_around if parent else ())  # noqa: SLF001
-        self._keeper = self._keeper_for(parent, new)
-        self._account = self._account_for(self._new_label(parent))
+        new = new_budgets(self.definition.budgets, parent._bindings_around if parent else ())  # noqa: SLF001
+        self._ledger = self._ledger_for(parent, new)
+        self._account = self._account_for(self._new_ref(parent))
         self.policy = parent.policy if parent else self.policy
         self._apply_stages(self._account)
-        self._hang(new)
+        self._bind_budgets(new)
 
-    def _new_label(self, parent: Placed | None) -> Label:
+    def _new_ref(self, parent: Placed | None) -> StepRef:
         step_id = f"{process_name()}-{next(_numbers)}"
-        return Label(
+        return StepRef(
             name=self.name,
             path=f"{parent.path}/{self.name}" if parent else self.name,
             step_id=step_id,
@@ -127,18 +127,18 @@ class Placed:
             error_boundary=self.definition.error_boundary,
         )
 
-    def _keeper_for(self, parent: Placed | None, new: list[Budget]) -> Keeper | None:
+    def _ledger_for(self, parent: Placed | None, new: list[Budget]) -> LedgerClient | None:
         """Return the ledger in force if it needs one, else the one of the step around, for its record."""
         if new or self._run_id is not None or (parent is None and current.is_chosen()):
-            return current.keeper()
-        return parent._keeper if parent else None  # noqa: SLF001
+            return current.ledger()
+        return parent._ledger if parent else None  # noqa: SLF001
 
-    def _account_for(self, label: Label) -> Account:
+    def _account_for(self, ref: StepRef) -> Account:
         if self._run_id is None:
-            return Account(label, self.definition)
-        assert self._keeper is not None  # who names a run needs it
-        account = run_account(label, self.definition, self._keeper)
-        drive(lease.look([account]))
+            return Account(ref, self.definition)
+        assert self._ledger is not None  # who names a run needs it
+        account = run_account(ref, self.definition, self._ledger)
+        run_sync(lease.look([account]))
         account.resumed = account.settled.usage()
         return account
 
@@ -154,16 +154,18 @@ class Placed:
                     if stage.max_iterations is not None:
                         account.cap_calls(stage.max_iterations)
 
-    def _hang(self, new: list[Budget]) -> None:
-        around = self.parent._hung_around if self.parent else ()  # noqa: SLF001
+    def _bind_budgets(self, new: list[Budget]) -> None:
+        around = self.parent._bindings_around if self.parent else ()  # noqa: SLF001
         if new:
-            assert self._keeper is not None  # who has budgets needs it
-            keeper, host = self._keeper, self.account
-            self._hung = tuple(Hung(budget, host, self.definition, keeper) for budget in new)
-        self._hung_around = (*self._hung, *around)
+            assert self._ledger is not None  # who has budgets needs it
+            ledger, host = self._ledger, self.account
+            self._bindings = tuple(BudgetBinding(budget, host, self.definition, ledger) for budget in new)
+        self._bindings_around = (*self._bindings, *around)
         self._gather_accounts()
 
     def _gather_accounts(self) -> None:
-        budgets = [hung.account() for hung in self._hung]
-        self._accounts = Around((self.account, *budgets, *(self.parent.accounts if self.parent else ())))
-        self._accounts_until = min((hung.ends_at for hung in self._hung_around), default=_NEVER)
+        budgets = [binding.account() for binding in self._bindings]
+        self._accounts = AccountChain(
+            (self.account, *budgets, *(self.parent.accounts if self.parent else ()))
+        )
+        self._accounts_until = min((binding.ends_at for binding in self._bindings_around), default=_NEVER)

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, get_args
 
 from steptrack_callbacks.concurrency.contexts import Stack
-from steptrack_callbacks.concurrency.flow import drive, drive_async
+from steptrack_callbacks.concurrency.flow import run_async, run_sync
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.amounts import BOOKS
+from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import open_calls_of
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.money import to_usd
@@ -89,7 +89,7 @@ class Step(Activation):
             raise ValueError(f"there is no limit {limit!r}; use {', '.join(get_args(LimitName))}")
         if self._account is None:
             return self.definition.limits.get(limit)
-        with BOOKS:
+        with LOCK:
             return self._account.remaining(limit, wrapping=self._account in wrapping.entries())
 
     def records(self) -> list[CompletedStep]:
@@ -131,7 +131,7 @@ class Step(Activation):
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
         self.left_elsewhere = not stack.remove(self)
-        return self._leave(error, drive(self.end(error)))
+        return self._leave(error, run_sync(self.end(error)))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -144,8 +144,8 @@ class Step(Activation):
             if not isinstance(error, GeneratorExit):  # what is being closed must not await
                 await self._late_reports()
         except BaseException as cancelled:  # noqa: BLE001 - it ends the step, and is passed on
-            pass_on(drive(self.end(cancelled)), cancelled)
-        return self._leave(error, await drive_async(self.end(error)))
+            pass_on(run_sync(self.end(cancelled)), cancelled)
+        return self._leave(error, await run_async(self.end(error)))
 
     async def _late_reports(self) -> None:
         """Give an event loop's callbacks the few turns after an answer in which they report it."""
