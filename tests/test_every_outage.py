@@ -239,7 +239,6 @@ def test_with_allow_what_is_in_flight_as_it_ends_is_reserved_on_the_ledger_for_o
 DYING = """
 import logging, sqlite3, sys
 from steptrack_callbacks import Budget, install, step
-from steptrack_callbacks.ledgers import current as keeping
 from fake_host import FakeHost
 logging.basicConfig(format="%(levelname)s %(message)s")
 install(ledger=f"sqlite:///{sys.argv[1]}?timeout_s=0.05", on_store_error=sys.argv[2])

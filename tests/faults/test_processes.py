@@ -113,8 +113,8 @@ import os, sys, threading
 sys.path.insert(0, {tests!r})
 from fake_host import FakeHost
 from steptrack_callbacks import Budget, step
-from steptrack_callbacks.ledgers import current as keeping
-keeping.use({url!r}, lease_s=0.2)
+from steptrack_callbacks.ledgers import current
+current.use({url!r}, lease_s=0.2)
 host = FakeHost()
 with step("outer", run_id="run-1", budgets=[Budget("team", max_calls=100)]):
     with step("inner"):

@@ -79,11 +79,12 @@ class MemoryStore:
     Example:
         >>> from steptrack_callbacks.ledgers.protocol import AccountRequest, Entry, ReservationRequest
         >>> store = MemoryStore()
-        >>> store.reserve(ReservationRequest(id="call-1", asks=(AccountRequest(key="team-a", max_calls=1),), lease_s=60)).reason
+        >>> asks = (AccountRequest(key="team-a", max_calls=1),)
+        >>> store.reserve(ReservationRequest(id="call-1", asks=asks, lease_s=60)).reason
         'room'
         >>> store.settle([Entry(id="call-1", keys=("team-a",), amounts={"calls": 1})])[0].settled
         {'calls': 1}
-        >>> store.reserve(ReservationRequest(id="call-2", asks=(AccountRequest(key="team-a", max_calls=1),), lease_s=60)).reason
+        >>> store.reserve(ReservationRequest(id="call-2", asks=asks, lease_s=60)).reason
         'full'
     """
 

@@ -47,7 +47,8 @@ class SqliteStore:
         >>> from steptrack_callbacks.ledgers.protocol import AccountRequest, Entry, ReservationRequest
         >>> folder = tempfile.TemporaryDirectory()
         >>> store = SqliteStore(folder.name + "/steps.db")
-        >>> store.reserve(ReservationRequest(id="call-1", asks=(AccountRequest(key="team-a", max_calls=1),), lease_s=60)).reason
+        >>> asks = (AccountRequest(key="team-a", max_calls=1),)
+        >>> store.reserve(ReservationRequest(id="call-1", asks=asks, lease_s=60)).reason
         'room'
         >>> store.settle([Entry(id="call-1", keys=("team-a",), amounts={"calls": 1})])[0].settled
         {'calls': 1}
