@@ -16,7 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
 LINE = re.compile(r"^\$ (steptrack .*?)(?: +#.*)?$", re.MULTILINE)
 LINES = list(dict.fromkeys(line for page in PAGES for line in LINE.findall(page.read_text(encoding="utf-8"))))
-LINES.remove("steptrack demo")  # which has tests of its own
+for own in ("steptrack demo", "steptrack doctor"):  # which have tests of their own
+    LINES.remove(own)
 MODEL = "[prices.my-model]\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n"
 REDIS = "redis://localhost:6379/0"
 

@@ -28,7 +28,7 @@ def build() -> Parser:
     parser = Parser(prog="steptrack", description="Budgets for the steps of an LLM program.")
     parser.add_argument("--version", action="version", version=f"steptrack-callbacks {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (_demo, _proxy, _run, _report, _top, _prices, _check, _ledger, _completion):
+    for add in (_demo, _doctor, _proxy, _run, _report, _top, _prices, _check, _ledger, _completion):
         add(commands)
     return parser
 
@@ -40,6 +40,19 @@ def _demo(commands: Any) -> None:
         "--proxy", action="store_true", help="through a LiteLLM proxy that is started on loopback"
     )
     _add_json(demo)
+
+
+def _doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is installed, and try whether calls are held to limits",
+        description="Say which versions are installed and which were tested, and whether each place where a"
+        " package is touched is as it was known. Then try one mocked call through each entry point and call"
+        " mode: it must be refused where no call is left, and charged once where one is. Nothing is sent,"
+        " and what is printed can be shown to anybody. Exit code 1: something is not as it should be.",
+    )
+    doctor.set_defaults(room="doctor")
+    _add_json(doctor)
 
 
 def _proxy(commands: Any) -> None:
