@@ -51,7 +51,7 @@ def test_a_relative_file_stays_where_the_process_was_when_it_was_named(tmp_path,
 @pytest.mark.parametrize(("url", "message"), [
     ("", "'' is no ledger: use memory:"),
     (None, "a ledger is named by a URL, .* not None"),
-    ("steps.db", "'steps.db' is no ledger: did you mean 'sqlite:///steps.db'? Otherwise use memory:"),
+    ("steps.db", r"'steps.db' is no ledger: did you mean 'sqlite:///steps.db'\? Otherwise use memory:"),
     ("mysql://me:s3cret@h/x", r"'mysql://me:\*\*\*@h/x' is no ledger"),
     ("memory:steps", "say 'memory:'"),
     ("sqlite:///", "names no file"),
