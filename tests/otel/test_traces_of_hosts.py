@@ -96,9 +96,9 @@ def assert_equal_to_the_books(traces, measures):
     assert sum(said["gen_ai.usage.output_tokens"] for said in calls) == books.output_tokens
     costs = [said.get("steptrack.cost_usd", said.get("gen_ai.cost.total_cost")) for said in calls]
     assert sum(costs) == pytest.approx(float(books.cost_usd))
-    tokens = "gen_ai.client.token.usage"
-    assert measures.total(tokens, gen_ai_token_type="input") == books.input_tokens
-    assert measures.total(tokens, gen_ai_token_type="output") == books.output_tokens
+    tokens = "gen_ai.client.inference.usage"
+    assert measures.total(f"{tokens}.input_tokens") == books.input_tokens
+    assert measures.total(f"{tokens}.output_tokens") == books.output_tokens
     assert measures.total("steptrack.cost") == pytest.approx(float(books.cost_usd))
 
 

@@ -12,7 +12,7 @@ from opentelemetry import metrics, trace
 from steptrack_callbacks import hooks
 from steptrack_callbacks.integrations import proxy_client
 
-from . import following
+from . import following, names
 from .meters import Meters
 from .propagation import inject
 from .spans import Spans
@@ -27,6 +27,7 @@ def install(
     *,
     call_spans: bool = False,
     thresholds: Sequence[float] = (0.8, 1.0),
+    older_names: bool | None = None,
 ) -> None:
     """Make a span of each step that begins from now on, and count what calls use.
 
@@ -39,10 +40,12 @@ def install(
         call_spans: Whether to make a span of each model call as well. Leave it off where an
             instrumentation of the host does so, or each call is there twice.
         thresholds: Shares of a limit, as fractions, at which a step's span gets an event.
+        older_names: Whether to say names that the GenAI conventions have changed in their older form,
+            too; `None` asks the environment: `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai/dup` does.
 
     Raises:
-        ValueError: A provider is none, or a threshold is no fraction above 0 and up to 1. What was
-            installed before stays.
+        ValueError: A provider is none, a threshold is no fraction above 0 and up to 1, or `older_names`
+            is no truth value. What was installed before stays.
 
     Example:
         >>> install(thresholds=[0.5, 0.9])
@@ -51,8 +54,12 @@ def install(
     global _installed
     _check(tracer_provider, "tracer_provider", "get_tracer")
     _check(meter_provider, "meter_provider", "get_meter")
-    meters = Meters(metrics.get_meter(_SCOPE, _version(), meter_provider))
-    spans = Spans(trace.get_tracer(_SCOPE, _version(), tracer_provider), of_calls=call_spans)
+    if older_names not in (None, True, False):
+        raise ValueError(f"older_names must be True, False or None for the environment, not {older_names!r}")
+    older = names.older_are_asked_for() if older_names is None else older_names
+    meters = Meters(metrics.get_meter(_SCOPE, _version(), meter_provider), older_names=older)
+    tracer = trace.get_tracer(_SCOPE, _version(), tracer_provider)
+    spans = Spans(tracer, of_calls=call_spans, older_names=older)
     watches = _watch(spans, meters, thresholds)
     following.begin()
     proxy_client.carry_trace(inject)

@@ -16,25 +16,27 @@ from steptrack_callbacks.values.money import plain
 from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
 
+from . import names
+
 Attributes = dict[str, Any]
 
 STATUS = "steptrack.status"
 STEP_NAME = "steptrack.step.name"
 ESTIMATED = "steptrack.estimated"
 UNPRICED = "steptrack.unpriced"
-TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - no password
 
 ERRORS = frozenset({"failed", "escalated", "stopped", "error", "denied"})
 """How a step ends whose span is an error: with an exception that leaves it."""
 
 _OPERATIONS = {"step": "step", "persona": "invoke_agent", "hook": "hook"}
 _TOKENS = {
-    "input_tokens": "gen_ai.usage.input_tokens",
-    "output_tokens": "gen_ai.usage.output_tokens",
-    "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
-    "cache_write_tokens": "gen_ai.usage.cache_creation.input_tokens",
-    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+    "input_tokens": names.INPUT_TOKENS,
+    "output_tokens": names.OUTPUT_TOKENS,
+    "cache_read_tokens": names.CACHE_READ,
+    "cache_write_tokens": names.CACHE_WRITE,
+    "reasoning_tokens": names.REASONING,
 }
+_NOT_OF_AGENTS = (names.CACHE_READ, names.CACHE_WRITE)
 _COUNTS = ("calls", "failed_calls", "estimated_calls", "unpriced_calls", "ungated_calls")
 _PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -75,9 +77,12 @@ def of_record(record: CompletedStep) -> Attributes:
         "steptrack.share": max(shares.values(), default=None),
         "error.type": error_type(record),
     }
+    used = of_usage(record.here_usage)
+    if record.kind == "persona":  # the conventions know no cache tokens of an agent
+        used = {name: value for name, value in used.items() if name not in _NOT_OF_AGENTS}
     return (
         _known(said)
-        | of_usage(record.here_usage)
+        | used
         | _amounts("steptrack.limit.", record.limits)
         | _amounts("steptrack.share.", shares)
     )

@@ -18,7 +18,7 @@ from steptrack_callbacks.hooks import (
 from steptrack_callbacks.steps import activation
 from steptrack_callbacks.values.records import CompletedStep
 
-from . import attributes, following
+from . import attributes, following, names
 
 
 class Spans:
@@ -28,8 +28,9 @@ class Spans:
         of_calls: Whether calls have spans, too.
     """
 
-    def __init__(self, tracer: Tracer, *, of_calls: bool) -> None:
+    def __init__(self, tracer: Tracer, *, of_calls: bool, older_names: bool) -> None:
         self._tracer = tracer
+        self._named = names.with_older if older_names else dict
         self.of_calls = of_calls
 
     def step_started(self, event: StepStarted) -> None:
@@ -49,7 +50,7 @@ class Spans:
         record, traced = event.record, following.find(event.step_id)
         span = self._span_afterwards(record) if traced is None else traced.span
         if span.is_recording():  # it is not if it was dropped, or ended by `uninstall`
-            span.set_attributes(attributes.of_record(record))
+            span.set_attributes(self._named(attributes.of_record(record)))
             if record.status in attributes.ERRORS:
                 span.set_status(Status(StatusCode.ERROR, record.error))
             span.end()
@@ -105,7 +106,7 @@ class Spans:
             attributes=attributes.of_call(event) | attributes.of_step_of(event),
             start_time=began,
         )
-        span.set_attributes(attributes.of_usage(event.usage))
+        span.set_attributes(self._named(attributes.of_usage(event.usage)))
         if event.usage.failed_calls >= event.usage.calls:
             span.set_status(StatusCode.ERROR)
         span.end()
@@ -117,7 +118,7 @@ class Spans:
             context=following.context_in(event.step_id),
             attributes=attributes.of_call(event)
             | attributes.of_step_of(event)
-            | attributes.of_difference(event)
+            | self._named(attributes.of_difference(event))
             | {"gen_ai.operation.name": "late_settlement"},
             links=None if traced is None else [Link(traced.span.get_span_context())],
         ).end()
