@@ -20,6 +20,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -168,11 +169,18 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):  # of a client that ended while a next request was awaited
             super().handle()
 
+    def do_GET(self) -> None:
+        self._answer({})
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        content = self.rfile.read(int(self.headers["content-length"]))
+        form = self.headers.get_content_maintype() == "multipart"
+        self._answer(form_fields(self.headers["content-type"], content) if form else json.loads(content))
+
+    def _answer(self, body: Json) -> None:
         self.seen = Request(self.path.removeprefix("/v1"), body, dict(self.headers), time.monotonic())
         behaviour, status = self.server.provider._receive(self.seen)
-        form = _Scripted if behaviour.whole or behaviour.pieces else FORMS.get(self.seen.path, _Answer)
+        form = _Scripted if behaviour.whole or behaviour.pieces else form_of(self.seen.path)
         answer = form(self.seen.path, body, behaviour)
         if answer.has_unknown_parameter:
             status = 400
@@ -190,8 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.provider._wait_if_held(self._check_client)
         why = "unknown parameter: stream_options" if answer.has_unknown_parameter else "as the test wants"
         error = {"message": f"the provider answers {status}: {why}", "type": "test_error"}
-        content = json.dumps(answer.whole() if status == 200 else {"error": error}).encode()
-        self._send_headers(status, content_type="application/json", content_length=str(len(content)))
+        said = answer.whole() if status == 200 else {"error": error}
+        content = said if isinstance(said, bytes) else json.dumps(said).encode()
+        kind = "application/octet-stream" if isinstance(said, bytes) else "application/json"
+        self._send_headers(status, content_type=kind, content_length=str(len(content)))
         self.wfile.write(content)
         return "answered"
 
@@ -234,7 +244,7 @@ class _Answer:
         self.words = [] if behaviour.tool else words(self.produced - behaviour.reasoning_tokens)
         self.finish = "tool_calls" if behaviour.tool else "length" if self.cut else "stop"
         self.choices = range(body.get("n") or 1)
-        self.head: Json = {"id": f"id-{time.monotonic_ns()}", "model": body["model"]}
+        self.head: Json = {"id": f"id-{time.monotonic_ns()}", "model": body.get("model")}
         self.head |= dict.fromkeys(("created", "created_at"), int(time.time()))
 
     @property
@@ -358,6 +368,23 @@ class _Scripted(_Answer):
             yield named, 0
         if self.chat:
             yield "[DONE]", 0
+
+
+def form_fields(content_type: str, content: bytes) -> Json:
+    """Read the fields of a form; of a file only its name."""
+    message = message_from_bytes(f"content-type: {content_type}\n\n".encode() + content)
+    parts = [part for part in message.walk() if not part.is_multipart()]
+    named = {str(part.get_param("name", header="content-disposition")): part for part in parts}
+    return {
+        name: part.get_filename() or part.get_payload(decode=True).decode()  # type: ignore[union-attr]
+        for name, part in named.items()
+    }
+
+
+def form_of(path: str) -> type[_Answer]:
+    """Find the form of what is said at a path, or below one that ends with a slash."""
+    form = FORMS.get(path.partition("?")[0])
+    return form or next((FORMS[p] for p in FORMS if p.endswith("/") and path.startswith(p)), _Answer)
 
 
 FORMS: dict[str, type[_Answer]] = {

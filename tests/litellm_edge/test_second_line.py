@@ -20,7 +20,7 @@ from calling import (
 )
 
 import steptrack_callbacks as steptrack
-from provider import FORMS, Provider, _Answer
+from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
 from steptrack_callbacks.litellm import StepTrackLogger
 from steptrack_callbacks.steps.attribution import unattributed_usage
@@ -163,58 +163,3 @@ def test_a_logger_beside_install_charges_nothing_twice(name: str, provider: Prov
         assert plan.usage.calls == 1
         assert plan.usage.ungated_calls == 0
     assert unattributed_usage().calls == 0
-
-
-class _Images(_Answer):
-    """The form of `/images/generations`."""
-
-    def whole(self) -> Any:
-        usage = {"input_tokens": 100, "output_tokens": 200, "total_tokens": 300}
-        usage |= {"input_tokens_details": {"text_tokens": 100, "image_tokens": 0}}
-        return {"created": 1, "data": [{"b64_json": "AAAA"}], "usage": usage}
-
-
-class _Ranks(_Answer):
-    """The form of `/rerank`."""
-
-    def whole(self) -> Any:
-        results = [{"index": 0, "relevance_score": 0.5, "document": {"text": "one"}}]
-        return {"id": "r", "results": results, "usage": {"total_tokens": 100}, "model": "m"}
-
-
-@pytest.mark.parametrize("name", ["image_generation", "aimage_generation"])
-def test_images_are_charged_from_their_event_and_counted_as_ungated(
-    name: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(FORMS, "/images/generations", _Images)
-    given = {"prompt": "a cat", "model": "openai/gpt-image-1", "api_base": provider.url, "api_key": "none"}
-
-    async def main(plan: Any) -> None:
-        await litellm.aimage_generation(**given)
-        await wait_until_async(lambda: plan.usage.calls == 1)
-
-    with step("plan") as plan:
-        if name == "aimage_generation":
-            run(main(plan))
-        else:
-            litellm.image_generation(**given)
-            wait_until(lambda: plan.usage.calls == 1)
-        assert plan.usage.ungated_calls == 1
-        assert plan.usage.total_tokens == 300
-        assert plan.cost_usd > 0
-
-
-def test_a_rerank_is_charged_from_its_event_and_counted_as_ungated(
-    provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(FORMS, "/rerank", _Ranks)
-    with step("plan") as plan:
-        litellm.rerank(
-            model="hosted_vllm/ranker",
-            query="q",
-            documents=["one"],
-            api_base=provider.url,
-            api_key="none",
-        )
-        wait_until(lambda: plan.usage.calls == 1)
-        assert plan.usage.ungated_calls == 1

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from steptrack_callbacks import persona, step
 from steptrack_callbacks.integrations import proxy_client
+from steptrack_callbacks.integrations.usage import read_usage
+from steptrack_callbacks.litellm.messages import MessageMeter
 from steptrack_callbacks.litellm_proxy import headers
 from steptrack_callbacks.litellm_proxy.identity import Identity, MalformedIdentity, identity_of, key_of
-from steptrack_callbacks.litellm_proxy.reading import MessageMeter, WholeEvents, message_usage
+from steptrack_callbacks.litellm_proxy.reading import WholeEvents
 from steptrack_callbacks.litellm_proxy.requests import kind_of
 from steptrack_callbacks.litellm_proxy.tools import narrow, tool_name
 from steptrack_callbacks.steps.tool_policy import ToolPolicy
@@ -124,11 +126,11 @@ def test_anthropics_input_has_its_cache_added():
         "cache_creation_input_tokens": 3,
     }
     reported["cache_creation"] = {"ephemeral_1h_input_tokens": 2}
-    assert message_usage(reported) == Usage(
+    assert read_usage(reported) == Usage(
         input_tokens=28, output_tokens=7, cache_read_tokens=20, cache_write_tokens=3, cache_write_1h_tokens=2
     )
-    assert message_usage({"input_tokens": 0}) is None
-    assert message_usage(None) is None
+    assert read_usage({"input_tokens": 0}) is None
+    assert read_usage(None) is None
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_only_requests_to_models_are_calls(call_type, kind):
 class _Nobody:
     """A call that nothing is asked of."""
 
-    request = type("Request", (), {"model": "claude-sonnet-4-5"})()
+    request = type("Request", (), {"model": "claude-sonnet-4-5", "provider": None})()
 
 
 def test_a_stream_of_messages_is_counted_wherever_its_pieces_are_cut():
@@ -166,8 +168,9 @@ def test_a_stream_of_messages_is_counted_wherever_its_pieces_are_cut():
             meter.see(events[start : start + size])
         assert meter.text == "hello world{}"
         assert meter.output_tokens > 0
-        assert (meter._usage.input_tokens, meter._usage.output_tokens) == (9, 12)
-        assert meter._truncated
+        told = meter._answer()
+        assert (told.usage.input_tokens, told.usage.output_tokens) == (9, 12)
+        assert told.is_cut
 
 
 @given(

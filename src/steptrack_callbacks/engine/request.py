@@ -13,8 +13,44 @@ from steptrack_callbacks.values.usage import Usage
 from . import output_stats
 from .balance import Balance, Estimate
 
-Operation = Literal["chat", "text_completion", "embeddings"]
+Operation = Literal[
+    "chat",
+    "text_completion",
+    "embeddings",
+    "generate_content",
+    "image_generation",
+    "video_generation",
+    "moderation",
+    "speech",
+    "transcription",
+    "rerank",
+    "ocr",
+    "search",
+    "decisions",
+    "batch",
+]
 _NOTHING = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fee:
+    """What a request costs by the piece: images, seconds, characters, pages, queries; in money units.
+
+    Attributes:
+        sent: What is owed for what is sent, as soon as it is: characters, queries.
+        likely: What it comes to with what is made of it, such as images; `None` if nobody knows.
+        most: The most that it may come to, as far as anybody knows.
+        replaces_tokens: Whether it is billed in place of tokens. Else it only says, before an answer
+            has come, what the answer's tokens may cost.
+    """
+
+    sent: int = 0
+    likely: int | None = None
+    most: int = 0
+    replaces_tokens: bool = True
+
+
+_NO_FEE = Fee(likely=0, replaces_tokens=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +68,7 @@ class Request:
             embeddings, `None` if it says nothing.
         can_clamp: Whether the host lets us set a `max_tokens` where none was given.
         price: Prices of this very request, for hosts that take them with the call.
+        fee: What it costs by the piece, of calls that are not billed by tokens alone.
     """
 
     model: str
@@ -45,6 +82,7 @@ class Request:
     max_output_tokens: int | None = None
     can_clamp: bool = False
     price: Callable[[Usage], int | None] | None = None
+    fee: Fee = _NO_FEE
     _counted: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
     _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
@@ -65,6 +103,8 @@ class Request:
     @property
     def is_priced(self) -> bool:
         """Whether anybody knows what it costs."""
+        if self.fee.replaces_tokens:
+            return True
         if self.price is not None:
             return self.cost(1, self._least_output) is not None
         self._prices()
@@ -84,6 +124,8 @@ class Request:
 
     def cost(self, input_tokens: int, output_tokens: int) -> int | None:
         """Price a number of tokens, in money units; `None` if the model's price is unknown."""
+        if self.fee.replaces_tokens:
+            return 0
         if self.price is not None:
             return self.price(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
         return self._prices().plain(input_tokens, output_tokens)
@@ -106,6 +148,8 @@ class Request:
             model: The model that answered, if that was told.
             terms: How it was served, as the answer says; where it says nothing, as it was asked for.
         """
+        if self.fee.replaces_tokens:
+            return self.fee.likely
         if self.price is not None:
             return self.price(usage)
         tier = (terms.service_tier if terms else None) or self.service_tier
@@ -175,22 +219,24 @@ class Request:
     def _work_out_estimate(
         self, outputs: tuple[int, int] | None, seen: output_stats.OutputStats, *, in_usd: bool
     ) -> Estimate:
-        counted = self.counted.tokens
+        counted, fee = self.counted.tokens, self.fee
         likely, expected = counted + (seen.surplus or 0), self._expected_output(seen.output)
         worst, least = self._worst(*outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
         return Estimate(
-            ((self.cost(counted, 0) or 0) if in_usd else 0, counted),
-            ((self.cost(likely, expected) or 0) if in_usd else 0, likely + expected),
+            (max(self.cost(counted, 0) or 0, fee.sent) if in_usd else 0, counted),
+            (max(self.cost(likely, expected) or 0, fee.likely or 0) if in_usd else 0, likely + expected),
             worst,
             least,
             self.model,
-            unseen=seen.surplus is None,
+            unseen=seen.surplus is None and not fee.replaces_tokens,
             unbounded=self.max_output_tokens is None and seen.output is None,
         )
 
     def _worst(self, worst: int, least: int, *, in_usd: bool) -> tuple[tuple[int, int], tuple[int, int]]:
         most = self._most_input()
-        worst_cost, least_cost = (self.most_cost(most, output) if in_usd else 0 for output in (worst, least))
+        worst_cost, least_cost = (
+            max(self.most_cost(most, output), self.fee.most) if in_usd else 0 for output in (worst, least)
+        )
         return (worst_cost, most + worst), (least_cost, most + least)
 
     def output_room(self, account: Balance, *, wrapping: bool) -> int | None:

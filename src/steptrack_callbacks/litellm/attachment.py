@@ -10,20 +10,18 @@ import litellm
 from steptrack_callbacks.integrations.seams import Seam
 from steptrack_callbacks.integrations.seams_litellm import CALLBACKS, LOGGER, RULES
 
+from .call_types import ENTRY_POINTS
 from .carrying import carry
 from .custom import hear
-from .entry_points import ENTRY_POINTS, around, gates, is_gated
+from .entry_points import around, gates, is_gated
 from .logger import StepTrackLogger
 from .refusals import restore_refusal_logs, silence_refusal_logs
 
 
 def attach() -> Callable[[], None]:
     """Gate the entry points, and listen behind them; returns what undoes it."""
-    found = {name: getattr(litellm, name) for name in ENTRY_POINTS}
-    originals = {name: function for name, function in found.items() if not is_gated(function)}
-    wrappers = {name: around(name, original) for name, original in originals.items()}
-    for name, wrapper in wrappers.items():
-        setattr(litellm, name, wrapper)
+    gated = _Gated()
+    gated.put_up()
     gates.closed = True
     logger = StepTrackLogger()
     rule = logger.refuse_exhausted
@@ -35,9 +33,7 @@ def attach() -> Callable[[], None]:
 
     def detach() -> None:
         gates.closed = False
-        for name, original in originals.items():
-            if getattr(litellm, name) is wrappers[name]:  # somebody may have wrapped it once more
-                setattr(litellm, name, original)
+        gated.take_down()
         _forget(logger)
         _forget(rule)
         restore_refusal_logs()
@@ -62,3 +58,38 @@ def _forget(ours: Any) -> None:
 
 def _is(ours: Any, other: Any) -> bool:
     return other is ours or (type(other) is type(ours) and bool(other == ours))  # methods are made anew
+
+
+class _Gated:
+    """The entry points that this LiteLLM has, each replaced by its wrapper where users find it."""
+
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
+
+    def put_up(self) -> None:
+        """Wrap each once, however many places it has; what this LiteLLM lacks is passed over."""
+        wrappers: dict[Any, Any] = {}
+        for point in ENTRY_POINTS:
+            place = _module(point.place)
+            original = getattr(place, point.name, None)
+            if not callable(original) or is_gated(original):
+                continue
+            if original not in wrappers:
+                twin = getattr(place, point.name.removeprefix("a"), None)
+                wrappers[original] = around(point, original, twin)
+            setattr(place, point.name, wrappers[original])
+            self._replaced.append((place, point.name, original, wrappers[original]))
+
+    def take_down(self) -> None:
+        """Put the functions back, but for those that somebody has wrapped once more."""
+        for place, name, original, wrapper in self._replaced:
+            if getattr(place, name) is wrapper:
+                setattr(place, name, original)
+
+
+def _module(path: str) -> Any:
+    """Find a module by the name that users write, which may be an alias; `None` if this LiteLLM lacks it."""
+    place: Any = litellm
+    for name in path.split(".")[1:]:
+        place = getattr(place, name, None)
+    return place

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -13,29 +15,15 @@ from litellm.exceptions import BadRequestError, UnprocessableEntityError
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import handoff, proxy_client
-from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.untrusted import is_late_answer
 
-from . import custom, usage
+from . import batches, charging, custom
+from .call_types import CALL_TYPES, EntryPoint, Kind
 from .refusals import host_error
-from .requests import Kind, request_of
+from .requests import request_of
 from .streams import is_from_cache, is_stream, metered
-
-ENTRY_POINTS: dict[str, tuple[Kind, tuple[str, str]]] = {
-    "completion": ("chat", ("model", "messages")),
-    "acompletion": ("chat", ("model", "messages")),
-    "text_completion": ("text", ("prompt", "model")),
-    "atext_completion": ("text", ("prompt", "model")),
-    "embedding": ("embedding", ("model", "input")),
-    "aembedding": ("embedding", ("model", "input")),
-    "responses": ("responses", ("input", "model")),
-    "aresponses": ("responses", ("input", "model")),
-}
-"""By name: the kind of call, and the parameters that may be given by position."""
-
-_CONTENT: dict[Kind, str] = {"chat": "messages", "text": "prompt", "embedding": "input", "responses": "input"}
-_CAP: dict[Kind, str] = {"chat": "max_tokens", "text": "max_tokens", "responses": "max_output_tokens"}
 
 
 class Gates:
@@ -65,11 +53,22 @@ def active_call() -> Call | None:
     return call if call is not None and call.is_open else None
 
 
-def around(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Put an entry point inside its wrapper."""
-    kind, positional = ENTRY_POINTS[name]
-    wrap = _around_async if name.startswith("a") else _around
-    wrapper = wrap(kind, positional, function)
+def around(point: EntryPoint, function: Callable[..., Any], twin: Any) -> Callable[..., Any]:
+    """Put an entry point inside its wrapper.
+
+    Args:
+        point: Which one it is.
+        function: What is found there.
+        twin: The sync function of the same name, if there is one; it names its parameters.
+    """
+    is_async = inspect.iscoroutinefunction(function)
+    if point.kind == "job":
+        wrapper = _around_job_async(function) if is_async else _around_job(function)
+    elif point.kind == "batch":
+        wrapper = _around_batch_async(function) if is_async else _around_batch(function)
+    else:
+        wrap = _around_async if is_async else _around
+        wrapper = wrap(point, _positional(point.kind, function, twin), function)
     vars(wrapper)["steptrack_gate"] = True
     return wrapper
 
@@ -83,7 +82,33 @@ def is_gated(function: Any) -> bool:
     return False
 
 
-def _around(kind: Kind, positional: tuple[str, str], function: Callable[..., Any]) -> Callable[..., Any]:
+def _positional(kind: Kind, function: Any, twin: Any) -> tuple[str, ...]:
+    """Name the parameters that may be given by position; some functions take anything, and hand it on."""
+    return _parameters(function) or _parameters(twin) or _HIDDEN_PARAMETERS.get(kind, ())
+
+
+def _parameters(function: Any) -> tuple[str, ...]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(
+        parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    )
+
+
+_HIDDEN_PARAMETERS: dict[Kind, tuple[str, ...]] = {
+    "chat": ("model", "messages"),
+    "ocr": ("model", "document"),
+}
+"""Of functions that take anything, and tell nobody what."""
+
+
+def _around(
+    point: EntryPoint, positional: tuple[str, ...], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    kind = point.kind
+
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:
         if not gates.closed or _is_nested(kwargs):
@@ -91,20 +116,24 @@ def _around(kind: Kind, positional: tuple[str, str], function: Callable[..., Any
         if _is_shell(kind, kwargs):
             with _each_attempt_is_a_call():
                 return function(*args, **kwargs)
-        with _refusals_as_host_errors():
+        with refusals_as_host_errors():
             sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
             if not sending.call.admitted:  # LangChain's edge has admitted it already
                 sending.call.admit()
+            sending.call.attempts += not point.tells
             while True:
                 with sending:
-                    return sending.receive(function(*args, **sending.options(kwargs)))
+                    answer = function(*args, **sending.options(kwargs))
+                    return sending.later(answer) if inspect.iscoroutine(answer) else sending.receive(answer)
 
     return entry
 
 
 def _around_async(
-    kind: Kind, positional: tuple[str, str], function: Callable[..., Any]
+    point: EntryPoint, positional: tuple[str, ...], function: Callable[..., Any]
 ) -> Callable[..., Any]:
+    kind = point.kind
+
     @wraps(function)
     async def entry(*args: Any, **kwargs: Any) -> Any:
         if not gates.closed or _is_nested(kwargs):
@@ -112,7 +141,7 @@ def _around_async(
         if _is_shell(kind, kwargs):
             with _each_attempt_is_a_call():
                 return await function(*args, **kwargs)
-        with _refusals_as_host_errors():
+        with refusals_as_host_errors():
             sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
             if not sending.call.admitted:
                 await sending.call.admit_async()
@@ -120,6 +149,56 @@ def _around_async(
                 async with sending.call.telling_ledger():
                     with sending:
                         return sending.receive(await function(*args, **sending.options(kwargs)))
+
+    return entry
+
+
+def _around_job(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse to begin what will be billed later, where a limit is reached already."""
+
+    @wraps(function)
+    def entry(*args: Any, **kwargs: Any) -> Any:
+        with refusals_as_host_errors():
+            if gates.closed:
+                refuse_if_exhausted()
+            return function(*args, **kwargs)
+
+    return entry
+
+
+def _around_job_async(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    async def entry(*args: Any, **kwargs: Any) -> Any:
+        with refusals_as_host_errors():
+            if gates.closed:
+                refuse_if_exhausted()
+            return await function(*args, **kwargs)
+
+    return entry
+
+
+def _around_batch(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Charge a batch where it is first seen to be finished; asking for it is no model call."""
+
+    @wraps(function)
+    def entry(*args: Any, **kwargs: Any) -> Any:
+        answer = function(*args, **kwargs)
+        if gates.closed and not inspect.iscoroutine(answer):  # of the async twin, which charges it
+            with refusals_as_host_errors():
+                batches.charge(answer, kwargs)
+        return answer
+
+    return entry
+
+
+def _around_batch_async(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    async def entry(*args: Any, **kwargs: Any) -> Any:
+        answer = await function(*args, **kwargs)
+        if gates.closed:
+            with refusals_as_host_errors():
+                await batches.charge_async(answer, kwargs)
+        return answer
 
     return entry
 
@@ -134,8 +213,9 @@ class _Sending:
     def __init__(self, kind: Kind, arguments: Mapping[str, Any]) -> None:
         self._kind = kind
         self._arguments = arguments
-        content = arguments.get(_CONTENT[kind])
-        request = request_of(kind, str(arguments.get("model") or ""), content, arguments)
+        call_type = CALL_TYPES[kind]
+        model = str(arguments.get(call_type.model) or "")
+        request = request_of(kind, model, arguments.get(call_type.content), arguments)
         self.call = handoff.take() or custom.take(request) or new_call(request)
         self._before: Call | None = None
 
@@ -160,22 +240,31 @@ class _Sending:
 
     def options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments to send: the user's, with a cap that a strict limit needs."""
-        options = dict(kwargs)
-        if self.call.max_output_tokens is not None:
-            options[_CAP[self._kind]] = self.call.max_output_tokens
+        options, cap = dict(kwargs), CALL_TYPES[self._kind].cap
+        if self.call.max_output_tokens is not None and cap is not None:
+            options[cap] = self.call.max_output_tokens
         if self._asks_for_usage:
             options["stream_options"] = {"include_usage": True}
         return options
 
     def receive(self, response: Any) -> Any:
         """Settle with an answer, or meter a stream."""
-        if not (self._arguments.get("stream") and is_stream(response)):
-            usage.settle(self.call, response)
+        if not is_stream(response):
+            charging.settle(self.call, self._kind, response)
             return response
         if is_from_cache(response):
             self.call.settle_free()
             return response
-        return metered(response, self.call, hides_usage=self._asks_for_usage)
+        return metered(
+            response, charging.meter_for(self.call, self._kind, response), hides_usage=self._asks_for_usage
+        )
+
+    async def later(self, answer: Coroutine[Any, Any, Any]) -> Any:
+        """Settle with an answer that a sync function has left to be awaited."""
+        with refusals_as_host_errors():
+            async with self.call.telling_ledger():
+                with self:
+                    return self.receive(await answer)
 
     def __enter__(self) -> None:
         self._before = _inside.get()
@@ -214,9 +303,19 @@ def _is_about_stream_options(error: BaseException) -> bool:
 def _is_nested(kwargs: Mapping[str, Any]) -> bool:
     """Tell whether LiteLLM itself calls on behalf of a call that is being accounted for.
 
-    It then hands its logging object on, which tells it from a call that the user's own callback makes.
+    It then mostly hands its logging object on, and where it translates one API into another it is the
+    caller itself. Either tells it from a call that the user's own callback makes.
     """
-    return kwargs.get("litellm_logging_obj") is not None and active_call() is not None
+    if active_call() is None:
+        return False
+    if kwargs.get("litellm_logging_obj") is not None:
+        return True
+    module = str(sys._getframe(2).f_globals.get("__name__"))  # noqa: SLF001 - who has called the entry point
+    return module.startswith("litellm.") and any(part in module for part in _TRANSLATES)
+
+
+_TRANSLATES = ("adapters", "transformation", "google_genai", "experimental_pass_through", "interactions")
+"""Parts of the names of LiteLLM's modules that ask one API what they were asked in the words of another."""
 
 
 def _is_shell(kind: Kind, kwargs: Mapping[str, Any]) -> bool:
@@ -244,7 +343,8 @@ def _each_attempt_is_a_call() -> Generator[None]:
 
 
 @contextmanager
-def _refusals_as_host_errors() -> Generator[None]:
+def refusals_as_host_errors() -> Generator[None]:
+    """Raise our errors as LiteLLM leaves them alone."""
     try:
         yield
     except StepTrackError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,12 @@ from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
+from . import batches
 from . import usage as answers
+from .call_types import CALL_TYPES, Kind, kind_named
 from .entry_points import active_call, enclosing_call
 from .refusals import host_error
-from .requests import Kind, request_of
+from .requests import request_of
 
 if TYPE_CHECKING:
     from litellm.integrations.custom_logger import CustomLogger
@@ -29,7 +30,8 @@ TICKET = "steptrack_call"
 _COUNTER = "steptrack_counter"
 """Which logger counts a call's attempts there, of several that are told of them."""
 
-_APART = re.compile("image|video|speech|transcription|rerank|moderation|ocr|search")
+_APART = frozenset(call_type.operation for call_type in CALL_TYPES.values() if not call_type.answers_in_words)
+"""What asks no chat model for words, and so is no part of a call that does."""
 
 _UNGATED = Usage(ungated_calls=1)
 
@@ -78,13 +80,15 @@ class StepTrackLogger(CustomLogger):
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
         """Stamp a request with its call as it is sent, in the caller's own context."""
+        if kind_named(kwargs.get("call_type")) is None:
+            return
         call = self.announce(model, messages, kwargs)
         if kwargs.setdefault(_COUNTER, self.instance_id) == self.instance_id:
             call.attempts += 1
 
     def announce(self, model: Any, messages: Any, details: dict[str, Any]) -> Call:
         """Find the call of a request, or make it, and keep it in LiteLLM's account of the request."""
-        call = details.get(TICKET) or (None if _is_apart(details) else active_call() or handoff.take())
+        call = details.get(TICKET) or _sharing(active_call(), details) or _offered(details)
         if call is None:
             call = new_call(
                 request_of(_kind_of(details), str(model or ""), messages, _options_of(details)), sent=True
@@ -95,6 +99,9 @@ class StepTrackLogger(CustomLogger):
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Charge a call that no entry point accounts for."""
+        if kind_named(kwargs.get("call_type")) is None:
+            batches.charge_reported(response_obj, kwargs)
+            return
         call = _call_of(kwargs)
         if call is None or call.admitted:
             return
@@ -124,7 +131,7 @@ class StepTrackLogger(CustomLogger):
 
 def _call_of(details: dict[str, Any]) -> Call | None:
     """Find the call of an event; one that was never seen being sent begins here."""
-    call: Call | None = details.get(TICKET) or (None if _is_apart(details) else enclosing_call())
+    call: Call | None = details.get(TICKET) or _sharing(enclosing_call(), details)
     if call is None and not details.get("cache_hit"):
         content = details.get("messages") or details.get("input")
         call = new_call(
@@ -137,9 +144,16 @@ def _call_of(details: dict[str, Any]) -> Call | None:
     return call
 
 
-def _is_apart(details: dict[str, Any]) -> bool:
-    """Tell a request that no entry point makes, though a rule or a callback may make it inside of one."""
-    return _APART.search(str(details.get("call_type") or "")) is not None
+def _sharing(call: Call | None, details: dict[str, Any]) -> Call | None:
+    """Return the call if a request may be part of it: a rule or a callback may make another inside of one."""
+    operation = CALL_TYPES[_kind_of(details)].operation
+    if call is None or (operation in _APART and call.request.operation != operation):
+        return None
+    return call
+
+
+def _offered(details: dict[str, Any]) -> Call | None:
+    return None if CALL_TYPES[_kind_of(details)].operation in _APART else handoff.take()
 
 
 def _options_of(details: dict[str, Any]) -> dict[str, Any]:
@@ -148,9 +162,4 @@ def _options_of(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind_of(details: dict[str, Any]) -> Kind:
-    call_type = str(details.get("call_type") or "")
-    if "embedding" in call_type:
-        return "embedding"
-    if "responses" in call_type:
-        return "responses"
-    return "text" if "text_completion" in call_type else "chat"
+    return kind_named(details.get("call_type")) or "chat"

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from threading import Lock
+
+import litellm
 
 from steptrack_callbacks.integrations.errors import as_host_error
 from steptrack_callbacks.integrations.seams import GoneError
@@ -38,6 +43,37 @@ class QuietRefusals(logging.Filter):
 
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 _quiet = QuietRefusals()
+
+
+class _Advice:
+    """How many blocks keep LiteLLM from printing advice, and whether it was to print some before."""
+
+    blocks = 0
+    was_suppressed = False
+
+
+_advice = _Advice()
+_lock = Lock()
+
+
+@contextmanager
+def no_advice() -> Generator[None]:
+    """Keep LiteLLM from printing advice about what we ask it on our own account.
+
+    It is a setting of the process, which blocks in other threads may have changed as well.
+    """
+    with _lock:
+        if not _advice.blocks:
+            _advice.was_suppressed = litellm.suppress_debug_info
+        _advice.blocks += 1
+        litellm.suppress_debug_info = True
+    try:
+        yield
+    finally:
+        with _lock:
+            _advice.blocks -= 1
+            if not _advice.blocks:
+                litellm.suppress_debug_info = _advice.was_suppressed
 
 
 def silence_refusal_logs() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from steptrack_callbacks import pricing
-from steptrack_callbacks.engine.request import Operation, Request
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
+from steptrack_callbacks.values.untrusted import field, items
 from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
 
-Kind = Literal["chat", "text", "embedding", "responses"]
+from .call_types import CALL_TYPES, Kind
+from .pieces import piece_request
 
-_OPERATIONS: dict[Kind, Operation] = {"text": "text_completion", "embedding": "embeddings"}
 _PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
@@ -29,16 +30,19 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         content: Messages, prompt or input.
         options: The keyword arguments.
     """
+    call_type = CALL_TYPES[kind]
+    if not call_type.answers_in_words:
+        return piece_request(kind, {**options, call_type.model: model, call_type.content: content})
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
     options, extra = _as_sent(options), _fields(options.get("extra_body"))
     return Request(
         model=model,
-        operation=_OPERATIONS.get(kind, "chat"),
+        operation=call_type.operation,
         provider=_text_or_none(options.get("custom_llm_provider")),
         service_tier=_text_or_none(options.get("service_tier")),
         count_input=_counter(kind, model, content, options),
         max_output_tokens=_output_limit(kind, options),
-        can_clamp=kind != "embedding" and extra.keys().isdisjoint(_OUTPUT_LIMITS),
+        can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
         price=_own_price(model, options),
     )
 
@@ -55,6 +59,11 @@ def _counter(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -
     def count() -> InputCount:
         if kind == "chat":
             return count_messages(_items(content), model, tools=tools or None)
+        if kind == "messages":
+            system = [{"role": "system", "content": options["system"]}] if options.get("system") else []
+            return count_messages([*system, *_items(content)], model, tools=tools or None)
+        if kind == "google":
+            return count_messages(_google_messages(content, options), model, tools=tools or None)
         if kind != "responses":
             return count_prompt(content, model)
         messages = [{"role": "user", "content": content}] if isinstance(content, str) else _items(content)
@@ -69,11 +78,38 @@ def _output_limit(kind: Kind, options: Mapping[str, Any]) -> int | None:
     """Multiply the limit of one answer by the number of answers."""
     if kind == "embedding":
         return 0
+    if kind == "google":
+        options = _google_config(options)
     limits = [value for name in _OUTPUT_LIMITS if (value := _whole(options.get(name))) is not None]
     if not limits or min(limits) < 0:  # some servers take -1 for no limit
         return None
     answers = max(_whole(options.get("n")) or 1, _whole(options.get("best_of")) or 1, 1)
     return min(max(limits) * answers, MOST_TOKENS)
+
+
+def _google_messages(contents: Any, options: Mapping[str, Any]) -> list[Any]:
+    """Put contents in Google's words into those of a chat."""
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": text} for text in _google_texts(content)]}
+        for content in items(contents)
+    ]
+    instruction = field(options.get("config"), "system_instruction") or options.get("systemInstruction")
+    return [{"role": "system", "content": "".join(_google_texts(instruction))}, *messages]
+
+
+def _google_texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    texts = (field(part, "text") for part in items(field(content, "parts")))
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _google_config(options: Mapping[str, Any]) -> dict[str, Any]:
+    config = options.get("config")
+    return {
+        "max_output_tokens": field(config, "max_output_tokens") or field(config, "maxOutputTokens"),
+        "n": field(config, "candidate_count") or field(config, "candidateCount"),
+    }
 
 
 def _own_price(model: str, options: Mapping[str, Any]) -> Callable[[Usage], int | None] | None:

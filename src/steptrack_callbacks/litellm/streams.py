@@ -226,12 +226,12 @@ def is_from_cache(stream: Any) -> bool:
     return "cached_response" in providers or bool(hidden.get("cache_hit"))
 
 
-def metered(stream: Any, call: Call, *, hides_usage: bool) -> Any:
+def metered(stream: Any, meter: Meter, *, hides_usage: bool) -> Any:
     """Return a stream that reads the same and is metered.
 
     Args:
         stream: What LiteLLM returned.
-        call: Its call.
+        meter: What looks at its chunks.
         hides_usage: Whether usage was asked for by us, so that LiteLLM must not show the chunk that
             carries it; it then still collects the chunk.
     """
@@ -245,7 +245,7 @@ def metered(stream: Any, call: Call, *, hides_usage: bool) -> Any:
     if hasattr(stream, "__dict__"):
         reader.__dict__ = stream.__dict__
     reader.steptrack_original = stream
-    reader.steptrack_meter = Meter(call, chat)
+    reader.steptrack_meter = meter
     return reader
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.litellm.requests import Kind, request_of
+from steptrack_callbacks.litellm.call_types import Kind
+from steptrack_callbacks.litellm.requests import request_of
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.untrusted import items
 from steptrack_callbacks.values.usage import Usage

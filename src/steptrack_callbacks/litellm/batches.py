@@ -1,0 +1,153 @@
+"""Batches: each is charged once, where it is first seen to be finished; asking for one is no model call.
+
+What its answers used stands in the file of answers, which is read line by line, since each answer has
+its own rates; a batch of which there is none, or none that can be read, may tell a sum itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from threading import Lock
+from typing import Any
+
+import litellm
+
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.integrations.stated_cost import usd_in
+from steptrack_callbacks.integrations.usage import read_usage
+from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.untrusted import field
+from steptrack_callbacks.values.usage import Usage
+
+from .refusals import no_advice
+
+_FINISHED = frozenset({"completed", "expired", "cancelled"})
+_CONNECTION = (
+    "api_base",
+    "api_key",
+    "api_version",
+    "custom_llm_provider",
+    "extra_headers",
+    "max_retries",
+    "organization",
+    "timeout",
+    "vertex_credentials",
+    "vertex_location",
+    "vertex_project",
+)
+_MOST_REMEMBERED = 10_000
+_charged: OrderedDict[tuple[str, str], None] = OrderedDict()
+_lock = Lock()
+
+Part = tuple[str, Usage]
+"""What one answer of a batch used, and of which model."""
+
+
+def charge(batch: Any, options: Mapping[str, Any]) -> None:
+    """Charge a batch to the step around, if it is finished and was not charged before.
+
+    Args:
+        batch: What LiteLLM has returned.
+        options: How it was asked for it.
+    """
+    if _is_news(batch, options):
+        file = field(batch, "output_file_id")
+        with no_advice():
+            content = litellm.file_content(file, **_connection(options)) if file else None
+        _settle(batch, options, content)
+
+
+async def charge_async(batch: Any, options: Mapping[str, Any]) -> None:
+    """Do as `charge`, and await the file of answers."""
+    if _is_news(batch, options):
+        file = field(batch, "output_file_id")
+        with no_advice():
+            content = await litellm.afile_content(file, **_connection(options)) if file else None
+        _settle(batch, options, content)
+
+
+def charge_reported(batch: Any, details: Mapping[str, Any]) -> None:
+    """Charge what LiteLLM itself reports of a finished batch, if no gate has charged it."""
+    told = read_usage(field(batch, "usage"))
+    if (told is not None or details.get("response_cost")) and _is_news(batch, details):
+        _settle(batch, details, None, cost_usd=usd_in(details.get("response_cost")))
+
+
+def forget() -> None:
+    """Forget which batches were charged, for tests."""
+    _charged.clear()
+
+
+def _is_news(batch: Any, options: Mapping[str, Any]) -> bool:
+    """Tell whether a batch has come to its end, and nobody here has charged it."""
+    name = field(batch, "id")
+    if field(batch, "status") not in _FINISHED or not isinstance(name, str):
+        return False
+    key = (str(options.get("custom_llm_provider") or "openai"), name)
+    with _lock:
+        if key in _charged:
+            return False
+        _charged[key] = None
+        if len(_charged) > _MOST_REMEMBERED:
+            _charged.popitem(last=False)
+    return bool(field(batch, "output_file_id")) or read_usage(field(batch, "usage")) is not None
+
+
+def _connection(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in _CONNECTION if options.get(name) is not None}
+
+
+def _settle(batch: Any, options: Mapping[str, Any], content: Any, *, cost_usd: Decimal | None = None) -> None:
+    parts = list(_parts_of(content)) or _told(batch)
+    model = parts[0][0] if parts else str(field(batch, "model") or "batch")
+    provider = options.get("custom_llm_provider")
+    call = new_call(
+        Request(
+            model=model,
+            operation="batch",
+            provider=provider if isinstance(provider, str) else None,
+            service_tier="batch",
+            count_input=lambda: InputCount(0, 0),
+            price=None if parts else _unknown,
+        ),
+        sent=True,
+    )
+    call.note()
+    used = sum((usage for _, usage in parts), Usage())
+    # As if it were truncated: its size says nothing of what one answer of the model will be like.
+    call.settle(
+        used,
+        cost_usd=cost_usd,
+        terms=Terms(service_tier="batch"),
+        parts=parts,
+        truncated=True,
+        estimated=not parts and cost_usd is None,
+    )
+
+
+def _unknown(_usage: Usage) -> None:
+    return None
+
+
+def _told(batch: Any) -> Sequence[Part]:
+    usage, model = read_usage(field(batch, "usage")), field(batch, "model")
+    return [(model, usage)] if usage is not None and isinstance(model, str) and model else []
+
+
+def _parts_of(content: Any) -> Iterator[Part]:
+    """Read what each answer in a file used; what failed has cost nothing, and says nothing."""
+    raw = field(content, "content") if content is not None else None
+    for line in raw.splitlines() if isinstance(raw, bytes) else ():
+        try:
+            written = json.loads(line)
+        except ValueError:
+            continue
+        answer = field(field(written, "response"), "body") or field(field(written, "result"), "message")
+        usage, model = read_usage(field(answer, "usage")), field(answer, "model")
+        if usage is not None and isinstance(model, str):
+            yield model, usage

@@ -1,0 +1,54 @@
+"""How each kind of call is charged with its answer, whole or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations.stated_cost import usd_in
+from steptrack_callbacks.integrations.usage import read_usage
+from steptrack_callbacks.values.untrusted import field
+from steptrack_callbacks.values.usage import Usage
+
+from . import usage
+from .call_types import CALL_TYPES, Kind
+from .google import GoogleMeter, settle_google
+from .messages import MessageMeter, settle_message
+from .streams import Meter, kept_by
+
+
+def settle(call: Call, kind: Kind, answer: Any) -> None:
+    """Charge a call with its complete answer."""
+    if not CALL_TYPES[kind].answers_in_words:
+        settle_pieces(call, answer)
+    elif kind == "messages" and isinstance(answer, Mapping):
+        settle_message(call, answer)
+    elif kind == "google":
+        settle_google(call, answer)
+    else:
+        usage.settle(call, answer)
+
+
+def settle_pieces(call: Call, answer: Any, cost: Any = None) -> None:
+    """Charge a call that is billed by the piece: what LiteLLM states, else what its price list says.
+
+    Args:
+        call: The call.
+        answer: What LiteLLM has returned.
+        cost: What LiteLLM says beside it that it cost.
+    """
+    hidden = field(answer, "_hidden_params")
+    if field(hidden, "cache_hit") and not call.attempts:
+        call.settle_free()
+        return
+    used = read_usage(field(answer, "usage")) or Usage()
+    stated = usd_in(cost) or usd_in(field(hidden, "response_cost"))
+    call.settle(used, cost_usd=stated, response=answer)
+
+
+def meter_for(call: Call, kind: Kind, stream: Any) -> Meter:
+    """Return what looks at a stream of that kind."""
+    if kind == "messages":
+        return MessageMeter(call)
+    return GoogleMeter(call) if kind == "google" else Meter(call, kept_by(stream))
