@@ -258,9 +258,30 @@ def test_what_a_run_spent_in_a_start_without_a_record_is_said(said, tmp_path):
         assert subprocess.run(command, input="go\n" * 2, text=True, check=False).returncode == code
     out = said("report", file)[1]
     [total] = [line.split() for line in out.splitlines() if line.split()[:1] == ["total"]]
-    assert (total[1], total[-1]) == ("3", "$0.3000")  # with the inner step that had ended before the loss
+    assert (total[1], total[-1]) == ("4", "$0.4000")  # with the inner step that had ended before the loss
     assert "nightly: of which $0.2000 in 2 calls before this start" in out
-    assert "nightly (run r): $0.1000 in 1 call more, by starts of it that have no record here" in out
+    assert "nightly (run r): $0.1000 in 1 call more, by starts of it that have no record here: still" in out
+    shown = json.loads(said("report", file, "--json")[1])
+    assert (
+        shown["total"]["cost_usd"]
+        == sum(each["here_cost_usd"] for each in shown["steps"] if not each["depth"]) + 0.1
+    )
+
+
+def test_a_run_that_was_killed_is_a_row_of_its_own_with_all_that_its_account_holds(said, tmp_path):
+    file = tmp_path / "steps.db"
+    script = f"{STARTS}    import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run(
+        [sys.executable, "-c", script, f"sqlite:///{file}"], input="go\n" * 2, text=True, check=False
+    )
+    code, out, _ = said("report", file)
+    assert code == 0
+    [row] = [line for line in out.splitlines() if "unfinished" in line]
+    assert row.split()[:4] == ["nightly", "(run", "r)", "unfinished"]
+    assert said("report", file, "--run", "r")[0] == 0
+    page = tmp_path / "report.html"
+    said("report", file, "--html", page)
+    assert "unfinished" in page.read_text()
 
 
 def test_prune_forgets_what_is_older(ledger, said):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PAGE_STEPS = 1_000
 FRAGMENT_STEPS = 100
 MOST_REMARKS = 50
+_UNFINISHED = tag(
+    "span", "unfinished", class_="chip busy", title="it left no record: it still runs, or was killed"
+)
 
 
 def page_of(report: Report, title: str) -> str:
@@ -80,7 +83,7 @@ def _subtitle(report: Report) -> Iterator[Child]:
 
 def _body(report: Report, most: int) -> Iterator[Child]:
     yield _headline(report)
-    if not report.records and not report.unattributed.calls:
+    if not report.records and not report.total.calls:
         yield tag("p", "No steps to show.", class_="note")
         return
     yield _remarks(report)
@@ -127,6 +130,7 @@ def _remarks(report: Report) -> Markup | None:
 
 def _steps(report: Report, most: int) -> Iterator[Child]:
     rows = [_step(line.depth, line.record) for line in islice(report.lines(), most)]
+    rows += [_sum(str(each.run), each.usage, "unfinished", _UNFINISHED) for each in report.unfinished]
     if report.unattributed.calls:
         rows.append(_sum("(unattributed)", report.unattributed, class_="unattributed"))
     rows.append(_sum("total", report.total, class_="total"))
@@ -158,8 +162,8 @@ def _step(depth: int, record: CompletedStep) -> Markup:
     )
 
 
-def _sum(name: str, usage: Usage, class_: str) -> Markup:
-    cells: list[tuple[str, Child]] = [("Status", ""), ("Used of limit", ""), *_numbers(usage)]
+def _sum(name: str, usage: Usage, class_: str, status: Child = "") -> Markup:
+    cells: list[tuple[str, Child]] = [("Status", status), ("Used of limit", ""), *_numbers(usage)]
     return row(name, cells, class_=class_, **amounts(usage))
 
 

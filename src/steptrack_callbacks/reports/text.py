@@ -47,6 +47,7 @@ def rich_report(report: Report) -> Any:
 
 def _rows(report: Report) -> list[Row]:
     rows = [_row(line.depth, line.record) for line in report.lines()]
+    rows += [_row_of_usage(str(each.run), each.usage, "unfinished") for each in report.unfinished]
     if report.unattributed.calls:
         rows.append(_row_of_usage("(unattributed)", report.unattributed))
     return [*rows, _row_of_usage("total", report.total)] if rows else []

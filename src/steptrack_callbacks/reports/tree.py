@@ -19,7 +19,8 @@ from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
 
 from . import dicts, text
-from .marks import counted_once, difference, doubts_about, printable, remarks_on, spent
+from .marks import counted_once, difference, doubts_about, remarks_on
+from .unfinished import RunAccount, RunName, Unrecorded, unrecorded
 
 
 class Line(NamedTuple):
@@ -39,6 +40,7 @@ class Report:
         dropped_records: Records that the ledger let go to stay bounded; they are missing here.
         calls: The newest calls, for the timeline; there may have been more.
         unattributed_models: The unattributed usage by model.
+        accounts: What a ledger's accounts say of runs, for those that still run or were killed.
     """
 
     records: tuple[CompletedStep, ...]
@@ -46,14 +48,22 @@ class Report:
     dropped_records: int = 0
     calls: tuple[SeenCall, ...] = ()
     unattributed_models: Mapping[str, Usage] = field(default_factory=dict)
+    accounts: Mapping[RunName, RunAccount] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> tuple[Unrecorded, ...]:
+        """What runs have spent by their accounts in the ledger, and no record tells."""
+        found = unrecorded(self.records, self.accounts.items())
+        return tuple(each for each in found if each.account is not None)
 
     @property
     def total(self) -> Usage:
-        """All that was charged here: to the outermost steps, and what is unattributed.
+        """All that was charged here: to the outermost steps, what is unattributed, and what is unfinished.
 
         What a run had spent before one of its starts is in the start that spent it, and only there.
         """
-        return sum((record.here_usage for record in self._roots()), Usage()) + self.unattributed
+        recorded = sum((record.here_usage for record in self._roots()), Usage())
+        return sum((each.usage for each in self.unfinished), recorded + self.unattributed)
 
     @property
     def denied_calls(self) -> int:
@@ -114,7 +124,7 @@ class Report:
         )
         if doubts := doubts_about(self.unattributed):
             yield f"(unattributed): calls {', '.join(doubts)}"
-        yield from self._unrecorded()
+        yield from (each.remark() for each in unrecorded(self.records, self.accounts.items()))
         if self.dropped_records:
             yield f"{self.dropped_records} older records were let go and are missing here"
 
@@ -186,25 +196,6 @@ class Report:
         return text.text_of(self)
 
     __repr__ = __str__
-
-    def _unrecorded(self) -> Iterator[str]:
-        """Say what runs have spent in starts that left no record here: lost, running, or not asked for."""
-        run_of = {record.id: record.run_id for record in self.records}
-        starts: dict[tuple[str, str], list[CompletedStep]] = {}
-        left: dict[str, Usage] = {}  # by inner steps, of which the outermost is missing
-        for record in self.records:
-            run = record.run_id
-            if record.parent_id is not None and record.parent_id not in run_of:
-                left[run] = left.get(run, Usage()) + record.here_usage
-            elif run != run_of.get(record.parent_id or "", record.id):  # somebody has named it
-                starts.setdefault((record.name, run), []).append(record)
-        for (name, run), records in starts.items():
-            whole = max((record.usage for record in records), key=lambda usage: (usage.calls, usage.cost_usd))
-            known = sum((record.here_usage for record in records), left.get(run, Usage()))
-            rest = difference(whole, known)
-            if rest.calls or rest.cost_usd:
-                said = f"{printable(name)} (run {printable(run)}): {spent(rest)} more"
-                yield f"{said}, by starts of it that have no record here"
 
     def _own(self, name: Literal["denied_calls", "late_calls"]) -> dict[str, int]:
         """Count such calls by the id of their very step, leaving out those of steps inside it."""
