@@ -21,6 +21,7 @@ from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import nodes
+from .run_account import RunAccount
 from .spending import Spending
 
 STOPPED = "steptrack_stopped"
@@ -47,17 +48,30 @@ class AgentStep(HostStep):
 
     Attributes:
         owner: Returns the run, as long as there is one.
+        run_account: The account of the run alone, if it has limits of its own.
     """
 
-    def __init__(self, definition: StepDefinition, *, beside: Step | None) -> None:
+    def __init__(
+        self, definition: StepDefinition, *, run: StepDefinition | None, beside: Step | None
+    ) -> None:
         around = current_step()
         is_inner = around is None or (beside is not None and around.account in beside.accounts)
         super().__init__(definition, parent=beside if is_inner else around)
         self._beside = None if is_inner else beside
+        self._run_definition = run
+        self.run_account: RunAccount | None = None
         self.owner: Any = lambda: None
+
+    @property
+    def budgets(self) -> list[Any]:
+        """What may be exhausted beside its own account: budgets that hang on it, and its run."""
+        return [*super().budgets, *([self.run_account] if self.run_account else [])]
 
     def _gather_accounts(self) -> None:
         super()._gather_accounts()
+        if self._run_definition is not None:
+            self.run_account = self.run_account or RunAccount(self.account, self._run_definition)
+            self._accounts = AccountChain((self._accounts[0], self.run_account, *self._accounts[1:]))
         if self._beside is not None:
             outer: tuple[Account, ...] = self._beside.accounts
             self._accounts = AccountChain((*(each for each in self._accounts if each not in outer), *outer))

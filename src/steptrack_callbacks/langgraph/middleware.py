@@ -16,7 +16,7 @@ from steptrack_callbacks.concurrency.flow import run_async, run_sync
 from steptrack_callbacks.langchain.async_handler import watched
 from steptrack_callbacks.langchain.attachment import follow_agents
 from steptrack_callbacks.steps.step import Step
-from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition, defined
+from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import ToolDenied
 from steptrack_callbacks.values.usage import Usage
 
@@ -24,6 +24,7 @@ from . import closing, tools
 from .agent_step import STOPPED
 from .attempts import Attempts
 from .running import AgentRun
+from .terms import Limits, terms_of
 from .visits import SpendingState, Visit, state_schema_for
 
 
@@ -46,7 +47,11 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 
     Args:
         step: The agent's step: its name, or a `StepDefinition`, and then no other option of it.
-        **options: The limits and rules of `step()`. `max_seconds` are those of one run.
+        thread_limit: The limits of a thread: a number of calls, as in LangChain's own
+            `ModelCallLimitMiddleware`, or several by name. It is another way to say `max_calls` and the like.
+        run_limit: The limits of one run, which is a turn of the thread, in the same words; the next one
+            begins anew.
+        **options: The limits and rules of `step()`, for the thread. `max_seconds` are those of one run.
 
     Raises:
         ValueError: An option is malformed; the message says which.
@@ -63,17 +68,26 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 
     state_schema = SpendingState
 
-    def __init__(self, step: str | StepDefinition = "agent", **options: Any) -> None:
+    def __init__(
+        self,
+        step: str | StepDefinition = "agent",
+        *,
+        thread_limit: int | Limits | None = None,
+        run_limit: int | Limits | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__()
-        self.definition = _definition(step, options)
-        self.state_schema = state_schema_for(self.definition)
+        terms = terms_of(step, thread_limit, run_limit, options)
+        self.definition = terms.definition
+        self.state_schema = state_schema_for(terms)
         follow_agents()
 
     # The agent's step
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Begin the agent's step, with what the thread has spent before."""
-        return {**_saved(self._run(state, runtime)), STOPPED: None}
+        run = self._run(state, runtime, anew=True)
+        return {**_saved(run), "steptrack_turn": run.turn, STOPPED: None}
 
     async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """Do as `before_agent`, on the event loop."""
@@ -93,10 +107,10 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         run = self._run(state, runtime)
         return _ended(run, await run_async(run.end(state["steptrack_run"])), state)
 
-    def _run(self, state: Any, runtime: Any) -> AgentRun:
+    def _run(self, state: Any, runtime: Any, *, anew: bool = False) -> AgentRun:
         visit: Visit = state["steptrack_run"]
         visit.see(state)
-        return visit.run(state, runtime.execution_info.checkpoint_ns)
+        return visit.run(state, runtime.execution_info.checkpoint_ns, anew=anew)
 
     # Model calls
 
@@ -171,16 +185,6 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         except ToolDenied as denial:
             return tools.refusal(request, tools.own_denial(request, denial))
         return tools.refusal(request, attempts.exhaustion)
-
-
-def _definition(step: object, options: dict[str, Any]) -> StepDefinition:
-    if isinstance(step, PersonaDefinition):
-        raise ValueError(f"{step.name!r} is a persona: put `with persona(...)` around the agent's calls")  # noqa: TRY004
-    definition = defined(StepDefinition, step, options, "StepBudgetMiddleware")
-    text = definition.default
-    if not (text is None or isinstance(text, str | list) or callable(text)):
-        raise ValueError(f"default must be the text that the agent ends with, or a function, not {text!r}")
-    return definition
 
 
 @contextmanager

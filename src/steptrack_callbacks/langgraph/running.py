@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Self, TypedDict
 
 from langgraph.errors import GraphInterrupt
 
@@ -34,6 +34,7 @@ from steptrack_callbacks.values.usage import Usage
 from . import nodes, people, spending
 from .agent_step import AgentStep
 from .spending import Spending
+from .terms import Terms
 
 _MOST_REMEMBERED = 10_000
 
@@ -56,53 +57,82 @@ class Fate:
         self.raised: BaseException | None = None
 
 
+class Granted(NamedTuple):
+    """What was granted to a run of an agent, as plain values: to its thread, and to the run alone."""
+
+    to_thread: list[dict[str, Any]] = []  # noqa: RUF012 - never changed
+    to_run: list[dict[str, Any]] = []  # noqa: RUF012 - never changed
+
+    @classmethod
+    def of(cls, entry: spending.Entry) -> Self:
+        """Read what was saved."""
+        return cls(entry["grants"], entry.get("run_grants", []))
+
+    def number(self) -> int:
+        """Count the grants."""
+        return len(self.to_thread) + len(self.to_run)
+
+
+class Turn(TypedDict):
+    """One turn of a thread: it goes on where it was paused.
+
+    Attributes:
+        id: The run that began it.
+        before: What the thread had spent before.
+    """
+
+    id: str
+    before: dict[str, Any]
+
+
 class Earlier:
     """What an agent has spent in its visits of one outermost run, where no thread remembers it.
 
     Attributes:
-        definition: What is declared of the agent.
+        terms: What is declared of the agent.
         spent: By the visits that are over.
         running: Returns the run of those that are not, if any.
         beginning: Held while a visit begins.
     """
 
-    __slots__ = ("beginning", "definition", "running", "spent")
+    __slots__ = ("beginning", "running", "spent", "terms")
 
-    def __init__(self, definition: StepDefinition) -> None:
-        self.definition = definition
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
         self.spent: Spending = {"runs": {}}
         self.running: Callable[[], AgentRun | None] = lambda: None
         self.beginning = threading.RLock()
 
 
-def begin(definition: StepDefinition, saved: Spending, graph: str, visit: str) -> AgentRun:
+def begin(terms: Terms, saved: Spending, turn: Turn | None, graph: str, visit: str) -> AgentRun:
     """Begin an agent's run, or join one that runs at the same time in the same outermost run.
 
     Args:
-        definition: What is declared of the agent.
+        terms: What is declared of the agent.
         saved: What its thread has spent before.
+        turn: The turn that goes on; `None` if a new one begins.
         graph: The path of its graph through the graphs that it is in.
         visit: Names the graph's run.
     """
-    earlier = None if saved or nodes.has_thread(graph) else _earlier(definition)
+    earlier = None if saved or nodes.has_thread(graph) else _earlier(terms)
     with nullcontext() if earlier is None else earlier.beginning:
-        run = None if earlier is None else earlier.running()
+        run = None if earlier is None or terms.run is not None else earlier.running()
         if run is None or not run.join(visit, graph):
-            run = AgentRun(definition, saved, earlier)
+            run = AgentRun(terms, saved, turn, earlier)
             run.join(visit, graph)
         if earlier is not None:
             earlier.running = weakref.ref(run)
     return run
 
 
-def _earlier(definition: StepDefinition) -> Earlier | None:
+def _earlier(terms: Terms) -> Earlier | None:
     node = nodes.run_of_node()
     place = None if node is None else run_tree.place_around(node)
     if place is None:
         return None
     around = current_step() or place.step
-    key = (id(definition), None if around is None else around.id)  # kept alive beside it
-    earlier: Earlier = place.outermost.kept.setdefault(key, Earlier(definition))
+    key = (terms, None if around is None else around.id)
+    earlier: Earlier = place.outermost.kept.setdefault(key, Earlier(terms))
     return earlier
 
 
@@ -115,8 +145,11 @@ class AgentRun:
         graphs: The paths of the agent's graph through the graphs that it is in: of each visit its own.
     """
 
-    def __init__(self, definition: StepDefinition, saved: Spending, earlier: Earlier | None = None) -> None:
+    def __init__(
+        self, terms: Terms, saved: Spending, turn: Turn | None, earlier: Earlier | None = None
+    ) -> None:
         node = nodes.run_of_node()
+        definition, run = terms.definition, terms.run
         asks = definition.error_boundary == "escalate" and definition.escalation is None
         self.pauses = asks and nodes.can_pause()
         self.fate = Fate()
@@ -125,15 +158,18 @@ class AgentRun:
         self._is_ending = False
         self._earlier = earlier
         place = None if node is None else run_tree.place_around(node)
+        if self.pauses:
+            definition = replace(definition, escalation=people.ask)
+            run = run and replace(run, escalation=people.ask)
         self.step = AgentStep(
-            replace(definition, escalation=people.ask) if self.pauses else definition,
+            definition,
+            run=run,
             beside=None if place is None else place.step,
         )
         self.step.owner = weakref.ref(self)
         self._count = 0
-        self._granted: list[
-            dict[str, Any]
-        ] = []  # of it, what was saved: the rest is granted again on resuming
+        # Of what was granted, what was saved: the rest is granted again on resuming.
+        self._granted = Granted()
         self._thread: str = saved.get("id") or uuid.uuid4().hex
         known = spending.merged(saved, _unsaved.get(self._thread, {}))
         self._unsaved = {run: e for run, e in known["runs"].items() if e != saved.get("runs", {}).get(run)}
@@ -141,8 +177,12 @@ class AgentRun:
         self._grants_before = len(granted := spending.grants(known))
         self.step.begin()
         if asks and not self.pauses and not has_default():
-            self.step.account.declined = people.NOBODY
-        _seed(self.step.account, spending.total(known), granted)
+            for account in self._accounts():
+                account.declined = people.NOBODY
+        spent = spending.total(known)
+        _seed(self.step.account, spent, granted)
+        self.turn: Turn = turn or {"id": self.step.id, "before": spending.written(spent)}
+        self._seed_run(spent, spending.grants_of_run(known, self.turn["id"]))
         self._lost = weakref.finalize(self, _lose, self.step, self.fate)
         self._lost.atexit = False
         self._is_followed = False
@@ -161,6 +201,15 @@ class AgentRun:
         self._is_followed = node is not None and run_tree.adopt(node, self.step, partial(self.over, visit))
         return True
 
+    def _accounts(self) -> list[Account]:
+        run = self.step.run_account
+        return [self.step.account, *([] if run is None else [run])]
+
+    def _seed_run(self, spent: Usage, granted: list[Grant]) -> None:
+        self._run_grants_before = len(granted)
+        if (account := self.step.run_account) is not None:
+            _seed(account, spent - spending.read(self.turn["before"]), granted)
+
     @property
     def is_open(self) -> bool:
         """Whether its step is still running."""
@@ -173,17 +222,21 @@ class AgentRun:
     def may_ask(self, error: BudgetExhausted) -> bool:
         """Tell whether a person can still be asked about an exhaustion."""
         own = error.step_id == self.step.id and not error.escalated
-        can_pause = self.pauses and not self.step.account.declined
+        can_pause = self.pauses and not self._account_of(error).declined
         return own and can_pause and error.phase not in ("busy", "closed")
 
     def ask(self, error: BudgetExhausted) -> None:
         """Pause the graph for a person's answer, where the call itself could not."""
-        account = self.step.account
+        account = self._account_of(error)
         grant = people.ask(error)
         if grant is not None:
             account.grant(grant)
             advance_queue()
         account.declined = no_in(grant, error)
+
+    def _account_of(self, error: BudgetExhausted) -> Account:
+        """Return whose limit it is: one run's, or the thread's."""
+        return self.step.run_account if error.is_of_run and self.step.run_account else self.step.account
 
     def act_on(self, error: BudgetExhausted) -> BudgetExhausted:
         """Do at an exhaustion what the agent's boundary says; returns it if the agent is to go on.
@@ -197,7 +250,7 @@ class AgentRun:
         self.fate.exhaustion = error
         if boundary == "continue":
             return error
-        handed_on = escalated(error, why_not_granted(self.step.account, error))
+        handed_on = escalated(error, why_not_granted(self._account_of(error), error))
         raised = self.fate.raised = host_error(handed_on if boundary == "escalate" else error)
         if not self._is_followed:
             self._visits.clear()
@@ -217,23 +270,33 @@ class AgentRun:
             kept: Whether it is sure to be saved; a node that may still pause is run again, and granted again
                 what it was granted.
         """
-        granted = self.step.account.grants[self._grants_before :]
-        grants = [spending.written_grant(grant) for grant in granted]
+        run = self.step.run_account
+        granted = Granted(
+            [*map(spending.written_grant, self.step.account.grants[self._grants_before :])],
+            [] if run is None else [*map(spending.written_grant, run.grants[self._run_grants_before :])],
+        )
         if kept:
-            self._granted = grants
-        return {"id": self._thread, "runs": {**self._unsaved, self.step.id: self._entry(grants)}}
+            self._granted = granted
+        return {"id": self._thread, "runs": {**self._unsaved, self.step.id: self._entry(granted)}}
 
     def see(self, saved: Spending) -> None:
         """Look at what was saved indeed."""
         entry = saved.get("runs", {}).get(self.step.id)
-        if entry is not None and len(entry["grants"]) > len(self._granted):
-            self._granted = entry["grants"]
+        if entry is not None:
+            self._granted = max(self._granted, Granted.of(entry), key=Granted.number)
 
-    def _entry(self, grants: list[dict[str, Any]]) -> spending.Entry:
+    def _entry(self, granted: Granted) -> spending.Entry:
         with LOCK:
             self._count += 1
             usage = self.step.account.here_of(self.step.usage)
-            return {"n": self._count, "usage": spending.written(usage), "grants": grants}
+            entry: spending.Entry = {
+                "n": self._count,
+                "usage": spending.written(usage),
+                "grants": granted.to_thread,
+            }
+        if granted.to_run:
+            entry["run_grants"], entry["turn"] = granted.to_run, self.turn["id"]
+        return entry
 
     def end(self, visit: str) -> Flow[BaseException | None]:
         """End the step in the agent's last node; returns what must be raised."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from steptrack_callbacks.engine.amounts import Charge, Sums
 from steptrack_callbacks.values.definitions import Grant
@@ -29,6 +29,8 @@ class Entry(TypedDict):
     n: int
     usage: dict[str, Any]
     grants: list[dict[str, Any]]
+    run_grants: NotRequired[list[dict[str, Any]]]
+    turn: NotRequired[str]
 
 
 Spending = dict[str, Any]
@@ -66,6 +68,13 @@ def grants(spending: Spending) -> list[Grant]:
     """Return what was granted in all runs, in order."""
     entries: list[Entry] = list(spending.get("runs", {}).values())
     return [Grant(**_amounts(grant)) for entry in entries for grant in entry["grants"]]
+
+
+def grants_of_run(spending: Spending, turn: str) -> list[Grant]:
+    """Return what was granted to the runs of one turn alone, in order."""
+    entries: list[Entry] = list(spending.get("runs", {}).values())
+    mine = [entry for entry in entries if entry.get("turn") == turn]
+    return [Grant(**_amounts(grant)) for entry in mine for grant in entry.get("run_grants", ())]
 
 
 def _amounts(grant: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,26 +16,26 @@ from langchain.agents.middleware.types import PrivateStateAttr
 from langgraph.channels.untracked_value import UntrackedValue
 
 from steptrack_callbacks.steps.step import Step
-from steptrack_callbacks.values.definitions import StepDefinition
 
 from . import nodes, running, spending
 from .running import AgentRun
 from .spending import Spending
+from .terms import Terms
 
 
 class Visit(str):
     """One run of an agent's graph, and the agent's run in it, which begins when it is first asked for."""
 
-    __slots__ = ("_beginning", "_definition", "_run")
-    _definition: StepDefinition
+    __slots__ = ("_beginning", "_run", "_terms")
+    _terms: Terms
     _run: AgentRun | None
     _beginning: threading.RLock
 
     @classmethod
-    def of(cls, definition: StepDefinition) -> Self:
+    def of(cls, terms: Terms) -> Self:
         """Make one for an agent."""
         visit = cls(uuid.uuid4().hex)
-        visit._definition = definition
+        visit._terms = terms
         visit._run = None
         visit._beginning = threading.RLock()
         return visit
@@ -54,39 +54,41 @@ class Visit(str):
         """Return the agent's step; it begins if need be."""
         return self.run(state, node).step
 
-    def run(self, state: Mapping[str, Any], node: str) -> AgentRun:
+    def run(self, state: Mapping[str, Any], node: str, *, anew: bool = False) -> AgentRun:
         """Return the agent's run; it begins if need be, with what the thread has spent before.
 
         Args:
             state: The state of the agent's graph.
             node: The path of one of its nodes.
+            anew: Whether a turn of the thread begins, whatever the state says of an earlier one.
         """
         with self._beginning:  # several tools may be resumed at once
             if self._run is None:
                 saved = state.get("steptrack_spent") or {}
-                self._run = running.begin(self._definition, saved, nodes.graph_of(node), str(self))
+                turn = None if anew else state.get("steptrack_turn")
+                self._run = running.begin(self._terms, saved, turn, nodes.graph_of(node), str(self))
         return self._run
 
 
 class VisitChannel(UntrackedValue[str]):
     """The channel of a graph's visits: each run of the graph has one, and nobody writes it."""
 
-    __slots__ = ("_definition",)
+    __slots__ = ("_terms",)
 
-    def __init__(self, typ: type[str], guard: bool = False, *, definition: StepDefinition) -> None:  # noqa: FBT001, FBT002
+    def __init__(self, typ: type[str], guard: bool = False, *, terms: Terms) -> None:  # noqa: FBT001, FBT002
         super().__init__(typ, guard)
-        self._definition = definition
+        self._terms = terms
 
     def copy(self) -> Self:
         """Return a copy with the same visit."""
-        same = self.__class__(self.typ, self.guard, definition=self._definition)
+        same = self.__class__(self.typ, self.guard, terms=self._terms)
         same.key, same.value = self.key, self.value
         return same
 
     def from_checkpoint(self, checkpoint: Any) -> Self:
         """Return the channel of a run that begins, or goes on."""
         new = self.copy()
-        new.value = Visit.of(self._definition)
+        new.value = Visit.of(self._terms)
         return new
 
     def update(self, values: Sequence[Any]) -> bool:
@@ -98,16 +100,17 @@ class SpendingState(AgentState[Any]):
     """What the middleware keeps in the graph's state; neither input nor output."""
 
     steptrack_spent: NotRequired[Annotated[Spending, PrivateStateAttr, spending.merged]]
+    steptrack_turn: NotRequired[Annotated[Any, PrivateStateAttr, spending.newest]]
     steptrack_stopped: NotRequired[Annotated[Any, PrivateStateAttr, spending.newest]]
 
 
-def state_schema_for(definition: StepDefinition) -> Any:
+def state_schema_for(terms: Terms) -> Any:
     """Return the schema of the state of an agent's graph."""
 
     class VisitedState(SpendingState):
         steptrack_run: NotRequired[Annotated[str, PrivateStateAttr]]
 
     # Of each agent its own, so it cannot be written as a class is.
-    channel = VisitChannel(str, definition=definition)
+    channel = VisitChannel(str, terms=terms)
     VisitedState.__annotations__["steptrack_run"] = NotRequired[Annotated[str, channel, PrivateStateAttr]]
     return VisitedState

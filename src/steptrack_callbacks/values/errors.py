@@ -120,6 +120,8 @@ class BudgetExhausted(StepTrackError):
         budget: The name of the shared budget that hangs on that step and has no room, or `None` if it
             is the step's own limit. What is consumed is then the budget's.
         resets_at: When that budget begins anew, in UTC; `None` if it never does.
+        is_of_run: Whether it is the limit of one run of an agent, and not of its thread (`run_limit` of
+            `StepBudgetMiddleware`).
         response: The last answer of a call that was paid for, or the partial text of a cut stream.
         result: The return value of a decorated function that finished over its limit.
     """
@@ -128,6 +130,7 @@ class BudgetExhausted(StepTrackError):
     kind = "budget_exhausted"
     reason = "step_budget_exhausted"
     escalated = False
+    is_of_run = False
     _fields = (
         "step",
         "step_id",
