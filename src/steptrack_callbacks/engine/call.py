@@ -15,6 +15,7 @@ replaces by its difference.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -231,7 +232,8 @@ class Call(Charged):
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         else:
-            cost = self.request.cost_of_parts(parts or ((model or self.request.model, usage),), terms)
+            told = parts or ((model or self.request.model, usage),)
+            cost = self.request.cost_of_parts(told, terms, self._duration_s())
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         self._close(charge, "settled", response)
 
@@ -259,7 +261,7 @@ class Call(Charged):
             terms: How it was served, as the answer says.
         """
         used = usage or Usage()
-        cost = self.request.cost_of(used, model, terms) if used.total_tokens else 0
+        cost = self.request.cost_of(used, model, terms, self._duration_s()) if used.total_tokens else 0
         self._close(self._counted(used, cost, failed=1, estimated=used.estimated_calls), "failed")
 
     def abandon(
@@ -280,8 +282,12 @@ class Call(Charged):
         """
         if self.is_open:
             usage = self._estimated_usage(output_tokens, reported)
-            cost = self.request.cost_of(usage, model, terms)
+            cost = self.request.cost_of(usage, model, terms, self._duration_s())
             self._close(self._counted(usage, cost, estimated=1), "abandoned")
+
+    def _duration_s(self) -> float | None:
+        """Return how long it has run, which some models are paid for."""
+        return None if self._sent_at is None else time.monotonic() - self._sent_at
 
     def withdraw(self) -> None:
         """Give everything back: the call was admitted and never sent."""
@@ -296,7 +302,8 @@ class Call(Charged):
         most = None if self._reservation is None else self._reservation.most_output
         if most is None:
             usage = self._estimated_usage(None)
-            charge = self._counted(usage, self.request.cost_of(usage), estimated=1)
+            cost: int | None = self.request.cost_of(usage, duration_s=self._duration_s())
+            charge = self._counted(usage, cost, estimated=1)
         else:
             usage = self.request.most(max(most, self._produced))
             cost = self.request.most_cost(usage.input_tokens, usage.output_tokens)

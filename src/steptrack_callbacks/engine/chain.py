@@ -53,12 +53,20 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         if refusing:
             ref, budget = refusing[-1].ref, refusing[-1].exhaustion_fields().get("budget")
             return UnpricedModel(
-                model=request.model, step=ref.name, path=ref.path, lacks=request.lacks, budget=budget
+                model=request.model,
+                step=ref.name,
+                path=ref.path,
+                lacks=request.lacks,
+                budget=budget,
+                by_second=request.is_by_second,
+                cure=request.cure,
             )
         if blind:
+            limit = f"max_usd of step {blind[-1].ref.path!r}"
             user_warnings.warn(
-                f"the price of model {request.model!r} is unknown, so max_usd of step"
-                f" {blind[-1].ref.path!r} cannot see this call",
+                f"model {request.model!r} is priced by the second, so {limit} sees a call when it has ended"
+                if request.is_by_second
+                else f"the price of model {request.model!r} is unknown, so {limit} cannot see this call",
                 UnknownCostWarning,
             )
         return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from steptrack_callbacks.pricing import Prices, Terms, prices_of
 from steptrack_callbacks.tokens import InputCount
@@ -30,6 +30,7 @@ Operation = Literal[
     "batch",
 ]
 _NOTHING = (0, 0)
+_NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +68,13 @@ class Request:
         max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
             embeddings, `None` if it says nothing.
         can_clamp: Whether the host lets us set a `max_tokens` where none was given.
-        price: Prices of this very request, for hosts that take them with the call.
+        price: Prices a usage of this very request, whoever answers it.
         fee: What it costs by the piece, of calls that are not billed by tokens alone.
+        rates: Rates that were given with the call, in LiteLLM's words.
+        base_model: The model by whose price it is charged, if the caller names another than is called.
+        kinds: Lists the kinds of tokens that it may send or ask for beside text, such as `input_audio`
+            or `cache_write_1h`; called only if a limit has to hold against the dearest.
+        cure: What the caller can do if nobody knows the price, where giving one is not it.
     """
 
     model: str
@@ -83,10 +89,14 @@ class Request:
     can_clamp: bool = False
     price: Callable[[Usage], int | None] | None = None
     fee: Fee = _NO_FEE
+    rates: Mapping[str, Any] | None = None
+    base_model: str | None = None
+    kinds: Callable[[], Collection[str]] | None = None
+    cure: str = ""
     _counted: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
     _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
-    _listed: tuple[tuple[str, str | None, str | None], Prices] | None = field(default=None, init=False)
+    _listed: tuple[tuple[str | None, ...], Prices] | None = field(default=None, init=False)
 
     @property
     def counted(self) -> InputCount:
@@ -130,40 +140,68 @@ class Request:
             return self.price(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
         return self._prices().plain(input_tokens, output_tokens)
 
+    @property
+    def is_by_second(self) -> bool:
+        """Whether it costs what its time costs, which nobody knows before it has ended."""
+        return self.price is None and not self.fee.replaces_tokens and self._prices().by_second
+
     def _prices(self) -> Prices:
         """Look the prices up once: a call is settled at those that it was admitted by."""
-        asked = (self.model, self.provider, self.service_tier)
+        asked = (self.model, self.provider, self.service_tier, self.speed, self.region)
         if self._listed is None or self._listed[0] != asked:
-            found = prices_of(self.model, provider=self.provider, service_tier=self.service_tier)
+            found = self._prices_of(self.model, _NO_TERMS)
             # While nobody knows them they are looked up again: somebody may by the time of the answer.
             self._listed = None if found.plain(1, self._least_output) is None else (asked, found)
             return found
         return self._listed[1]
 
-    def cost_of(self, usage: Usage, model: str | None = None, terms: Terms | None = None) -> int | None:
+    def _prices_of(self, model: str, served: Terms) -> Prices:
+        return prices_of(
+            self.base_model or model,
+            provider=None if self.base_model else self.provider,
+            service_tier=served.service_tier or self.service_tier,
+            speed=served.speed or self.speed,
+            region=served.region or self.region,
+            search_context_size=served.search_context_size or self.search_context_size,
+            rates=self.rates,
+        )
+
+    def cost_of(
+        self,
+        usage: Usage,
+        model: str | None = None,
+        terms: Terms | None = None,
+        duration_s: float | None = None,
+    ) -> int | None:
         """Price a usage, of the model that answered if it has a price, else of the one asked for.
 
         Args:
             usage: What was used.
             model: The model that answered, if that was told.
             terms: How it was served, as the answer says; where it says nothing, as it was asked for.
+            duration_s: How long the call took, for models that are priced by the second.
         """
         if self.fee.replaces_tokens:
             return self.fee.likely
         if self.price is not None:
             return self.price(usage)
-        tier = (terms.service_tier if terms else None) or self.service_tier
-        if model is not None and model != self.model:
-            other = prices_of(model, provider=self.provider, service_tier=tier)
-            if (cost := other.cost(usage)) is not None:
+        served = terms or _NO_TERMS
+        is_another = model is not None and model != self.model and not self.rates and not self.base_model
+        if is_another and model is not None:
+            cost = self._prices_of(model, served).cost(usage, duration_s)
+            if cost is not None:
                 return cost
-        if tier != self.service_tier:
-            return prices_of(self.model, provider=self.provider, service_tier=tier).cost(usage)
-        return self._prices().cost(usage)
+        asked = self._prices() if served == _NO_TERMS else self._prices_of(self.model, served)
+        return asked.cost(usage, duration_s)
 
-    def cost_of_parts(self, parts: Sequence[tuple[str, Usage]], terms: Terms | None = None) -> int | None:
+    def cost_of_parts(
+        self,
+        parts: Sequence[tuple[str, Usage]],
+        terms: Terms | None = None,
+        duration_s: float | None = None,
+    ) -> int | None:
         """Price an answer that several models made, each its part; `None` if a part has no price."""
-        costs = [self.cost_of(usage, model, terms) for model, usage in parts]
+        costs = [self.cost_of(usage, model, terms, duration_s) for model, usage in parts]
         return None if None in costs else sum(cost or 0 for cost in costs)
 
     def expected_output(self) -> int:
@@ -258,15 +296,18 @@ class Request:
         return -(-difference // many)
 
     def most_cost(self, input_tokens: int, output_tokens: int) -> int:
-        """Price tokens as dearly as a provider may bill them: written to its cache, or thought."""
+        """Price tokens as dearly as they may be billed: written to a cache, thought, on a dearer tier."""
         tokens = (input_tokens, output_tokens)
         if (known := self._costs.get(tokens)) is None:
-            dear = Usage(
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                cache_write_tokens=input_tokens,
-                reasoning_tokens=output_tokens,
-            )
-            plain = self.cost(input_tokens, output_tokens) or 0
-            known = self._costs[tokens] = max(plain, self.cost_of(dear) or 0)
+            known = self._costs[tokens] = self._most_cost(input_tokens, output_tokens) or 0
         return known
+
+    def _most_cost(self, input_tokens: int, output_tokens: int) -> int | None:
+        if self.fee.replaces_tokens:
+            return self.fee.likely
+        if self.price is None:
+            kinds = () if self.kinds is None else self.kinds()
+            return self._prices().most(input_tokens, output_tokens, kinds)
+        plain = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        dear = plain.replace(cache_write_tokens=input_tokens, reasoning_tokens=output_tokens)
+        return max(self.price(plain) or 0, self.price(dear) or 0)

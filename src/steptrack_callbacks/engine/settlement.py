@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -34,6 +35,7 @@ class Charged:
         "_charge",
         "_lease",
         "_reservation",
+        "_sent_at",
         "_untold",
         "accounts",
         "answered_by",
@@ -54,6 +56,7 @@ class Charged:
         shared = self.accounts.shared
         self._lease = Lease(self.number, shared) if shared else None
         self._untold: list[Flow[None]] | None = None
+        self._sent_at: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -62,6 +65,7 @@ class Charged:
 
     def note(self) -> None:
         """Begin without admission, for a call that was sent already."""
+        self._sent_at = time.monotonic()
         with LOCK:
             self.state = "in flight"
             for account in self.accounts:

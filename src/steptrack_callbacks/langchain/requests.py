@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
 from steptrack_callbacks.pricing.names import GATEWAYS, accepts, canonical
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
@@ -37,9 +38,11 @@ def chat_request(
         schemas.append(answer_schema)
     model = _model(metadata, params)
     provider = _provider(serialized, metadata)
-    return _request(
+    request = _request(
         model, provider, metadata, params, lambda: count_messages(messages, model, tools=schemas or None)
     )
+    request.kinds = kinds_asked(messages, params)
+    return request
 
 
 def completion_request(
@@ -67,7 +70,21 @@ def _request(
         service_tier=tier if isinstance(tier, str) else None,
         count_input=count_input,
         max_output_tokens=_output_limit(metadata, params),
+        cure=_cure(model, provider),
+        **terms_asked(params),
     )
+
+
+def _cure(model: str, provider: str | None) -> str:
+    """Say what helps where a price for the name that LangChain has would be a price for nothing."""
+    if model == UNKNOWN_MODEL:
+        return (
+            "LangChain does not know its name, nor does anybody its price; give the model object one that"
+            ' has a price, as a field `model` does: model="gpt-4o"'
+        )
+    if provider is not None and canonical(provider) == "azure":
+        return f'if {model!r} is a deployment, say which model it is of beside it: model="gpt-4o"'
+    return ""
 
 
 def _model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
 from steptrack_callbacks.values.untrusted import field, items
-from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
+from steptrack_callbacks.values.usage import MOST_TOKENS
 
 from .call_types import CALL_TYPES, Kind
 from .pieces import piece_request
 
-_PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
 
@@ -43,7 +41,11 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         count_input=_counter(kind, model, content, options),
         max_output_tokens=_output_limit(kind, options),
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
-        price=_own_price(model, options),
+        rates=_own_rates(options),
+        base_model=_base_model(options),
+        kinds=kinds_asked(content, options),
+        cure=_cure(model, options),
+        **terms_asked({**options, **extra}),
     )
 
 
@@ -112,15 +114,28 @@ def _google_config(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _own_price(model: str, options: Mapping[str, Any]) -> Callable[[Usage], int | None] | None:
-    """Price by what the call itself says a token costs, as LiteLLM does; what makes no sense says nothing."""
-    told = _fields(options.get("model_info")) | {k: v for k, v in options.items() if v is not None}
-    rates = {name: told[name] for name in _PRICE_KEYS if told.get(name) is not None}
-    if rates:
-        with suppress(ValueError):
-            return pricing.price_of(model, rates)
-    base_model = _text_or_none(told.get("base_model"))
-    return partial(pricing.cost_units, base_model) if base_model else None
+def _own_rates(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Collect what the call itself, or its deployment, says that it costs."""
+    return pricing.rates_in(*_told(options)) or None
+
+
+def _base_model(options: Mapping[str, Any]) -> str | None:
+    """Name the model by whose price a deployment is charged, if it says so."""
+    named = [name for told in _told(options) if (name := _text_or_none(told.get("base_model")))]
+    return named[-1] if named else None
+
+
+def _cure(model: str, options: Mapping[str, Any]) -> str:
+    """Say what helps where a model's name is that of a deployment, which no table has."""
+    if options.get("custom_llm_provider") != "azure" and not model.startswith("azure/"):
+        return ""
+    return f'if {model!r} is a deployment, say which model it is of beside it: base_model="azure/gpt-4o"'
+
+
+def _told(options: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return where rates may stand, what goes before the others last."""
+    holders = (*(_fields(options.get(name)) for name in ("metadata", "litellm_metadata")), options)
+    return (*(_fields(holder.get("model_info")) for holder in holders), options)
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.litellm.call_types import Kind
 from steptrack_callbacks.litellm.requests import request_of
+from steptrack_callbacks.pricing import rates_in
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.untrusted import items
 from steptrack_callbacks.values.usage import Usage
@@ -127,8 +128,8 @@ def _deployments(model: str, team: str | None) -> list[dict[str, Any]]:
 def _offer(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """Take from a deployment what says whose model it is, and what it costs."""
     params = dict(deployment.get("litellm_params") or {})
-    names = ("model", "custom_llm_provider", "input_cost_per_token", "output_cost_per_token")
-    offer = {name: params[name] for name in names if params.get(name) is not None}
+    names = ("model", "custom_llm_provider", "base_model")
+    offer = {name: params[name] for name in names if params.get(name) is not None} | rates_in(params)
     info = {name: value for name, value in (deployment.get("model_info") or {}).items() if value is not None}
     return {"model": "", **offer, "model_info": info}
 

@@ -37,9 +37,7 @@ _UNITS = {
     **dict.fromkeys(_FACTS, ""),
 }
 _LONGEST_KEY = 80
-_GIVEN = re.compile(
-    r"^(?!max_).*cost|^(?:tiered|off_peak)_pricing$|^provider_specific_entry$|_uplift_multiplier"
-)
+_GIVEN_TABLES = frozenset({"tiered_pricing", "off_peak_pricing", "provider_specific_entry"})
 
 
 def checked(model: object, price: object) -> dict[str, Any]:
@@ -110,7 +108,9 @@ def rates_in(*told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_rate(key: object, value: object) -> bool:
-    if not isinstance(key, str) or not _GIVEN.search(key):
+    if not isinstance(key, str):
+        return False
+    if "cost" not in key and key not in _GIVEN_TABLES and "_uplift_multiplier" not in key:
         return False
     if isinstance(value, Mapping | list):
         return bool(value)

@@ -279,26 +279,51 @@ class UnpricedModel(StepTrackError):
         path: Its path, outermost first.
         lacks: The rate that is missing if the others are known, such as `output_usd_per_mtok`; else empty.
         budget: The name of the shared budget whose `max_usd` it is, or `None` for the step's own.
+        by_second: Its price is known, but for its time, which nobody knows before the call has ended.
+        cure: What to do about it where giving a price is not it; else empty.
     """
 
-    _fields = ("model", "step", "path", "lacks", "budget")
+    _fields = ("model", "step", "path", "lacks", "budget", "by_second", "cure")
 
     def __init__(
-        self, *, model: str, step: str, path: str, lacks: str = "", budget: str | None = None
+        self,
+        *,
+        model: str,
+        step: str,
+        path: str,
+        lacks: str = "",
+        budget: str | None = None,
+        by_second: bool = False,
+        cure: str = "",
     ) -> None:
         self.model = model
         self.step = step
         self.path = path
         self.lacks = lacks
         self.budget = budget
+        self.by_second = by_second
+        self.cure = cure
+        super().__init__(f"{self.trouble}: {self._advice()}")
+
+    def _advice(self) -> str:
+        if self.by_second:
+            spend = (
+                "" if self.budget else ", or say unpriced='warn' on the step to charge calls when they end"
+            )
+            return f"limit it by max_calls or max_seconds instead{spend}"
         rates = "'input_usd_per_mtok': ..., 'output_usd_per_mtok': ..."
-        allowing = "" if budget else ", or say unpriced='warn' or 'free' on the step"
-        super().__init__(f"{self.trouble}: give it with install(prices={{{model!r}: {{{rates}}}}}){allowing}")
+        allowing = "" if self.budget else ", or say unpriced='warn' or 'free' on the step"
+        return f"{self.cure or f'give it with install(prices={{{self.model!r}: {{{rates}}}}})'}{allowing}"
 
     @property
     def trouble(self) -> str:
         """What is wrong, without what to do about it."""
         limited = f"step {self.path!r}" if self.budget is None else f"budget {self.budget!r}"
+        if self.by_second:
+            return (
+                f"{limited} has a max_usd, but model {self.model!r} is priced by the second, which cannot be"
+                " budgeted before a call is sent"
+            )
         unknown = f"has no {self.lacks}" if self.lacks else "is unknown"
         return f"{limited} has a max_usd, but the price of model {self.model!r} {unknown}"
 

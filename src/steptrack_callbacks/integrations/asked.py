@@ -1,0 +1,98 @@
+"""What a request asks for that changes its price, whichever host sends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+_REGIONS = ("vertex_location", "vertex_ai_location", "aws_region_name", "region_name")
+_BASES = ("api_base", "base_url", "openai_api_base")
+_RESIDENCIES = {"eu.api.openai.com": "eu", "us.api.openai.com": "us", "gov.api.openai.com": "fedramp"}
+_MEDIA = ("audio", "image", "video")
+_KEPT = {"1h": "cache_write_1h", "12h": "cache_write_12h"}
+_DEEPEST = 12
+
+
+def terms_asked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a request asks for beside its service tier; names are those of `Request`.
+
+    Example:
+        >>> terms_asked({"speed": "fast", "web_search_options": {"search_context_size": "low"}})
+        {'speed': 'fast', 'search_context_size': 'low'}
+    """
+    found = {
+        "speed": options.get("speed"),
+        "region": _region(options),
+        "search_context_size": _search_context_size(options),
+    }
+    return {name: value for name, value in found.items() if isinstance(value, str) and value}
+
+
+def kinds_asked(content: Any, options: Mapping[str, Any]) -> Callable[[], frozenset[str]]:
+    """Return what lists the kinds of tokens that a request may send or ask for beside text.
+
+    It is called only if a limit has to hold against the dearest of them.
+    """
+    return partial(_kinds, content, dict(options))
+
+
+def _region(options: Mapping[str, Any]) -> object:
+    for name in _REGIONS:
+        if options.get(name):
+            return options[name]
+    bases = (options.get(name) for name in _BASES)
+    return next((_residency(base) for base in bases if isinstance(base, str)), None)
+
+
+def _residency(base: str) -> str | None:
+    try:
+        return _RESIDENCIES.get(urlsplit(base).hostname or "")
+    except ValueError:
+        return None
+
+
+def _search_context_size(options: Mapping[str, Any]) -> object:
+    tools = options.get("tools")
+    for holder in (options.get("web_search_options"), *(tools if isinstance(tools, list) else ())):
+        if isinstance(holder, Mapping) and holder.get("search_context_size"):
+            return holder["search_context_size"]
+    return None
+
+
+def _kinds(content: Any, options: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset((*_sent(content, 0), *_sent(options.get("tools"), 0), *_made(options)))
+
+
+def _sent(part: Any, depth: int) -> Iterator[str]:
+    """Find media, and how long a cache shall keep it, wherever in a message they stand."""
+    if depth > _DEEPEST or isinstance(part, str):
+        return
+    if isinstance(part, list | tuple):
+        for each in part:
+            yield from _sent(each, depth + 1)
+    elif isinstance(part, Mapping):
+        yield from _in_block(part)
+        for each in part.values():
+            yield from _sent(each, depth + 1)
+    elif hasattr(part, "content"):  # a message of LangChain's
+        yield from _sent(part.content, depth + 1)
+        yield from _sent(getattr(part, "additional_kwargs", None), depth + 1)
+
+
+def _in_block(block: Mapping[Any, Any]) -> Iterator[str]:
+    named = f"{block.get('type')} {block.get('mime_type')} {block.get('media_type')}"
+    yield from (f"input_{medium}" for medium in _MEDIA if medium in named)
+    control = block.get("cache_control")
+    if isinstance(control, Mapping) and control.get("ttl") in _KEPT:
+        yield _KEPT[control["ttl"]]
+
+
+def _made(options: Mapping[str, Any]) -> Iterator[str]:
+    modalities = options.get("modalities")
+    wanted = str(modalities).lower() if isinstance(modalities, list | tuple) else ""
+    yield from (f"output_{medium}" for medium in _MEDIA if medium in wanted)
+    control = options.get("cache_control")
+    if isinstance(control, Mapping) and control.get("ttl") in _KEPT:
+        yield _KEPT[control["ttl"]]
