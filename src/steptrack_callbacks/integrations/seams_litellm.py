@@ -6,28 +6,43 @@ from .seams import Seam, all_of, has, is_a, takes
 
 _CALL_BY_OTHERS = "call another entry point of litellm, or a tested version of it ({tested})"
 
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "completion": ("model", "messages", "stream"),
+    "acompletion": ("model", "messages", "stream"),
+    "text_completion": ("model", "prompt", "stream"),
+    "atext_completion": (),
+    "embedding": ("model", "input"),
+    "aembedding": (),
+    "responses": ("model", "input", "stream"),
+    "aresponses": ("model", "input", "stream"),
+    "anthropic.messages.create": (),
+    "anthropic.messages.acreate": (),
+    "image_generation": ("model", "prompt"),
+    "aimage_generation": (),
+    "speech": ("model", "input"),
+    "aspeech": ("model", "input"),
+    "transcription": ("model", "file"),
+    "atranscription": (),
+    "moderation": ("model", "input"),
+    "amoderation": ("model", "input"),
+    "rerank": ("model", "query"),
+    "arerank": ("model", "query"),
+}
+"""Of functions that take anything, none is listed."""
+
 ENTRY_POINTS: dict[str, Seam] = {
     name: Seam(
         package="litellm",
         place=f"litellm:{name}",
-        shape=takes("model", *parameters),
+        shape=takes(*parameters),
         purpose=f"admits and charges calls of litellm.{name}",
         lost=f"calls through litellm.{name} are neither refused beforehand nor charged as they return",
         cure=_CALL_BY_OTHERS,
         is_gate=True,
     )
-    for name, parameters in {
-        "completion": ("messages", "stream"),
-        "acompletion": ("messages", "stream"),
-        "text_completion": ("prompt", "stream"),
-        "atext_completion": (),
-        "embedding": ("input",),
-        "aembedding": (),
-        "responses": ("input", "stream"),
-        "aresponses": ("input", "stream"),
-    }.items()
+    for name, parameters in _PARAMETERS.items()
 }
-"""The public functions that are put inside of ours, by name."""
+"""The public functions that are put inside of ours, by name: those that every tested version has."""
 
 RULES = Seam(
     package="litellm",

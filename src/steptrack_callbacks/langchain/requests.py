@@ -115,8 +115,8 @@ def _is_listed(provider: str) -> bool:
     owner = canonical(provider)
     if owner in GATEWAYS:
         return True
-    entries = installed().entries.values()
-    return any(accepts(owner, entry.get("litellm_provider")) for entry in entries)
+    named = (entry.get("litellm_provider") for entry in installed().entries.values())
+    return any(each is not None and accepts(owner, each) for each in named)  # some are anybody's
 
 
 def _output_limit(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:

@@ -25,8 +25,7 @@ def attach() -> Callable[[], None]:
     gates.closed = True
     logger = StepTrackLogger()
     rule = logger.refuse_exhausted
-    if LOGGER.get() is not None:
-        _add(CALLBACKS, logger)
+    gates.hears = LOGGER.get() is not None and _add(CALLBACKS, logger)
     _add(RULES, rule)
     silence_refusal_logs()
     put_back, stop_hearing = carry(), hear(logger.announce)
@@ -43,10 +42,12 @@ def attach() -> Callable[[], None]:
     return detach
 
 
-def _add(seam: Seam, ours: Any) -> None:
+def _add(seam: Seam, ours: Any) -> bool:
+    """Add a callback or a rule to one of LiteLLM's lists, and say whether there is such a list."""
     listeners = seam.get()
     if listeners is not None:
         listeners.append(ours)
+    return listeners is not None
 
 
 def _forget(ours: Any) -> None:

@@ -11,7 +11,6 @@ from functools import wraps
 from typing import Any
 
 import litellm
-from litellm.exceptions import BadRequestError, UnprocessableEntityError
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import handoff, proxy_client
@@ -31,9 +30,11 @@ class Gates:
 
     Attributes:
         closed: Whether they do.
+        hears: Whether LiteLLM tells our callback of each request that it sends.
     """
 
     closed = False
+    hears = True
 
 
 gates = Gates()
@@ -217,6 +218,7 @@ class _Sending:
         model = str(arguments.get(call_type.model) or "")
         request = request_of(kind, model, arguments.get(call_type.content), arguments)
         self.call = handoff.take() or custom.take(request) or new_call(request)
+        self.call.attempts += not gates.hears  # nobody will say whether it is sent, so it is taken to be
         self._before: Call | None = None
 
     @property
@@ -293,11 +295,11 @@ class _Sending:
 
 
 _refuses_stream_options.add("oci")
+_BAD_REQUEST = (400, 422)
 
 
 def _is_about_stream_options(error: BaseException) -> bool:
-    refusals = (BadRequestError, UnprocessableEntityError)
-    return isinstance(error, refusals) and "stream_options" in str(error)
+    return getattr(error, "status_code", None) in _BAD_REQUEST and "stream_options" in str(error)
 
 
 def _is_nested(kwargs: Mapping[str, Any]) -> bool:
@@ -322,7 +324,7 @@ def _is_shell(kind: Kind, kwargs: Mapping[str, Any]) -> bool:
     """Tell whether a call only comes back to the entry points, once for each model that it tries."""
     if kwargs.get("model_list"):
         return True
-    return kind == "chat" and bool(kwargs.get("fallbacks") or litellm.model_fallbacks)
+    return kind == "chat" and bool(kwargs.get("fallbacks") or getattr(litellm, "model_fallbacks", None))
 
 
 @contextmanager
