@@ -266,7 +266,7 @@ def test_one_name_is_one_budget():
     with pytest.raises(ValueError, match="'team-a' is attached twice"):
         step("job", budgets=[budget(), budget()])
     with pytest.raises(ValueError, match="budgets must be a list of Budget"):
-        step("job", budgets=["team-a"])
+        step("job", budgets=[5])
 
 
 def test_a_decorated_function_hangs_on_its_budget_anew_each_time():

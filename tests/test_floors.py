@@ -28,6 +28,7 @@ FLOORS = [
     {"ledgers.outbox", "ledgers.snapshot"},
     {"ledgers.client"},
     {"ledgers.current"},
+    {"ledgers.budget"},
     {"engine.balance"},
     {"engine.account", "engine.request"},
     {"engine.budget_account", "engine.escalation", "engine.queue", "engine.thresholds"},

@@ -15,8 +15,8 @@ DOOR = """
     Budget BudgetEscalated BudgetExhausted CompletedStep Grant IntegrationChangedWarning
     LedgerError LostStepWarning PersonaDefinition Stage Step
     StepDefinition StepDenied StepTrackError ToolDenied UnknownCostWarning UnpricedModel Usage
-    bind check_tool current_model current_persona current_policy current_step drain_completed_steps install
-    peek_completed_steps persona record_usage report step uninstall
+    aremaining bind check_tool current_model current_persona current_policy current_step drain_completed_steps install
+    peek_completed_steps persona record_usage remaining report step uninstall
 """
 HOOKS = """
     BudgetThreshold CallAdmitted CallDenied CallSettled Escalated Event StepEnded StepStarted on

@@ -21,18 +21,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .concurrency.contexts import bind
     from .installation import install, uninstall
+    from .ledgers.budget import Budget
     from .reports import report
     from .steps.step import Step, current_step, drain_completed_steps, peek_completed_steps
     from .steps.verbs import (
+        aremaining,
         check_tool,
         current_model,
         current_persona,
         current_policy,
         persona,
         record_usage,
+        remaining,
         step,
     )
-    from .values.budgets import Budget
     from .values.definitions import Grant, PersonaDefinition, Stage, StepDefinition
     from .values.errors import (
         BudgetEscalated,
@@ -70,6 +72,7 @@ __all__ = [
     "UnknownCostWarning",
     "UnpricedModel",
     "Usage",
+    "aremaining",
     "bind",
     "check_tool",
     "current_model",
@@ -81,13 +84,14 @@ __all__ = [
     "peek_completed_steps",
     "persona",
     "record_usage",
+    "remaining",
     "report",
     "step",
     "uninstall",
 ]
 
 _ROOMS = {
-    "values.budgets": ("Budget",),
+    "ledgers.budget": ("Budget",),
     "concurrency.contexts": ("bind",),
     "values.definitions": ("Grant", "PersonaDefinition", "Stage", "StepDefinition"),
     "installation": ("install", "uninstall"),
@@ -105,12 +109,14 @@ _ROOMS = {
     ),
     "values.records": ("CompletedStep",),
     "steps.verbs": (
+        "aremaining",
         "check_tool",
         "current_model",
         "current_persona",
         "current_policy",
         "persona",
         "record_usage",
+        "remaining",
         "step",
     ),
     "steps.step": ("Step", "current_step", "drain_completed_steps", "peek_completed_steps"),

@@ -156,7 +156,7 @@ def _take_from(said: Config) -> None:
     if said.prices:
         pricing.set_prices(said.prices)
     tool_policy.set_tool_levels(said.tools)
-    registry.take_from_file(said.steps, said.personas, source=said.source)
+    registry.take_from_file(said.steps, said.personas, said.budgets, source=said.source)
     for problem in said.warnings:
         warnings.warn(str(problem), UserWarning, stacklevel=3)
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from steptrack_callbacks.config import Config, ConfigError, parse, schema
 from steptrack_callbacks.config.shape import misshapen
 from steptrack_callbacks.config.values import LedgerOptions, ProxyOptions, Scope
+from steptrack_callbacks.ledgers.budget import Budget
 from steptrack_callbacks.ledgers.current import OnStoreError
 from steptrack_callbacks.pricing.user import _PER_MTOK, _RATE
-from steptrack_callbacks.values.budgets import MOST_USD, Budget
+from steptrack_callbacks.values.budgets import MOST_USD
 from steptrack_callbacks.values.definitions import (
     ErrorBoundary,
     PersonaDefinition,

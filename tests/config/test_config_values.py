@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from steptrack_callbacks.config import Config, LedgerOptions, ProxyOptions, load, parse, schema
-from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.ledgers.budget import Budget
 from steptrack_callbacks.values.definitions import Stage
 
 FULL = """

@@ -7,6 +7,7 @@ import litellm
 import pytest
 
 from steptrack_callbacks.config import parse
+from steptrack_callbacks.ledgers.budget import Budget
 from steptrack_callbacks.ledgers.current import LedgerClient
 from steptrack_callbacks.ledgers.memory import MemoryStore
 from steptrack_callbacks.litellm_proxy.accounts import Accounts
@@ -14,7 +15,6 @@ from steptrack_callbacks.litellm_proxy.identity import Identity
 from steptrack_callbacks.litellm_proxy.requests import request_from
 from steptrack_callbacks.litellm_proxy.runs import members_of, tree_of
 from steptrack_callbacks.litellm_proxy.tickets import Ticket
-from steptrack_callbacks.values.budgets import Budget
 from steptrack_callbacks.values.errors import BudgetExhausted, LedgerError
 
 LIMITS = """

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.ledgers import open_ledger
-from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, StepDefinition
 from steptrack_callbacks.values.errors import LedgerError
 
@@ -90,14 +90,18 @@ class Building:
             path, why = (*path, key), why.removeprefix(f"{key} ")
         self.problems.append(Problem(path=path, why=why))
 
-    def _budget(self, path: Path, table: dict[str, Any]) -> Budget:
+    def _budget(self, path: Path, table: dict[str, Any]) -> BudgetDefinition:
         table.pop("scope", None)
-        return Budget.from_dict({**table, "name": path[1]})
+        return BudgetDefinition.from_dict({**table, "name": path[1]})
 
-    def _step(self, path: Path, table: dict[str, Any], budgets: Mapping[str, Budget]) -> StepDefinition:
+    def _step(
+        self, path: Path, table: dict[str, Any], budgets: Mapping[str, BudgetDefinition]
+    ) -> StepDefinition:
         return StepDefinition(name=path[1], **self._with_budgets(table, budgets))
 
-    def _persona(self, path: Path, table: dict[str, Any], budgets: Mapping[str, Budget]) -> PersonaDefinition:
+    def _persona(
+        self, path: Path, table: dict[str, Any], budgets: Mapping[str, BudgetDefinition]
+    ) -> PersonaDefinition:
         stages = table.pop("stages", {})
         declared = tuple(Stage(name, **options) for name, options in stages.items())
         return PersonaDefinition(name=path[1], stages=declared, **self._with_budgets(table, budgets))
@@ -119,7 +123,7 @@ class Building:
         self.problems.append(Problem(path=path, why=why))
 
     @staticmethod
-    def _with_budgets(table: dict[str, Any], budgets: Mapping[str, Budget]) -> dict[str, Any]:
+    def _with_budgets(table: dict[str, Any], budgets: Mapping[str, BudgetDefinition]) -> dict[str, Any]:
         names = table.get("budgets", ())
         return {**table, "budgets": tuple(budgets[name] for name in names if name in budgets)}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, SideEffectLevel, StepDefinition
 
 from .problems import Problem
@@ -71,7 +71,7 @@ class Config:
     source: str
     steps: Mapping[str, StepDefinition] = field(default_factory=dict)
     personas: Mapping[str, PersonaDefinition] = field(default_factory=dict)
-    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    budgets: Mapping[str, BudgetDefinition] = field(default_factory=dict)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
     step_budgets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     persona_budgets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

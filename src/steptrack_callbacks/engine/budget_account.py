@@ -9,7 +9,7 @@ from typing import Any
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Totals, from_pico, to_pico
 from steptrack_callbacks.ledgers.validation import MOST
-from steptrack_callbacks.values.budgets import Budget, Window
+from steptrack_callbacks.values.budgets import BudgetDefinition, Window
 from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import plain, to_usd
@@ -67,7 +67,7 @@ class BudgetAccount(Account):
         key: str,
         ledger: LedgerClient,
         *,
-        budget: Budget | None = None,
+        budget: BudgetDefinition | None = None,
         window: Window | None = None,
         host: Account | None = None,
         group: str = "",

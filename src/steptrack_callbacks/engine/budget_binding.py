@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from steptrack_callbacks.ledgers.budget import budget_key
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.values.budgets import Budget, Window
+from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import StepDefinition
 
 from .account import Account, StepRef
@@ -26,7 +27,7 @@ class BudgetBinding:
     __slots__ = ("_account", "_definition", "_host", "_ledger", "budget")
 
     def __init__(
-        self, budget: Budget, host: Account, definition: StepDefinition, ledger: LedgerClient
+        self, budget: BudgetDefinition, host: Account, definition: StepDefinition, ledger: LedgerClient
     ) -> None:
         self.budget = budget
         self._host = host
@@ -72,12 +73,6 @@ class BudgetBinding:
         )
 
 
-def budget_key(budget: Budget, window: Window | None) -> str:
-    """Name the account of a budget in a ledger: each window is an account of its own."""
-    start = 0 if window is None else int(window.starts_at.timestamp())
-    return f"budget:{budget.window or ''}:{start}:{budget.name}"
-
-
 def run_account(ref: StepRef, definition: StepDefinition, ledger: LedgerClient) -> BudgetAccount:
     """Return the account of a run that has a name, which goes on at what the run has spent already."""
     return BudgetAccount(ref, definition, run_key(ref.name, ref.run_id), ledger)
@@ -99,7 +94,9 @@ def checked_run_id(run_id: object) -> str | None:
     raise ValueError(f"run_id must be a non-empty string, or None for a run without a name, not {run_id!r}")
 
 
-def new_budgets(budgets: Iterable[Budget], around: Sequence[BudgetBinding]) -> list[Budget]:
+def new_budgets(
+    budgets: Iterable[BudgetDefinition], around: Sequence[BudgetBinding]
+) -> list[BudgetDefinition]:
     """Leave out what hangs on a step around already.
 
     Raises:

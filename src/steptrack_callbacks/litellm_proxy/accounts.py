@@ -14,12 +14,12 @@ from steptrack_callbacks import pricing
 from steptrack_callbacks.config import Config, ProxyOptions
 from steptrack_callbacks.engine.account import StepRef
 from steptrack_callbacks.engine.budget_account import BudgetAccount
-from steptrack_callbacks.engine.budget_binding import budget_key
 from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.ledgers.budget import budget_key
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import Totals
 from steptrack_callbacks.steps.tool_policy import ToolPolicy
-from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 
@@ -240,7 +240,7 @@ class Accounts:
         return account
 
 
-def _definition_of(budget: Budget) -> StepDefinition:
+def _definition_of(budget: BudgetDefinition) -> StepDefinition:
     return StepDefinition(
         name="proxy",
         max_usd=budget.max_usd,

@@ -15,12 +15,12 @@ from steptrack_callbacks.engine.budget_binding import BudgetBinding, checked_run
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
 from steptrack_callbacks.values.records import Kind
 from steptrack_callbacks.values.usage import Usage
 
-from .registry import completed
+from .registry import completed, named_budgets
 from .tool_policy import ToolPolicy
 
 _numbers = itertools.count(1)
@@ -108,7 +108,7 @@ class Placed:
         parent = self.parent
         own = (self,) if self.kind == "persona" else ()
         self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
-        new = new_budgets(self.definition.budgets, parent._bindings_around if parent else ())  # noqa: SLF001
+        new = new_budgets(named_budgets(self.definition.budgets), parent._bindings_around if parent else ())  # noqa: SLF001
         self._ledger = self._ledger_for(parent, new)
         self._account = self._account_for(self._new_ref(parent))
         self.policy = parent.policy if parent else self.policy
@@ -127,7 +127,7 @@ class Placed:
             error_boundary=self.definition.error_boundary,
         )
 
-    def _ledger_for(self, parent: Placed | None, new: list[Budget]) -> LedgerClient | None:
+    def _ledger_for(self, parent: Placed | None, new: list[BudgetDefinition]) -> LedgerClient | None:
         """Return the ledger in force if it needs one, else the one of the step around, for its record."""
         if new or self._run_id is not None or (parent is None and current.is_chosen()):
             return current.ledger()
@@ -154,7 +154,7 @@ class Placed:
                     if stage.max_iterations is not None:
                         account.cap_calls(stage.max_iterations)
 
-    def _bind_budgets(self, new: list[Budget]) -> None:
+    def _bind_budgets(self, new: list[BudgetDefinition]) -> None:
         around = self.parent._bindings_around if self.parent else ()  # noqa: SLF001
         if new:
             assert self._ledger is not None  # who has budgets needs it

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
+from steptrack_callbacks.values.limits import did_you_mean
 
 Declared = Mapping[str, Any] | StepDefinition
 Path = tuple[str, ...]
 
 _declared: dict[str, StepDefinition] = {}
 _nodes: dict[Path, StepDefinition] = {}
+_budgets_in_file: dict[str, BudgetDefinition] = {}
 _steps_in_file: dict[str, StepDefinition] = {}
 _personas_in_file: dict[str, PersonaDefinition] = {}
 _file = ""
@@ -52,15 +55,42 @@ def declare_nodes(nodes: Mapping[str, Declared]) -> None:
 
 
 def take_from_file(
-    steps: Mapping[str, StepDefinition], personas: Mapping[str, PersonaDefinition], *, source: str = ""
+    steps: Mapping[str, StepDefinition],
+    personas: Mapping[str, PersonaDefinition],
+    budgets: Mapping[str, BudgetDefinition] | None = None,
+    *,
+    source: str = "",
 ) -> None:
     """Know what a file says of steps and personas, instead of what one said before."""
     global _file
     _file = source
+    _budgets_in_file.clear()
+    _budgets_in_file.update(budgets or {})
     _steps_in_file.clear()
     _steps_in_file.update(steps)
     _personas_in_file.clear()
     _personas_in_file.update(personas)
+
+
+def named_budgets(budgets: Iterable[BudgetDefinition | str]) -> tuple[BudgetDefinition, ...]:
+    """Return budgets, those that are given by their names as a file says them.
+
+    Raises:
+        ValueError: No file names it.
+    """
+    return tuple(_budget_called(each) if isinstance(each, str) else each for each in budgets)
+
+
+def _budget_called(name: str) -> BudgetDefinition:
+    if name in _budgets_in_file:
+        return _budgets_in_file[name]
+    if not _file:
+        raise ValueError(
+            f"budget {name!r} is named, but no file of limits was read: declare it as [budgets.{name}] in"
+            " steptrack.toml and call install(config=...), or give a Budget(...)"
+        )
+    meant = did_you_mean(name, _budgets_in_file) or f"; it has {', '.join(_budgets_in_file) or 'none'}"
+    raise ValueError(f"{_file} has no budget {name!r}{meant}")
 
 
 def completed(definition: D, said: Collection[str] = ()) -> D:

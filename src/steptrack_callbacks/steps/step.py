@@ -13,6 +13,7 @@ from steptrack_callbacks.concurrency.flow import run_async, run_sync
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import open_calls_of
+from steptrack_callbacks.engine.lease import look
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.records import CompletedStep
@@ -73,24 +74,46 @@ class Step(Activation):
         return self._account.limits() if self._account else self.definition.limits
 
     def remaining(self, limit: LimitName) -> Decimal | float | None:
-        """Return what is left under a limit after what is settled and what is reserved, at least 0.
+        """Return what is left for a call in it, after what is settled and what is reserved, at least 0.
+
+        All limits of that name count that hold such a call: its own, those of the steps and personas around
+        it, and those of budgets, which the ledger is asked for. The least rest of them is returned.
 
         Args:
             limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`.
 
         Returns:
-            The rest in the limit's unit; `None` if the limit is not set. What is kept back for
+            The rest in the limit's unit; `None` if none of them sets that limit. What is kept back for
             wrapping up counts only while wrapping up.
 
         Raises:
             ValueError: There is no limit of that name.
+            LedgerError: The ledger of a budget cannot be asked.
         """
+        self._check_limit(limit)
+        if shared := self.accounts.shared:
+            run_sync(look(shared))
+        return self._least(limit)
+
+    async def aremaining(self, limit: LimitName) -> Decimal | float | None:
+        """Do as `remaining`, on the event loop."""
+        self._check_limit(limit)
+        if shared := self.accounts.shared:
+            await run_async(look(shared))
+        return self._least(limit)
+
+    @staticmethod
+    def _check_limit(limit: object) -> None:
         if limit not in get_args(LimitName):
             raise ValueError(f"there is no limit {limit!r}; use {', '.join(get_args(LimitName))}")
+
+    def _least(self, limit: LimitName) -> Decimal | float | None:
         if self._account is None:
             return self.definition.limits.get(limit)
         with LOCK:
-            return self._account.remaining(limit, wrapping=self._account in wrapping.entries())
+            wrapped_up = wrapping.entries()
+            rests = [each.remaining(limit, wrapping=each in wrapped_up) for each in self.accounts]
+        return min((rest for rest in rests if rest is not None), default=None)
 
     def records(self) -> list[CompletedStep]:
         """Return the records of the steps that ended inside it, and its own, in the order of ending.

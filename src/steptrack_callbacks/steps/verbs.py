@@ -8,10 +8,11 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.tokens import InputCount
-from steptrack_callbacks.values.budgets import Budget
+from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import (
     ErrorBoundary,
     Escalation,
+    LimitName,
     PersonaDefinition,
     SideEffectLevel,
     Stage,
@@ -27,6 +28,8 @@ from .attribution import new_call
 from .decorators import UNNAMED
 from .step import Step, current_step
 from .tool_policy import ToolPolicy
+
+_NO_LIMITS = StepDefinition(name=UNNAMED)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +55,7 @@ def step(
     wrap_up_usd: Decimal | float | None = None,
     unpriced: Unpriced | None = None,
     escalation: Escalation | None = None,
-    budgets: Sequence[Budget] = (),
+    budgets: Sequence[BudgetDefinition | str] = (),
     parent: Step | None = None,
     run_id: str | None = None,
 ) -> Step: ...
@@ -96,8 +99,8 @@ def step(  # noqa: D417 - the overload above names the options
             and warns, `free` sends it.
         escalation: A function of the exception that answers with a `Grant`, or with `None` or `False`
             for no; it may be a coroutine function where calls are async.
-        budgets: Shared limits that this step's calls are charged to as well; see `Budget`. Their
-            exhaustion is this step's to handle.
+        budgets: Shared limits that this step's calls are charged to as well: each a `Budget`, or the name of
+            one in `steptrack.toml`. Their exhaustion is this step's to handle.
         parent: The step to begin in, for threads that have no context of their own.
         run_id: Name of the run, for the outermost step only, never empty; `None` makes one up. A step that
             is begun again under the same name goes on at what the ledger says the run has spent, and
@@ -180,6 +183,33 @@ def current_persona() -> Step | None:
     """Return the nearest persona that is running here, or `None`."""
     active = current_step()
     return active.persona if active else None
+
+
+def remaining(limit: LimitName) -> Decimal | float | None:
+    """Return what is left for a call here, under all limits around: of steps, personas and budgets.
+
+    Args:
+        limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`.
+
+    Returns:
+        The least rest in the limit's unit; `None` if nothing around sets that limit, as outside of all steps.
+
+    Raises:
+        ValueError: There is no limit of that name.
+        LedgerError: The ledger of a budget cannot be asked.
+
+    Example:
+        >>> from steptrack_callbacks import remaining, step
+        >>> with step("answer", max_calls=3), step("plan", max_calls=5):
+        ...     remaining("max_calls"), remaining("max_usd")
+        (3, None)
+    """
+    return (current_step() or Step(_NO_LIMITS)).remaining(limit)
+
+
+async def aremaining(limit: LimitName) -> Decimal | float | None:
+    """Do as `remaining`, on the event loop."""
+    return await (current_step() or Step(_NO_LIMITS)).aremaining(limit)
 
 
 def current_model() -> str | None:

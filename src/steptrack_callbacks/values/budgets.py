@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
@@ -30,8 +30,8 @@ class Window:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BudgetDefinition:
     """A limit with a name, which steps, runs, processes and machines may share through a ledger.
 
     Attach it with `step(..., budgets=[...])`, `persona(..., budgets=[...])` or in `steptrack.toml`. Every
@@ -78,6 +78,16 @@ class Budget:
         if self.window is not None:
             object.__setattr__(self, "window", _shortest(self.window, where))
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether it is the same limits under the same name, whoever has read them."""
+        return isinstance(other, BudgetDefinition) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, each.name) for each in fields(self))
+
     def window_at(self, seconds: float) -> Window | None:
         """Return the window that a time is in, or `None` for a budget without one.
 
@@ -85,7 +95,7 @@ class Budget:
             seconds: Since the epoch.
 
         Example:
-            >>> str(Budget("team-a", max_calls=9, window="1mo").window_at(1_700_000_000).ends_at)
+            >>> str(BudgetDefinition("team-a", max_calls=9, window="1mo").window_at(1_700_000_000).ends_at)
             '2023-12-01 00:00:00+00:00'
         """
         if self.window is None:
@@ -141,16 +151,23 @@ def _first_of(month: int) -> datetime:
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
-def checked_budgets(budgets: Any, where: str) -> tuple[Budget, ...]:
-    """Return what was given as budgets, each name once.
+def checked_budgets(budgets: Any, where: str) -> tuple[BudgetDefinition | str, ...]:
+    """Return what was given as budgets, each name once; a name alone is one of a file's.
 
     Raises:
-        ValueError: Something in it is no budget, or two have one name.
+        ValueError: Something in it is neither a budget nor a name, or two have one name.
     """
-    if not isinstance(budgets, list | tuple) or not all(isinstance(each, Budget) for each in budgets):
-        raise ValueError(f"{where}budgets must be a list of Budget(...), not {budgets!r}")
-    names = [budget.name for budget in budgets]
+    if isinstance(budgets, BudgetDefinition | str):
+        raise ValueError(f"{where}budgets must be a list: write budgets=[{budgets!r}]")  # noqa: TRY004
+    if not isinstance(budgets, list | tuple) or not all(
+        isinstance(each, BudgetDefinition | str) for each in budgets
+    ):
+        raise ValueError(
+            f"{where}budgets must be a list of Budget(...), or of names from the file, not {budgets!r}"
+        )
+    names = [each if isinstance(each, str) else each.name for each in budgets]
     for name in names:
+        check_name(name, "budget")
         if names.count(name) > 1:
             raise ValueError(f"{where}budget {name!r} is attached twice; keep one")
     return tuple(budgets)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from .budgets import Budget, checked_budgets
+from .budgets import BudgetDefinition, checked_budgets
 from .limits import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
 from .money import count_of, decimal_of, plain
 
@@ -127,7 +127,7 @@ class StepDefinition:
     wrap_up_usd: Decimal | float | None = None
     unpriced: Unpriced | None = None
     escalation: Escalation | None = None
-    budgets: tuple[Budget, ...] = ()
+    budgets: tuple[BudgetDefinition | str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "step")

@@ -20,7 +20,7 @@ The base is `RuntimeError`, because graph hosts retry most other exceptions by d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -192,6 +192,35 @@ class BudgetExhausted(StepTrackError):
         self.response: Any = None
         self.result: Any = None
         super().__init__(self._message())
+
+    @property
+    def consumed(self) -> Decimal | float:
+        """What was settled against the limit, in its unit; in phase `stream` with what runs."""
+        if self.limit == "max_usd":
+            return self.consumed_cost_usd
+        if self.limit == "max_tokens":
+            return self.consumed_tokens
+        own = next(filter(self._owns, self.breaches), None)
+        return own.consumed if own else 0
+
+    @property
+    def remaining(self) -> Decimal | float:
+        """What is left under the limit beside what is settled and reserved, in its unit; at least 0."""
+        own = next(filter(self._owns, self.breaches), None)
+        used = self.consumed + (own.reserved if own else 0)  # type: ignore[operator]
+        left: Decimal | float = self.limit_value - used  # type: ignore[operator]
+        return max(left, type(left)(0))
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds until a budget with a window begins anew, at least 0.
+
+        `None` if waiting is no cure, as for a step's own limit, and if nobody knows how long: of what is
+        merely reserved (phase `busy`) others give room back when they are done.
+        """
+        if self.resets_at is None or self.phase == "busy":
+            return None
+        return max(0.0, (self.resets_at - datetime.now(UTC)).total_seconds())
 
     def _message(self) -> str:
         spent, reserved, allowed = self._amounts()
