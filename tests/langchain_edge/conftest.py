@@ -16,8 +16,6 @@ WARNINGS_OF_HOSTS = (
     # astream_events v1 and v3, and stream_events, say that they may change.
     "ignore::langchain_core._api.LangChainBetaWarning",
     "ignore::langchain_core._api.LangChainDeprecationWarning",
-    # It makes the coroutines of all handlers, and awaits none once one has refused.
-    "ignore:coroutine 'ahandle_event' was never awaited:RuntimeWarning",
     # Clients outlive the event loops that they were made on.
     "ignore:unclosed:ResourceWarning",
 )

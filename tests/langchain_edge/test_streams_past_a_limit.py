@@ -110,7 +110,7 @@ def taking_turns(turns: list[int], texts: list[str], limit: int) -> Any:
                 await asyncio.sleep(0)
 
     async def main() -> Any:
-        async with step("plan", max_tokens=limit, error_boundary="continue") as plan:
+        async with step("plan", max_tokens=limit, wait_s=0, error_boundary="continue") as plan:
             await asyncio.gather(*map(read, texts, turns))
         return plan
 

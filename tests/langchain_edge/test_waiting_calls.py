@@ -128,22 +128,6 @@ def test_sync_functions_inside_budgeted_wait_in_their_threads(provider: Provider
     assert 9 <= provider.count() <= 11
 
 
-def test_without_anything_that_can_wait_a_refusal_names_the_cure(provider: Provider) -> None:
-    async def main() -> None:
-        with step("plan", max_usd=2 * CALL_USD):
-            answers = await gathered(chat(provider, max_tokens=200), 3)
-            [refusal] = [answer for answer in answers if isinstance(answer, BudgetExhausted)]
-            assert refusal.phase == "busy"
-            for cure in (
-                "rate_limiter=steptrack_callbacks.langchain.admission",
-                "budgeted(",
-            ):
-                assert cure in str(refusal)
-
-    asyncio.run(main())
-    assert provider.count() == 2
-
-
 def test_a_sync_call_on_an_event_loop_never_blocks_it(provider: Provider) -> None:
     async def main() -> None:
         with step("plan", max_calls=1):
@@ -219,9 +203,18 @@ def test_an_async_escalation_is_asked_where_somebody_can_await_it(way: str, prov
         async with step("plan", max_calls=0, error_boundary="escalate", escalation=grant):
             await ask.ainvoke("hello")
 
-    if way == "plain":
-        with pytest.raises(TypeError, match=r"async calls.*rate_limiter=.*admission.*budgeted.*Middleware"):
-            asyncio.run(main())
-    else:
+    asyncio.run(main())
+    assert provider.count() == 1
+
+
+def test_a_sync_call_on_an_event_loop_cannot_ask_an_async_escalation(provider: Provider) -> None:
+    async def grant(_: BudgetExhausted) -> Grant:
+        return Grant(max_calls=1)
+
+    async def main() -> None:
+        async with step("plan", max_calls=0, error_boundary="escalate", escalation=grant):
+            chat(provider).invoke("hello")
+
+    with pytest.raises(TypeError, match=r"can only answer async calls; make it a plain function$"):
         asyncio.run(main())
-    assert provider.count() == (way != "plain")
+    assert provider.count() == 0

@@ -13,8 +13,9 @@ from functools import partial, wraps
 from typing import Any, Protocol
 
 from . import import_hooks
+from .seams_others import SENDS
 
-PACKAGES = ("httpx", "httpx2")
+PACKAGES = tuple(SENDS)
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
 
 
@@ -59,12 +60,12 @@ def _attach(package: str) -> bool:
     """See what a client sends, if somebody looks; says whether it is all there."""
     if not _observers:
         return True
-    module = sys.modules[package]
-    clients = [getattr(module, name, None) for name in _CLIENTS]
-    for client, around in zip(clients, _CLIENTS.values(), strict=True):
-        if hasattr(client, "send") and not _is_seen(client):
-            _replace(client, around)
-    return all(hasattr(client, "send") for client in clients)
+    sends = SENDS[package]
+    for name, seam in sends.items():
+        client = getattr(sys.modules[package], name, None)
+        if seam.look().value is not None and not _is_seen(client):
+            _replace(client, _CLIENTS[name])
+    return all(seam.look().value is not None for seam in sends.values())
 
 
 def _detach() -> None:

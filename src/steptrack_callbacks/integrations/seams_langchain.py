@@ -88,6 +88,24 @@ STARTS_COMPLETIONS = Seam(
     " looked at, so that other handlers are told as ever",
     lost="your own async handlers may not be told of async completion models",
 )
+STARTS_CHATS = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.manager:AsyncCallbackManager.on_chat_model_start",
+    shape=mentions("self", "handlers", "run_inline"),
+    purpose="is the code that makes the coroutines which tell handlers of a call; its frame is looked at, so"
+    " that none is left behind when one handler refuses",
+    lost="Python warns of coroutines that were never awaited, when async calls are refused",
+    cure="ignore the warnings: nothing is lost",
+)
+AWAITED = Seam(
+    package="langchain_core",
+    place="langchain_core.callbacks.manager:_ahandle_event_for_handler",
+    shape=all_of(takes("handler", "event_name"), mentions("iscoroutinefunction", "getattr")),
+    purpose="is the code that awaits handlers; its frame is looked at, so that it gets a coroutine function"
+    " of our handler, and all others a plain one",
+    lost="calls on an event loop that would fit once others settle are refused, and do not wait",
+    cure="give models rate_limiter=steptrack_callbacks.langchain.admission, or put budgeted(...) around them",
+)
 MANAGER = Seam(
     package="langchain_core",
     place="langchain_core.callbacks:BaseCallbackManager",
@@ -225,6 +243,8 @@ LANGCHAIN_CORE = (
     RAISES,
     INLINE,
     STARTS_COMPLETIONS,
+    STARTS_CHATS,
+    AWAITED,
     MANAGER,
     NO_RETRY,
     MODEL_FRAMES,

@@ -6,22 +6,27 @@ from .seams import Seam, has, takes
 
 _NOT_NAMED = "requests to a proxy do not say in which step they are made, and its refusals are its own errors"
 
-HTTPX_SEND = Seam(
-    package="httpx",
-    place="httpx:Client.send",
-    shape=takes("request"),
-    purpose="names the step on each request to the proxy of install(proxy_url=...)",
-    lost=f"through httpx's sync clients, {_NOT_NAMED}",
-    cure="send steptrack_callbacks.litellm_proxy.headers() with each request",
-)
-HTTPX_SEND_ASYNC = Seam(
-    package="httpx",
-    place="httpx:AsyncClient.send",
-    shape=takes("request"),
-    purpose="names the step on each request to the proxy of install(proxy_url=...)",
-    lost=f"through httpx's async clients, {_NOT_NAMED}",
-    cure="send steptrack_callbacks.litellm_proxy.headers() with each request",
-)
+
+def _send(package: str, client: str, kind: str) -> Seam:
+    return Seam(
+        package=package,
+        place=f"{package}:{client}.send",
+        shape=takes("request"),
+        purpose="names the step on each request to the proxy of install(proxy_url=...)",
+        lost=f"through {package}'s {kind} clients, {_NOT_NAMED}",
+        cure="send steptrack_callbacks.litellm_proxy.headers() with each request",
+    )
+
+
+SENDS = {
+    package: {
+        "Client": _send(package, "Client", "sync"),
+        "AsyncClient": _send(package, "AsyncClient", "async"),
+    }
+    for package in ("httpx", "httpx2")
+}
+"""The clients of HTTP, by package and class; the OpenAI client 3 sends through the second."""
+
 GENAI_SNAPSHOT = Seam(
     package="genai_prices",
     place="genai_prices.data_snapshot:get_snapshot",
@@ -45,4 +50,10 @@ SHELL = Seam(
     cure="write `with step(...):` in the cell",
 )
 
-SEAMS: tuple[Seam, ...] = (HTTPX_SEND, HTTPX_SEND_ASYNC, GENAI_SNAPSHOT, TIKTOKEN, SHELL)
+SEAMS: tuple[Seam, ...] = (
+    *SENDS["httpx"].values(),
+    *SENDS["httpx2"].values(),
+    GENAI_SNAPSHOT,
+    TIKTOKEN,
+    SHELL,
+)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from types import FrameType
-
-from langchain_core.callbacks import AsyncCallbackManager
+from types import CodeType, FrameType
 
 from steptrack_callbacks.concurrency.tasks import current_owner
+from steptrack_callbacks.integrations.seams import Seam
+from steptrack_callbacks.integrations.seams_langchain import STARTS_CHATS, STARTS_COMPLETIONS
 
-_starting_completions = AsyncCallbackManager.on_llm_start.__code__
+
+def code_of(seam: Seam) -> CodeType | None:
+    """Return the code of a function whose frames are looked for; `None` if it is not as it was known."""
+    function = seam.get()
+    return None if function is None else getattr(inspect.unwrap(function), "__code__", None)
+
+
+_starting_completions, _starting_chats = code_of(STARTS_COMPLETIONS), code_of(STARTS_CHATS)
 _COMPREHENSIONS = ("<listcomp>", "<genexpr>")  # frames of their own before Python 3.12
 
 
@@ -28,6 +36,21 @@ def is_inline() -> bool:
         return True
     handlers = asking.f_locals["self"].handlers
     return any(other.run_inline for other in handlers if not type(other).__module__.startswith(__package__))
+
+
+def discard_unasked() -> None:
+    """Close what LangChain has made to tell other handlers of a call, and awaits no more once it is refused.
+
+    Python would warn of each that it was never awaited, though nobody has forgotten anything. Where they
+    are awaited all together they are tasks, and LangChain's frame does not stand above ours.
+    """
+    for frame in _frames():
+        if frame.f_code in (_starting_completions, _starting_chats):
+            for value in frame.f_locals.values():
+                for made in value if isinstance(value, list) else ():
+                    if inspect.iscoroutine(made) and inspect.getcoroutinestate(made) == inspect.CORO_CREATED:
+                        made.close()
+            return
 
 
 def inside_model() -> Callable[[], bool]:

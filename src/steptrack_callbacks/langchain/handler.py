@@ -16,11 +16,12 @@ from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
 
 from . import failures, pacing, run_tree, runs, usage
-from .frames import is_inline
+from .awaited import awaited_as
+from .frames import discard_unasked, is_inline
 from .limiter import will_wait
 from .refusals import host_error, mark_not_retryable, silence_refusal_logs
 from .requests import UNKNOWN_MODEL
-from .starting import Start, begin, is_new
+from .starting import Start, begin, begin_async, is_new
 
 Params = Mapping[str, Any] | None
 
@@ -31,8 +32,8 @@ class StepTrackHandler(BaseCallbackHandler):
     `install()` attaches one to everything. It works explicitly, too, as in
     `config={"callbacks": [StepTrackHandler()]}`; both together, or it twice, still charge once.
 
-    In a plain thread, a call that would fit once others settle waits in the handler. On an event
-    loop a handler cannot wait: there, let `budgeted`, a middleware or `admission` wait.
+    A call that would fit once others settle waits in the handler: in a plain thread by blocking it, on an
+    event loop by being awaited. A sync call on an event loop cannot wait, and is refused.
     """
 
     raise_error = True
@@ -66,6 +67,7 @@ class StepTrackHandler(BaseCallbackHandler):
 
     # Before a model is called
 
+    @awaited_as("await_chat_model_start")
     def on_chat_model_start(
         self,
         serialized: dict[str, Any] | None,
@@ -91,6 +93,23 @@ class StepTrackHandler(BaseCallbackHandler):
             start = Start(run_id, messages[0], metadata, invocation_params, batch_size, serialized)
             begin(start, place.step, deferred=will_wait)
 
+    async def await_chat_model_start(
+        self,
+        serialized: dict[str, Any] | None,
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        **kwargs: Any,
+    ) -> None:
+        """Admit a call of a chat model, waiting on the event loop if need be.
+
+        Raises:
+            BudgetExhausted: A step has no room for it, or it did not come free in time.
+            UnpricedModel: A dollar limit is in force and the model's price is unknown.
+        """
+        await self._begin(serialized, messages[0], run_id, **kwargs)
+
+    @awaited_as("await_llm_start")
     def on_llm_start(
         self,
         serialized: dict[str, Any] | None,
@@ -116,6 +135,36 @@ class StepTrackHandler(BaseCallbackHandler):
             start = Start(run_id, prompts[0], metadata, invocation_params, batch_size, serialized)
             begin(start, place.step, deferred=will_wait)
 
+    async def await_llm_start(
+        self, serialized: dict[str, Any] | None, prompts: list[str], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Admit a call of a completion model, waiting on the event loop if need be.
+
+        Raises:
+            BudgetExhausted: A step has no room for it, or it did not come free in time.
+            UnpricedModel: A dollar limit is in force and the model's price is unknown.
+        """
+        await self._begin(serialized, prompts[0], run_id, **kwargs)
+
+    async def _begin(
+        self,
+        serialized: dict[str, Any] | None,
+        content: str | list[BaseMessage],
+        run_id: UUID,
+        *,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        invocation_params: Params = None,
+        name: str | None = None,
+        batch_size: int = 1,
+        **_: Any,
+    ) -> None:
+        place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
+        if place is not None:
+            start = Start(run_id, content, metadata, invocation_params, batch_size, serialized)
+            await begin_async(start, place.step, deferred=will_wait)
+
     def _place(
         self,
         run_id: UUID,
@@ -126,7 +175,11 @@ class StepTrackHandler(BaseCallbackHandler):
     ) -> run_tree.Place | None:
         """Return where a run of a model is, or `None` if it is none of this handler's business."""
         if not self.is_off:
-            return run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+            try:
+                return run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+            except BaseException:  # a step that its name or metadata opens was refused
+                discard_unasked()
+                raise
         if not self.follows_agents:
             return None
         place = run_tree.enter(run_id, parent_run_id, None, None, None)

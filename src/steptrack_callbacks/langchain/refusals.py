@@ -15,8 +15,10 @@ from steptrack_callbacks.integrations.seams_langchain import NO_RETRY
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
+from .awaited import can_wait
+
 BUSY_HINT = (
-    "a LangChain callback cannot wait on an event loop: give the model"
+    "a callback of this version of LangChain cannot wait on an event loop: give the model"
     " rate_limiter=steptrack_callbacks.langchain.admission, put budgeted(...) around it, or"
     " StepBudgetMiddleware in its agent"
 )
@@ -29,7 +31,7 @@ def host_error(error: StepTrackError) -> StepTrackError:
     if isinstance(error, ModelError):
         return error
     changes = {}
-    if isinstance(error, BudgetExhausted) and NO_WAIT_HINT in error.hint:
+    if isinstance(error, BudgetExhausted) and NO_WAIT_HINT in error.hint and not can_wait():
         changes = {"hint": error.hint.replace(NO_WAIT_HINT, BUSY_HINT)}
     twin: StepTrackError = as_host_error(error, ModelError, _MEMBERS, **changes)
     return twin
@@ -39,7 +41,8 @@ def given_to_host(error: BaseException) -> BaseException:
     """Return what has kept a call from being admitted as whoever made it should see it."""
     if isinstance(error, StepTrackError):
         return host_error(error)
-    if isinstance(error, TypeError) and str(error) == ASYNC_ONLY and running_loop() is not None:
+    is_of_escalation = isinstance(error, TypeError) and str(error) == ASYNC_ONLY
+    if is_of_escalation and running_loop() is not None and not can_wait():
         return TypeError(f"{ASYNC_ONLY}, or let somebody await it: {BUSY_HINT}")
     return error
 

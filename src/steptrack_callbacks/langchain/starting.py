@@ -14,6 +14,7 @@ from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import Step
 
 from . import run_tree, runs
+from .frames import discard_unasked
 from .refusals import given_to_host, raised_in
 from .requests import chat_request, completion_request
 
@@ -59,6 +60,7 @@ class Start(NamedTuple):
             for run in runs.batch_of(self._batch):
                 run.withdraw()  # one request for all of them, which is not sent
         run_tree.leave(self.run_id, error)
+        discard_unasked()
         return raised_in(within, given_to_host(error))
 
 
@@ -80,11 +82,13 @@ def begin(start: Start, within: Step | None, *, deferred: Callable[[runs.Run], b
     runs.add(start.run_id, run)
 
 
-async def begin_async(start: Start, within: Step | None) -> None:
-    """Admit a run's call, waiting on the event loop."""
+async def begin_async(
+    start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool] | None = None
+) -> None:
+    """Admit a run's call, waiting on the event loop, or leave that to who will do so later."""
     try:
         run = start.pin(within)
-        if run.call is not None:
+        if run.call is not None and not (deferred is not None and deferred(run)):
             await run.call.admit_async()
             run.begun()
     except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
