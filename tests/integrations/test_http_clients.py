@@ -16,7 +16,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 import steptrack_callbacks as steptrack
 from provider import Provider
-from steptrack_callbacks import step
+from steptrack_callbacks import IntegrationChangedWarning, step
 from steptrack_callbacks.integrations import http_clients
 from steptrack_callbacks.langchain import failures
 
@@ -147,6 +147,19 @@ def test_uninstalling_leaves_the_clients_as_they_were(package):
     assert (package.Client.send, package.AsyncClient.send) != before
     steptrack.uninstall()
     assert (package.Client.send, package.AsyncClient.send) == before
+
+
+@EACH_PACKAGE
+def test_a_client_that_sends_otherwise_breaks_nothing_and_is_warned_of(package, provider, monkeypatch):
+    monkeypatch.delattr(package.AsyncClient, "send")
+    with pytest.warns(IntegrationChangedWarning, match=f"{package.__name__}'s async clients"):
+        steptrack.install(proxy_url=provider.url)
+    try:
+        with step("plan"):
+            post(package, provider.url)
+    finally:
+        steptrack.uninstall()
+    assert "x-steptrack-step" in {name.lower() for name in provider.requests[0].headers}
 
 
 @EACH_PACKAGE
