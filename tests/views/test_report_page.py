@@ -284,3 +284,56 @@ class TestCards:
     def test_something_else_has_no_card(self):
         with pytest.raises(TypeError, match="there is no card of 3"):
             cards.card_of(3)
+
+
+class TestTree:
+    @pytest.fixture
+    def html(self):
+        with story.stopped() as clock:
+            with step("nightly", run_id="tonight", max_usd=2000):
+                for number in range(30):
+                    with step("page", max_calls=2, error_boundary="continue"):
+                        for _ in range(2 if number else 3):
+                            ask()
+                            clock.passes(1)
+            clock.passes(100_000)
+            with pytest.raises(BudgetExhausted), step("over", run_id="later", max_usd=10):
+                spend()
+        return report().to_html()
+
+    @pytest.fixture
+    def elements(self, html):
+        return Elements(html)
+
+    def test_many_steps_of_one_name_are_one_row_that_opens_without_a_script(self, elements):
+        [row] = [each for tag, each in elements.found if tag == "tr" and each.get("class") == "folded"]
+        assert (row["data-steps"], row["data-calls"]) == ("30", "60")
+        assert "page ×30" in "".join(elements.text)
+        assert len([each for tag, each in elements.found if tag == "li" and "data-step-id" in each]) == 30
+
+    def test_each_run_has_its_id_and_its_start_with_a_zone(self, elements):
+        runs = [each["data-run-id"] for tag, each in elements.found if "data-run-id" in each]
+        assert runs == ["tonight", "later"]
+        times = [each["datetime"] for tag, each in elements.found if tag == "time"]
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", each) for each in times)
+
+    def test_each_step_has_its_part_of_the_cost_of_its_run(self, elements):
+        assert [float(each["data-share-of-run"]) for each in elements.attributes("data-share-of-run")] == [
+            1,
+            1,
+            1,
+        ]
+
+    def test_what_is_over_a_limit_crosses_its_line(self, elements):
+        [left] = [each["style"] for _, each in elements.found if each.get("class") == "over"]
+        assert left == "left:66.67%"
+
+    def test_refusals_are_counted_apart_from_calls(self, elements):
+        assert "".join(elements.text).count("1 refused") >= 2
+
+    def test_each_run_has_a_timeline_of_its_own_with_its_root_and_an_axis_in_units(self, elements):
+        charts = [each for _, each in elements.found if each.get("class") == "chart"]
+        assert len(charts) == 2
+        text = "".join(elements.text)
+        assert "nightlypage ×30" in text[text.index("Timeline") :]
+        assert "0 s" in text

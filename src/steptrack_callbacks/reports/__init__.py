@@ -1,5 +1,6 @@
 """What people look at: the tree of steps, with what each spent of what it had, as text, HTML and dicts."""
 
-from .tree import Line, Report, report
+from .folding import Line
+from .tree import Report, report
 
 __all__ = ["Line", "Report", "report"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from steptrack_callbacks.values.records import CompletedStep, Status
 from steptrack_callbacks.values.usage import Usage
 
-from .marks import Share, cost_of, sureness_of
+from .marks import Share, cost_of, percent, sureness_of
 from .markup import Child, Markup, stylesheet, tag
 
 NEAR = 0.8
@@ -75,31 +76,39 @@ def cost(usage: Usage) -> Markup:
 
 
 def bars(shares: Iterable[Share]) -> Iterator[Markup]:
-    """Show how much of each limit is used, in words and as a bar."""
+    """Show how much of each limit is used, in words and as a bar; an overrun crosses the limit's line."""
     for share in shares:
         fraction = 1.0 if share.fraction is None else share.fraction
-        tone = "bad" if fraction >= 1 else "warn" if fraction >= NEAR else "good"
         yield tag(
             "div",
-            tag(
-                "span",
-                tag("b", share.percent),
-                f" of {share.allowed}",
-                class_="words",
-            ),
-            tag(
-                "span",
-                tag("span", class_=f"fill {tone}", style=f"width:{min(fraction, 1):.2%}")
-                if fraction
-                else None,
-                class_="track",
-                aria_hidden="true",
-            ),
+            tag("span", tag("b", share.percent), f" of {share.allowed}", class_="words"),
+            _track(fraction),
             class_="bar",
             data_limit=share.limit,
             data_budget=share.budget,
             data_share=None if share.fraction is None else f"{share.fraction:.6g}",
         )
+
+
+def _track(fraction: float) -> Markup:
+    """Draw a share as wide as the track, or, over the limit, on a track that is longer than the limit."""
+    scale = max(fraction, 1.0)
+    tone = "bad" if fraction >= 1 else "warn" if fraction >= NEAR else "good"
+    within = tag("span", class_=f"fill {tone}", style=f"width:{min(fraction, 1) / scale:.2%}")
+    if fraction <= 1:
+        return tag("span", within if fraction else None, class_="track", aria_hidden="true")
+    over = tag("span", class_="over", style=f"left:{1 / scale:.2%}")
+    return tag("span", within, over, class_="track", aria_hidden="true")
+
+
+def part_of_whole(usage: Usage, whole: Decimal) -> Markup | None:
+    """Draw which part of a run's cost something is; nothing where that is not known, or nothing was spent."""
+    if not whole or not usage.cost_usd or sureness_of(usage) == "unknown":
+        return None
+    fraction = min(float(usage.cost_usd / whole), 1.0)
+    fill = tag("span", class_="fill good", style=f"width:{fraction:.2%}")
+    title = f"{percent(fraction)} of the cost of its run"
+    return tag("span", fill, class_="track of-run", title=title, data_share_of_run=f"{fraction:.6g}")
 
 
 def facts(pairs: Iterable[tuple[str, Child]], class_: str = "facts") -> Markup:

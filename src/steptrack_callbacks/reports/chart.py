@@ -10,6 +10,7 @@ from steptrack_callbacks.engine.call_log import SeenCall
 from steptrack_callbacks.values.records import CompletedStep
 
 from .bars import amounts, cost, named, row, table
+from .folding import Fold, folded
 from .marks import plural, seconds
 from .markup import Child, Markup, tag
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 MOST_CALLS = 500
 MOST_LANES = 40
+MOST_CHARTS = 10
 _MOST_ROWS = 8
 _SMALLEST = 0.004
+_SHORTEST_S = 0.004
+"""What took less has no axis: its moments would all be called 0 ms."""
 
 _MARKS = ("settled", "estimated", "unpriced", "failed", "cached", "denied", "running")
 _WORDS = {
@@ -36,17 +40,32 @@ def timeline_of(report: Report) -> Markup | None:
     calls = report.calls[-MOST_CALLS:]
     if not calls:
         return _unknown(report.total.calls)
-    axis = _Axis(report.records, calls)
-    summary = f"{plural(len(calls), 'call')} over {seconds(axis.span)}; the table below has each of them"
+    begin = min(call.started_at for call in calls)
+    end = max(call.started_at if call.ended_at is None else call.ended_at for call in calls)
+    summary = f"{plural(len(calls), 'call')} over {seconds(end - begin)}; the table below has each of them"
     return tag(
         "section",
         tag("h2", "Timeline of calls"),
-        tag("div", _lanes(report, calls, axis), axis.ticks(), class_="chart", role="img", aria_label=summary),
+        tag("div", _charts(report, calls), role="img", aria_label=summary),
         _keys(calls),
         _left_out(report, len(calls)),
-        tag("details", tag("summary", f"The {plural(len(calls), 'call')} as a table"), _table(calls, axis)),
+        tag("details", tag("summary", f"The {plural(len(calls), 'call')} as a table"), _table(calls, begin)),
         class_="timeline",
     )
+
+
+def _charts(report: Report, calls: Iterable[SeenCall]) -> Iterator[Markup]:
+    """Show each run by itself, on an axis of its own: between runs there may be days."""
+    runs: dict[str, list[SeenCall]] = {}
+    for call in calls:
+        runs.setdefault(call.run_id, []).append(call)
+    room = MOST_LANES
+    for run_id, made in list(runs.items())[-MOST_CHARTS:]:
+        axis = _Axis((record for record in report.records if record.run_id == run_id), made)
+        lanes = list(_lanes(report, run_id, made, axis))[: max(room, 1)]
+        room -= len(lanes)
+        name = tag("p", "run ", tag("bdi", run_id), class_="lanerun") if run_id and len(runs) > 1 else None
+        yield tag("div", name, lanes, axis.ticks(), class_="chart")
 
 
 def _unknown(calls: int) -> Markup | None:
@@ -62,8 +81,7 @@ class _Axis:
 
     def __init__(self, records: Iterable[CompletedStep], calls: Iterable[SeenCall]) -> None:
         calls = list(calls)
-        known = {call.step_id for call in calls}
-        shown = [record for record in records if record.id in known]
+        shown = list(records)
         ends = [call.started_at if call.ended_at is None else call.ended_at for call in calls]
         self.begin = min([*(call.started_at for call in calls), *(record.started_at for record in shown)])
         self.now = max([*ends, *(record.ended_at for record in shown)])
@@ -78,7 +96,9 @@ class _Axis:
         return min(self.place(begin), 1 - width), width
 
     def ticks(self) -> Markup:
-        """Show four or five round moments."""
+        """Show four or five round moments; where all is at one, that one."""
+        if self.span < _SHORTEST_S:
+            return tag("div", tag("span"), tag("div", tag("span", "0 s"), class_="ticks"), class_="lane axis")
         rough = self.span / 4
         power = 10.0 ** math.floor(math.log10(rough))
         width = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
@@ -86,7 +106,7 @@ class _Axis:
         marks = (
             tag(
                 "span",
-                seconds(number * width) if number else "0",
+                seconds(number * width) if number else "0 s",
                 style=f"left:{number * width / self.span:.2%}",
             )
             for number in range(count + 1)
@@ -107,15 +127,34 @@ def _mark_of(call: SeenCall) -> str:
     return "estimated" if call.usage.estimated_calls else "settled"
 
 
-def _lanes(report: Report, calls: Iterable[SeenCall], axis: _Axis) -> Iterator[Markup]:
+def _lanes(report: Report, run_id: str, calls: Iterable[SeenCall], axis: _Axis) -> Iterator[Markup]:
+    """Yield a lane for each step of a run that made calls, and for those around them."""
     inside: dict[str | None, list[SeenCall]] = {}
     for call in calls:
         inside.setdefault(call.step_id, []).append(call)
-    lines = [line for line in report.lines() if line.record.id in inside]
-    for depth, record in lines[:MOST_LANES]:
-        yield _lane(named(record.name), inside[record.id], axis, depth=depth, record=record)
+    shown = _with_those_around(report, inside)
+    for each in folded(branch for branch in report.branches() if branch.record.run_id == run_id):
+        if isinstance(each, Fold):
+            ids = [line.record.id for branch in each.branches for line in branch.lines()]
+            made = [call for step_id in ids for call in inside.get(step_id, ())]
+            if made:
+                made.sort(key=lambda call: call.started_at)
+                yield _lane(named(each.title), made, axis, depth=each.depth)
+        elif each.record.id in shown:
+            made = inside.get(each.record.id, [])
+            yield _lane(named(each.record.name), made, axis, depth=each.depth, record=each.record)
     if None in inside:
         yield _lane("(unattributed)", inside[None], axis)
+
+
+def _with_those_around(report: Report, ids: Iterable[str | None]) -> set[str]:
+    parents = {record.id: record.parent_id for record in report.records}
+    shown: set[str] = set()
+    for step_id in ids:
+        while step_id in parents and step_id not in shown:
+            shown.add(step_id)
+            step_id = parents[step_id]  # noqa: PLW2901 - on the way up
+    return shown
 
 
 def _lane(
@@ -182,20 +221,20 @@ def _left_out(report: Report, shown: int) -> Markup | None:
     )
 
 
-def _table(calls: Iterable[SeenCall], axis: _Axis) -> Markup:
+def _table(calls: Iterable[SeenCall], begin: float) -> Markup:
     columns = ("Call", "Step", "Model", "Outcome", "Began", "Took", "In", "Out", "Cost")
     return table(
-        "Each call, in the order in which they began", columns, (_row(call, axis) for call in calls), "calls"
+        "Each call, in the order in which they began", columns, (_row(call, begin) for call in calls), "calls"
     )
 
 
-def _row(call: SeenCall, axis: _Axis) -> Markup:
+def _row(call: SeenCall, begin: float) -> Markup:
     took = "" if call.ended_at is None else seconds(max(0.0, call.ended_at - call.started_at))
     cells: list[tuple[str, Child]] = [
         ("Step", named(call.path) if call.path else "(unattributed)"),
         ("Model", named(call.model)),
         ("Outcome", [" ".join(_words(call)), tag("div", call.error, class_="error") if call.error else None]),
-        ("Began", f"+{seconds(max(0.0, call.started_at - axis.begin))}"),
+        ("Began", f"+{seconds(max(0.0, call.started_at - begin))}"),
         ("Took", took),
         ("In", f"{call.usage.input_tokens:,}"),
         ("Out", f"{call.usage.output_tokens:,}"),

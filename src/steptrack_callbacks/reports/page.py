@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from steptrack_callbacks.values.definitions import Grant
-from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
 
-from .bars import STATUS_MEANS, amounts, bars, chip, cost, facts, named, row, style, table, trouble
+from .bars import STATUS_MEANS, amounts, chip, cost, facts, named, row, style, table
 from .chart import timeline_of
-from .marks import amounts_granted, percent, plural, seconds, shares_of, spent_elsewhere, sureness_of
+from .marks import amounts_granted, percent, plural, seconds, sureness_of
 from .markup import Child, Markup, document, tag
+from .steps_table import doubts, moment, steps_table
 
 if TYPE_CHECKING:
     from .tree import Report
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 PAGE_STEPS = 1_000
 FRAGMENT_STEPS = 100
 MOST_REMARKS = 50
-_UNFINISHED = tag(
-    "span", "unfinished", class_="chip busy", title="it left no record: it still runs, or was killed"
-)
 
 
 def page_of(report: Report, title: str) -> str:
@@ -72,12 +68,7 @@ def _subtitle(report: Report) -> Iterator[Child]:
     yield " in "
     yield plural(len({record.run_id for record in report.records}), "run")
     yield ", begun "
-    moment = time.localtime(began)
-    yield tag(
-        "time",
-        time.strftime("%Y-%m-%d %H:%M:%S", moment),
-        datetime=time.strftime("%Y-%m-%dT%H:%M:%S%z", moment),
-    )
+    yield moment(began)
     yield f", over {seconds(max(0.0, ended - began))}"
 
 
@@ -87,7 +78,7 @@ def _body(report: Report, most: int) -> Iterator[Child]:
         yield tag("p", "No steps to show.", class_="note")
         return
     yield _remarks(report)
-    yield tag("section", tag("h2", "Steps"), _steps(report, most), class_="steps")
+    yield tag("section", tag("h2", "Steps"), steps_table(report, most), class_="steps")
     yield timeline_of(report)
     yield _models(report)
     yield _grants(report)
@@ -128,59 +119,6 @@ def _remarks(report: Report) -> Markup | None:
     return tag("section", tag("h2", "What the sums do not show"), tag("ul", shown), class_="remarks")
 
 
-def _steps(report: Report, most: int) -> Iterator[Child]:
-    rows = [_step(line.depth, line.record) for line in islice(report.lines(), most)]
-    rows += [_sum(str(each.run), each.usage, "unfinished", _UNFINISHED) for each in report.unfinished]
-    if report.unattributed.calls:
-        rows.append(_sum("(unattributed)", report.unattributed, class_="unattributed"))
-    rows.append(_sum("total", report.total, class_="total"))
-    columns = ("Step", "Status", "Used of limit", "Calls", "In", "Out", "Cost")
-    yield table("What each step spent of what it had, with the steps inside it", columns, rows, "tree")
-    if len(report.records) > most:
-        rest = len(report.records) - most
-        yield tag("p", f"{rest:,} more steps are in the totals, and not shown here.", class_="note")
-
-
-def _step(depth: int, record: CompletedStep) -> Markup:
-    kind = tag("span", record.kind, class_="kind") if record.kind != "step" else None
-    level = tag("span", f"level {depth + 1}: ", class_="hidden")
-    took = tag("span", seconds(record.duration_s), class_="took")
-    return row(
-        [level, named(record.name), " ", kind, " ", took, trouble(record)],
-        [
-            ("Status", chip(record.status)),
-            ("Used of limit", list(bars(shares_of(record)))),
-            *_numbers(record.usage, notes=spent_elsewhere(record)),
-        ],
-        depth=min(depth, 12),
-        **amounts(record.usage),
-        data_step_id=record.id,
-        data_path=record.path,
-        data_status=record.status,
-        data_depth=depth,
-        data_denied_calls=record.denied_calls,
-    )
-
-
-def _sum(name: str, usage: Usage, class_: str, status: Child = "") -> Markup:
-    cells: list[tuple[str, Child]] = [("Status", status), ("Used of limit", ""), *_numbers(usage)]
-    return row(name, cells, class_=class_, **amounts(usage))
-
-
-def _numbers(usage: Usage, *, notes: Iterable[str] = ()) -> list[tuple[str, Child]]:
-    doubts = [
-        tag("span", f"{count:,} {word}", class_="doubt")
-        for word, count in (("estimated", usage.estimated_calls), ("unpriced", usage.unpriced_calls))
-        if count
-    ]
-    return [
-        ("Calls", f"{usage.calls:,}"),
-        ("In", f"{usage.input_tokens:,}"),
-        ("Out", f"{usage.output_tokens:,}"),
-        ("Cost", [cost(usage), doubts, (tag("span", note, class_="part") for note in notes)]),
-    ]
-
-
 def _models(report: Report) -> Markup | None:
     models, rest, whole = report.models, report.unbroken, report.total.cost_usd
     if not models and not rest.calls:
@@ -200,6 +138,15 @@ def _model(name: Child, used: Usage, whole: Any, **attributes: Any) -> Markup:
     bar = tag("span", fill, class_="track", aria_hidden="true")
     share = tag("div", tag("span", tag("b", words), class_="words"), bar, class_="bar")
     return row(name, [("Share of cost", share), *_numbers(used)], **amounts(used), **attributes)
+
+
+def _numbers(usage: Usage) -> list[tuple[str, Child]]:
+    return [
+        ("Calls", f"{usage.calls:,}"),
+        ("In", f"{usage.input_tokens:,}"),
+        ("Out", f"{usage.output_tokens:,}"),
+        ("Cost", [cost(usage), doubts(usage)]),
+    ]
 
 
 def _grants(report: Report) -> Markup | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
 
+from .folding import Fold, Line, folded
 from .marks import cost_of, printable, shares_of
 from .rich_table import TreeTable
 
@@ -46,16 +46,23 @@ def rich_report(report: Report) -> Any:
 
 
 def _rows(report: Report) -> list[Row]:
-    rows = [_row(line.depth, line.record) for line in report.lines()]
+    rows = [_row_of(each) for each in folded(report.branches())]
     rows += [_row_of_usage(str(each.run), each.usage, "unfinished") for each in report.unfinished]
     if report.unattributed.calls:
         rows.append(_row_of_usage("(unattributed)", report.unattributed))
     return [*rows, _row_of_usage("total", report.total)] if rows else []
 
 
-def _row(depth: int, record: CompletedStep) -> Row:
-    name = "  " * depth + printable(record.name)
-    return _row_of_usage(name, record.usage, record.status, tuple(map(str, shares_of(record))))
+def _row_of(each: Line | Fold) -> Row:
+    if isinstance(each, Fold):
+        name, nearest = (
+            f"{'  ' * each.depth}{printable(each.title)}",
+            [f"up to {share}" for share in each.nearest],
+        )
+        return _row_of_usage(name, each.usage, each.statuses, tuple(nearest))
+    name = "  " * each.depth + printable(each.record.name)
+    shares = tuple(map(str, shares_of(each.record)))
+    return _row_of_usage(name, each.record.usage, each.record.status, shares)
 
 
 def _row_of_usage(name: str, usage: Usage, status: str = "", shares: tuple[str, ...] = ()) -> Row:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 from steptrack_callbacks.engine.call_log import SeenCall, seen_calls
 from steptrack_callbacks.steps.activation import ledger, running
@@ -19,15 +19,9 @@ from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
 
 from . import dicts, text
+from .folding import Branch, Line, branches_of
 from .marks import counted_once, difference, doubts_about, remarks_on
 from .unfinished import RunAccount, RunName, Unrecorded, unrecorded
-
-
-class Line(NamedTuple):
-    """One step in the tree."""
-
-    depth: int
-    record: CompletedStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -91,16 +85,12 @@ class Report:
 
     def lines(self) -> Iterator[Line]:
         """Yield the tree from the top, with depths from 0."""
-        known = {record.id for record in self.records}
-        inside: dict[str | None, list[CompletedStep]] = {}
-        for record in sorted(self.records, key=lambda record: record.started_at):
-            parent = record.parent_id if record.parent_id in known else None
-            inside.setdefault(parent, []).append(record)
-        pending = [Line(0, record) for record in reversed(inside.get(None, []))]
-        while pending:
-            line = pending.pop()
-            yield line
-            pending += [Line(line.depth + 1, child) for child in reversed(inside.get(line.record.id, []))]
+        for branch in self.branches():
+            yield from branch.lines()
+
+    def branches(self) -> tuple[Branch, ...]:
+        """Return the trees, one for each outermost step, in the order in which they began."""
+        return branches_of(self.records)
 
     def remarks(self, *, extras: bool = True) -> Iterator[str]:
         """Yield what a table cannot show, once for all steps that share it.
