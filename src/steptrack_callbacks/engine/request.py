@@ -200,8 +200,13 @@ class Request:
         terms: Terms | None = None,
         duration_s: float | None = None,
     ) -> int | None:
-        """Price an answer that several models made, each its part; `None` if a part has no price."""
-        costs = [self.cost_of(usage, model, terms, duration_s) for model, usage in parts]
+        """Price an answer that several models made, each its part; `None` if a part has no price.
+
+        The first is of the model that was called; the others were called by it, at prices of their own.
+        """
+        (model, usage), *others = parts
+        costs = [self.cost_of(usage, model, terms, duration_s)]
+        costs += [prices_of(model, provider=self.provider).cost(usage) for model, usage in others]
         return None if None in costs else sum(cost or 0 for cost in costs)
 
     def expected_output(self) -> int:

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-_REGIONS = ("vertex_location", "vertex_ai_location", "aws_region_name", "region_name")
+_REGIONS = ("vertex_location", "vertex_ai_location", "aws_region_name", "region_name", "inference_geo")
 _BASES = ("api_base", "base_url", "openai_api_base")
 _RESIDENCIES = {"eu.api.openai.com": "eu", "us.api.openai.com": "us", "gov.api.openai.com": "fedramp"}
 _MEDIA = ("audio", "image", "video")
 _KEPT = {"1h": "cache_write_1h", "12h": "cache_write_12h"}
+_MARKED = ("tools", "system", "extra_body", "model_kwargs")
 _DEEPEST = 12
 
 
@@ -62,7 +63,7 @@ def _search_context_size(options: Mapping[str, Any]) -> object:
 
 
 def _kinds(content: Any, options: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset((*_sent(content, 0), *_sent(options.get("tools"), 0), *_made(options)))
+    return frozenset((*_sent(content, 0), *_sent([options.get(name) for name in _MARKED], 0), *_made(options)))
 
 
 def _sent(part: Any, depth: int) -> Iterator[str]:
@@ -84,15 +85,17 @@ def _sent(part: Any, depth: int) -> Iterator[str]:
 def _in_block(block: Mapping[Any, Any]) -> Iterator[str]:
     named = f"{block.get('type')} {block.get('mime_type')} {block.get('media_type')}"
     yield from (f"input_{medium}" for medium in _MEDIA if medium in named)
-    control = block.get("cache_control")
-    if isinstance(control, Mapping) and control.get("ttl") in _KEPT:
-        yield _KEPT[control["ttl"]]
+    yield from _kept(block.get("cache_control"))
+
+
+def _kept(control: object) -> Iterator[str]:
+    """Tell for how long a cache shall keep something; what is not marked for hours is kept for minutes."""
+    if isinstance(control, Mapping):
+        yield _KEPT.get(str(control.get("ttl")), "cache_write")
 
 
 def _made(options: Mapping[str, Any]) -> Iterator[str]:
     modalities = options.get("modalities")
     wanted = str(modalities).lower() if isinstance(modalities, list | tuple) else ""
     yield from (f"output_{medium}" for medium in _MEDIA if medium in wanted)
-    control = options.get("cache_control")
-    if isinstance(control, Mapping) and control.get("ttl") in _KEPT:
-        yield _KEPT[control["ttl"]]
+    yield from _kept(options.get("cache_control"))

@@ -100,11 +100,13 @@ class Sum(NamedTuple):
         usage: With inclusive totals.
         is_corrected: Whether a total is not the one that was told, since it had left something out.
         is_contradictory: Whether the counts cannot all be true; those that cost most are taken then.
+        tells_lifetimes: Whether they say for how long the cache keeps what was written to it.
     """
 
     usage: Usage
     is_corrected: bool = False
     is_contradictory: bool = False
+    tells_lifetimes: bool = False
 
 
 def counts_in(reported: Mapping[Any, Any]) -> Counts:
@@ -190,7 +192,8 @@ def sum_of(told: Counts) -> Sum | None:
     sent, made = get(SENT, 0) + get(_TOOL_PROMPTS, 0), get(MADE, 0)
     if told.keys() <= _PLAIN and get(TOTAL, 0) in (0, sent + made):
         return Sum(Usage(input_tokens=sent, output_tokens=made)) if sent or made else None
-    written = max(get(WRITTEN, 0), get(SHORT, 0) + get(HOUR, 0) + get(HALF_DAY, 0))
+    kept = get(SHORT, 0) + get(HOUR, 0) + get(HALF_DAY, 0)
+    written = max(get(WRITTEN, 0), kept)
     cached, thought = get(READ, 0) + written, max(get(THOUGHT, 0), get(_THOUGHTS, 0))
     if not (sent or made or cached or thought):
         return None
@@ -202,7 +205,7 @@ def sum_of(told: Counts) -> Sum | None:
     parts |= {WRITTEN: written, THOUGHT: thought}
     usage = Usage(input_tokens=found.sent, output_tokens=found.made, **parts)
     is_corrected = ON_TOP in told or (BESIDE not in told and (found.sent, found.made) != (sent, made))
-    return Sum(usage, is_corrected, found.is_contradictory)
+    return Sum(usage, is_corrected, found.is_contradictory, tells_lifetimes=kept > 0)
 
 
 class _Totals:

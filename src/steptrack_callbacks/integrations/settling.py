@@ -13,6 +13,9 @@ from steptrack_callbacks.values.usage import Usage
 
 from .usage import Answer
 
+Priced = tuple[tuple[str, Usage], ...]
+_LIFETIMES = frozenset({"cache_write_1h", "cache_write_12h"})
+
 
 def settle(
     call: Call,
@@ -35,6 +38,10 @@ def settle(
     """
     request = call.request
     used, is_told = completed(answer.usage, said, request)
+    is_sure = not answer.is_contradictory
+    if used.cache_write_tokens and not answer.tells_lifetimes and not answer.parts:
+        used, is_clear = _kept_as_asked(used, request)
+        is_sure &= is_clear
     parts = _parts_of(request, answer, used)
     call.settle(
         used,
@@ -42,7 +49,7 @@ def settle(
         model=answer.model if answer.usage is not None else None,
         terms=answer.terms,
         parts=parts,
-        estimated=is_in_part or not is_told or answer.is_contradictory,
+        estimated=is_in_part or not is_told or not is_sure,
         truncated=answer.is_cut or not is_whole,
         response=response,
     )
@@ -100,7 +107,22 @@ def completed(usage: Usage | None, said: Callable[[], str], request: Request) ->
     return (used.replace(**counted) if counted else used), usage is not None and not counted
 
 
-Priced = tuple[tuple[str, Usage], ...]
+def _kept_as_asked(used: Usage, request: Request) -> tuple[Usage, bool]:
+    """Take what was written to a cache as kept for as long as it was asked to be.
+
+    Returns:
+        The usage, and whether that leaves no doubt: parts of a request may ask for several lifetimes, of
+        which the dearest is taken.
+    """
+    kinds = frozenset() if request.kinds is None else frozenset(request.kinds())
+    asked = kinds & _LIFETIMES
+    if not asked:
+        return used, True
+    dearest = "cache_write_12h" if "cache_write_12h" in asked else "cache_write_1h"
+    is_clear = len(asked) == 1 and "cache_write" not in kinds
+    return used.replace(**{f"{dearest}_tokens": used.cache_write_tokens}), is_clear
+
+
 
 
 def _parts_of(request: Request, answer: Answer, used: Usage) -> Priced:

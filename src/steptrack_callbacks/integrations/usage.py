@@ -45,6 +45,7 @@ class Answer:
         is_cut: Whether it was cut short by its own `max_tokens`.
         is_corrected: Whether a total had left something out, which who worked out a cost may not have seen.
         is_contradictory: Whether the counts cannot all be true, or some are missing.
+        tells_lifetimes: Whether it says for how long the cache keeps what was written to it.
     """
 
     usage: Usage | None = None
@@ -57,6 +58,7 @@ class Answer:
     is_cut: bool = False
     is_corrected: bool = False
     is_contradictory: bool = False
+    tells_lifetimes: bool = False
 
 
 class Reading:
@@ -161,6 +163,7 @@ class Reading:
             is_cut=self.is_cut,
             is_corrected=found is not None and found.is_corrected,
             is_contradictory=is_doubtful or (self._untold and not parts),
+            tells_lifetimes=found is not None and found.tells_lifetimes,
         )
 
     def _terms(self) -> Terms:

@@ -71,8 +71,13 @@ def _request(
         count_input=count_input,
         max_output_tokens=_output_limit(metadata, params),
         cure=_cure(model, provider),
-        **terms_asked(params),
+        **terms_asked(_with_extras(params)),
     )
+
+
+def _with_extras(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    extras = params.get("model_kwargs")
+    return {**params, **extras} if isinstance(extras, dict) and extras else params
 
 
 def _cure(model: str, provider: str | None) -> str:
