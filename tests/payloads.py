@@ -64,11 +64,15 @@ def response(usage: Json, model: str = "gpt-5", *, tools: tuple[Json, ...] = (),
     head = {"id": "resp-1", "created_at": 1, "model": model, **fixed, **beside}
     whole = head | {"status": "completed", "output": [*tools, item], "usage": usage}
     place = {"item_id": "item-1", "output_index": len(tools), "content_index": 0, "logprobs": []}
-    return {
-        "whole": whole,
-        "pieces": (
-            {"type": "response.created", "response": head | {"status": "in_progress", "output": []}},
-            place | {"type": "response.output_text.delta", "delta": "word", "sequence_number": 1},
-            {"type": "response.completed", "response": whole, "sequence_number": 2},
-        ),
-    }
+    events: list[Json] = [
+        {"type": "response.created", "response": head | {"status": "in_progress", "output": []}}
+    ]
+    for index, tool in enumerate(tools):
+        events.append({"type": "response.output_item.added", "output_index": index, "item": tool})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": tool})
+    events += [
+        place | {"type": "response.output_text.delta", "delta": "word"},
+        {"type": "response.completed", "response": whole},
+    ]
+    numbered = (event | {"sequence_number": number} for number, event in enumerate(events))
+    return {"whole": whole, "pieces": tuple(numbered)}
