@@ -63,7 +63,9 @@ def _search_context_size(options: Mapping[str, Any]) -> object:
 
 
 def _kinds(content: Any, options: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset((*_sent(content, 0), *_sent([options.get(name) for name in _MARKED], 0), *_made(options)))
+    return frozenset(
+        (*_sent(content, 0), *_sent([options.get(name) for name in _MARKED], 0), *_made(options))
+    )
 
 
 def _sent(part: Any, depth: int) -> Iterator[str]:

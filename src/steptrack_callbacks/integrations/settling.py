@@ -123,8 +123,6 @@ def _kept_as_asked(used: Usage, request: Request) -> tuple[Usage, bool]:
     return used.replace(**{f"{dearest}_tokens": used.cache_write_tokens}), is_clear
 
 
-
-
 def _parts_of(request: Request, answer: Answer, used: Usage) -> Priced:
     if not answer.parts:
         return ((_priced_name(request, answer.model), used),)

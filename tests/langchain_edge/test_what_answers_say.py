@@ -155,6 +155,17 @@ def test_a_total_that_is_less_than_its_parts_is_a_contradiction(mode: str) -> No
 # How fast, and with which tools
 
 
+@pytest.mark.parametrize("told", [{"usage": {"speed": "fast"}}, {"token_usage": {"speed": "fast"}}])
+def test_a_fast_answer_costs_what_fast_ones_do(told: Any, mode: str) -> None:
+    model = Saying(model="claude-opus-5", usage=tokens(1_000, 1_000), told=told)
+    assert ask(model, mode).cost_usd == Decimal("0.06")
+
+
+def test_a_fast_answer_was_asked_for_where_nothing_else_says_it(mode: str) -> None:
+    model = Saying(model="claude-opus-5", usage=tokens(1_000, 1_000)).bind(speed="fast")
+    assert ask(model, mode).cost_usd == Decimal("0.06")
+
+
 SEARCHES = [{"type": "server_tool_use", "id": f"s{i}", "name": "web_search", "input": {}} for i in range(5)]
 
 
@@ -211,6 +222,13 @@ def test_rounds_of_another_model_have_its_price(mode: str) -> None:
     assert (used.input_tokens, used.output_tokens, used.estimated_calls) == (4_200, 130, 0)
     own = 2_200 * Decimal("3e-6") + 110 * Decimal("15e-6")
     assert used.cost_usd == own + 2_000 * Decimal("5e-6") + 20 * Decimal("25e-6")
+
+
+def test_a_round_of_a_model_that_nobody_can_price_leaves_the_answer_without_one(mode: str) -> None:
+    rounds = [each | ({"model": "oracle-9"} if "model" in each else {}) for each in ADVICE["iterations"]]
+    told = {"usage": ADVICE | {"iterations": rounds}}
+    used = ask(Saying(model="claude-sonnet-4-5", usage=tokens(2_200, 110), told=told), mode)
+    assert (used.unpriced_calls, used.input_tokens) == (1, 4_200)
 
 
 def test_rounds_that_are_missing_make_an_estimate(mode: str) -> None:
