@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from steptrack_callbacks import BudgetExhausted, Step, Usage, bind
-from steptrack_callbacks.engine import reservation, settlement
+from steptrack_callbacks import BudgetExhausted, Usage, bind
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.queue import QUEUE
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
@@ -171,22 +169,6 @@ def run_all(jobs: Iterable[Callable[[], object]]) -> None:
         assert not thread.is_alive(), "a thread is stuck"
     if errors:
         raise errors[0]
-
-
-def reserved(account: Account) -> dict[str, object]:
-    """Return everything on an account that must be gone once no call is in flight; empty if it is."""
-    names = ("held_cost", "held_tokens", "held_calls", "running_cost", "running_tokens")
-    names += ("open_calls", "waiting", "cold")
-    return {name: value for name in names if (value := getattr(account, name))}
-
-
-def assert_nothing_left(*steps: Step) -> None:
-    """No reservation, no open call, nobody in line: neither on these steps nor anywhere."""
-    for step in steps:
-        assert reserved(step.account) == {}, step.path
-    assert not settlement.open_calls
-    assert not reservation._reservations
-    assert not QUEUE
 
 
 def open_elsewhere(host: FakeHost, max_output_tokens: int | None = 200, **details: object) -> Call:

@@ -4,15 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import (
-    CALL_TOKENS,
-    CALL_USD,
-    TEN_CALLS_TOKENS,
-    TEN_CALLS_USD,
-    FakeHost,
-    assert_nothing_left,
-    reserved,
-)
+from fake_host import CALL_TOKENS, CALL_USD, TEN_CALLS_TOKENS, TEN_CALLS_USD, FakeHost
+from internals import assert_nothing_left, left_on
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, Usage, step
 from steptrack_callbacks.steps.attribution import new_call
 
@@ -68,7 +61,7 @@ def test_observe_refuses_nothing_and_reserves_nothing(host):
     with step("plan", max_usd=CALL_USD, max_calls=1, enforce="observe") as plan:
         for _ in range(5):
             host.ask()
-        assert reserved(plan.account) == {}
+        assert left_on(plan.account) == {}
     assert (plan.usage.calls, plan.status) == (5, "completed")
 
 

@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fake_host import assert_nothing_left, price
+from fake_host import price
+from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import reservation, settlement

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import CALL_TOKENS, CALL_USD, TEN_CALLS_USD, FakeHost, assert_nothing_left, price
+from fake_host import CALL_TOKENS, CALL_USD, TEN_CALLS_USD, FakeHost, price
+from internals import assert_nothing_left
 from looking import record_of
 from steptrack_callbacks import (
     BudgetExhausted,

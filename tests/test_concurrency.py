@@ -10,15 +10,8 @@ from functools import partial
 
 import pytest
 
-from fake_host import (
-    CALL_USD,
-    TEN_CALLS_TOKENS,
-    TEN_CALLS_USD,
-    FakeHost,
-    assert_nothing_left,
-    run_all,
-    until_async,
-)
+from fake_host import CALL_USD, TEN_CALLS_TOKENS, TEN_CALLS_USD, FakeHost, run_all, until_async
+from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Step, Usage, bind, install, step, uninstall
 from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.steps.attribution import new_call

@@ -16,6 +16,7 @@ from steptrack_callbacks import (
     Usage,
     bind,
     peek_completed_steps,
+    settings,
     step,
 )
 from steptrack_callbacks.engine import escalation
@@ -138,7 +139,7 @@ def test_only_steps_that_escalate_ask(boundary):
 
 def test_a_step_without_a_function_asks_that_of_the_process():
     asked = Asked(Grant(max_calls=1))
-    escalation.set_default(asked)
+    settings.change(escalation=asked)
     with step("plan", max_calls=1, error_boundary="escalate"):
         ask()
         ask()

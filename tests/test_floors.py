@@ -20,6 +20,8 @@ FLOORS = [
     {"values.budgets"},
     {"values.definitions"},
     {"values.errors", "values.records"},
+    # what was said
+    {"settings"},
     # policies, each ignorant of the others
     {"pricing", "hooks", "hosts", "ledgers.stores", "steps.registry", "steps.tool_policy"},
     {"tokens", "config"},

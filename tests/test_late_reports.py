@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import CALL_TOKENS, CALL_USD, FakeHost, assert_nothing_left
+from fake_host import CALL_TOKENS, CALL_USD, FakeHost
+from internals import assert_nothing_left
 from looking import record_of
 from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, step
 from steptrack_callbacks.engine.settlement import State

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from internals import set_tool_levels
 from spending import ask
 from steptrack_callbacks import (
     BudgetExhausted,
@@ -17,7 +18,6 @@ from steptrack_callbacks import (
     persona,
     step,
 )
-from steptrack_callbacks.steps import tool_policy
 from steptrack_callbacks.steps.tool_policy import LEVELS, ToolPolicy
 
 TOOLS = ["search", "read", "write", "shell"]
@@ -88,7 +88,7 @@ def test_stages_that_have_nothing_in_common_allow_nothing():
 
 
 def test_a_tools_level_is_said_or_registered_or_counts_as_the_strongest():
-    tool_policy.set_tool_levels({"read": "read_only"})
+    set_tool_levels({"read": "read_only"})
     with persona("editor", stages=[Stage("plan", side_effect_level="workspace_write")]), step("plan"):
         check_tool("read")
         check_tool("shell", "workspace_write")
@@ -102,7 +102,7 @@ def test_a_tools_level_is_said_or_registered_or_counts_as_the_strongest():
 
 def test_levels_are_checked_where_they_enter():
     with pytest.raises(ValueError, match="tool 'b': its level must be one of none, read_only"):
-        tool_policy.set_tool_levels({"a": "none", "b": "some"})
+        set_tool_levels({"a": "none", "b": "some"})
     with pytest.raises(ValueError, match="side_effect_level must be one of"):
         check_tool("a", "some")
     with persona("editor", stages=[Stage("plan", side_effect_level="none")]), step("plan"):

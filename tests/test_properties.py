@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fake_host import FakeHost, assert_nothing_left, price
+from fake_host import FakeHost, price
+from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Step, Usage, current_step, step
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.testing import reset

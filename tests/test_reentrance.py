@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fake_host import CALL_USD, FakeHost, assert_nothing_left, price, run_all, until
+from fake_host import CALL_USD, FakeHost, price, run_all, until
+from internals import assert_nothing_left
 from steptrack_callbacks import Usage, bind, step
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.queue import QUEUE, Waiter

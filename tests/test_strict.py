@@ -2,7 +2,8 @@
 
 import pytest
 
-from fake_host import CALL_TOKENS, CALL_USD, FakeHost, assert_nothing_left
+from fake_host import CALL_TOKENS, CALL_USD, FakeHost
+from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Usage, pricing, step
 from steptrack_callbacks.engine import output_stats
 

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from fake_host import CALL_TOKENS, Asking, FakeHost, ask_and_wait, assert_nothing_left, open_elsewhere, until
+from fake_host import CALL_TOKENS, Asking, FakeHost, ask_and_wait, open_elsewhere, until
+from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, bind, drain_completed_steps, step
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.queue import QUEUE

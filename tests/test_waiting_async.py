@@ -5,7 +5,8 @@ import gc
 
 import pytest
 
-from fake_host import CALL_TOKENS, FakeHost, assert_nothing_left, open_elsewhere, until_async
+from fake_host import CALL_TOKENS, FakeHost, open_elsewhere, until_async
+from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, step
 
 TWO_CALLS = 2 * CALL_TOKENS

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
 
+from . import settings
 from .values import user_warnings
 from .values.errors import LostStepWarning, StepTrackError
 
 _EDGES = {"litellm": f"{__package__}.litellm", "langchain_core": f"{__package__}.langchain"}
 KNOWN_HOSTS = tuple(_EDGES)
 
-OnIntegrationChange = Literal["refuse", "warn", "raise"]
-
 _attached: set[str] = set()
 _attached_before: set[str] = set()
 _distrusted: dict[str, str] = {}
-_on_change: OnIntegrationChange = "refuse"
 _warned = False
 
 
@@ -36,15 +33,13 @@ def is_attached(host: str) -> bool:
     return host in _attached
 
 
-def on_change() -> OnIntegrationChange:
+def on_change() -> settings.OnIntegrationChange:
     """Return what is done about a package that is not as it was known."""
-    return _on_change
+    return settings.in_force().on_integration_change
 
 
-def set_on_change(value: OnIntegrationChange) -> None:
-    """Say what is done about it; what is refused already is judged anew by whoever attaches next."""
-    global _on_change
-    _on_change = value
+def trust_all() -> None:
+    """Let what is refused already be judged anew by whoever attaches next."""
     _distrusted.clear()
 
 

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
-from . import hosts, pricing
+from . import hosts, pricing, settings
 from .concurrency import contexts
-from .config import Config, LedgerOptions, load
-from .engine.escalation import set_default
-from .hosts import OnIntegrationChange
+from .config import Config, load
 from .integrations import changes, import_hooks, proxy_client
 from .ledgers import current
-from .ledgers.client import OnStoreError
 from .ledgers.protocol import Store
-from .steps import registry, tool_policy
+from .pricing.chain import with_prices
+from .settings import FileSettings, OnIntegrationChange, OnStoreError, Settings
+from .steps import registry
+from .steps.tool_policy import with_tools
 from .values.definitions import Escalation, SideEffectLevel, StepDefinition
+from .values.limits import check_choice
 
 Attach = Callable[[], Callable[[], None]]
 """Attaches to an imported host, and returns what undoes it."""
 
 _undo: dict[str, Callable[[], None]] = {}
 _naming: Callable[[], None] | None = None
+_installing = threading.RLock()
 
 
 def _attach_litellm() -> Callable[[], None]:
@@ -103,62 +107,81 @@ def install(
         >>> steptrack.install()
         >>> steptrack.uninstall()
     """
-    global _naming
-    if escalation is not None and not callable(escalation):
-        raise ValueError(f"escalation must be a function of the exception, not {escalation!r}")
-    if on_integration_change is not None:
-        _heed_changes(on_integration_change)
+    given = _Given(prices, tools, escalation, steps, nodes, proxy_url, on_integration_change)
     path = config or os.environ.get("STEPTRACK_CONFIG")
-    said = None if path is None else load(path)
-    in_file = LedgerOptions() if said is None else said.ledger
-    current.use(
-        in_file.url if ledger is None else ledger,
-        on_store_error=in_file.on_store_error if on_store_error is None else on_store_error,
-        lease_s=in_file.lease_s if lease_s is None else lease_s,
-        timeout_s=in_file.timeout_s,
-    )
-    if said is not None:
-        _take_from(said)
-    if prices is not None:
-        pricing.set_prices(prices)
-    if steps is not None:
-        registry.declare(steps)
-    if nodes is not None:
-        registry.declare_nodes(nodes)
-    if tools is not None:
-        tool_policy.set_tool_levels(tools)
-    if escalation is not None:
-        set_default(escalation)
-    if threads:
-        contexts.carry_into_threads()
-    if proxy_url is not None:
-        proxy_client.point_at(proxy_url)
-        if _naming is None:
-            _naming = _attach_clients()
+    file = Config(source="") if path is None else load(path)
+    with _installing:
+        told = given.laid_over(_told_by(file))
+        if on_integration_change == "raise":
+            changes.require_unchanged(tuple(_EDGES))
+        choice = current.choose(
+            file.ledger.url if ledger is None else ledger,
+            on_store_error=file.ledger.on_store_error if on_store_error is None else on_store_error,
+            lease_s=file.ledger.lease_s if lease_s is None else lease_s,
+            timeout_s=file.ledger.timeout_s,
+        )
+        for problem in file.warnings:  # which a user's filter may make errors
+            warnings.warn(str(problem), UserWarning, stacklevel=2)
+        settings.put_in_force(told)
+        current.put_in_force(choice)
+        if threads:
+            contexts.carry_into_threads()
+        if on_integration_change is not None:
+            hosts.trust_all()
+            for host in _undo:
+                changes.heed(host)
+        _attach_all(names_steps=proxy_url is not None)
+
+
+class _Given(NamedTuple):
+    """What `install` was given besides the ledger; `None` leaves it at what was said before."""
+
+    prices: Mapping[str, Mapping[str, Any]] | None
+    tools: Mapping[str, SideEffectLevel] | None
+    escalation: Escalation | None
+    steps: Mapping[str, Mapping[str, Any] | StepDefinition] | None
+    nodes: Mapping[str, Mapping[str, Any] | StepDefinition] | None
+    proxy_url: str | None
+    on_integration_change: OnIntegrationChange | None
+
+    def laid_over(self, told: Settings) -> Settings:
+        """Check all of it, and return the settings with it."""
+        if self.escalation is not None:
+            if not callable(self.escalation):
+                raise ValueError(f"escalation must be a function of the exception, not {self.escalation!r}")
+            told = replace(told, escalation=self.escalation)
+        if self.on_integration_change is not None:
+            check_choice(self.on_integration_change, OnIntegrationChange, "on_integration_change")
+            told = replace(told, on_integration_change=self.on_integration_change)
+        if self.prices is not None:
+            told = with_prices(told, self.prices)
+        if self.steps is not None:
+            told = registry.with_steps(told, self.steps)
+        if self.nodes is not None:
+            told = registry.with_nodes(told, self.nodes)
+        if self.tools is not None:
+            told = with_tools(told, self.tools)
+        if self.proxy_url is not None:
+            told = replace(told, proxy=proxy_client.address_of(self.proxy_url))
+        return told
+
+
+def _told_by(file: Config) -> Settings:
+    """Return the settings in force, with what a file says beside its ledger; no file says nothing."""
+    if not file.source:
+        return settings.in_force()
+    told = with_tools(with_prices(settings.in_force(), file.prices), file.tools)
+    said = FileSettings(source=file.source, steps=file.steps, personas=file.personas, budgets=file.budgets)
+    return replace(told, file=said)
+
+
+def _attach_all(*, names_steps: bool) -> None:
+    global _naming
+    if names_steps and _naming is None:
+        _naming = _attach_clients()
     for host in _EDGES:
         if host not in _undo:
             import_hooks.when_imported(host, partial(_attach, host))
-
-
-def _heed_changes(what: OnIntegrationChange) -> None:
-    if what not in get_args(OnIntegrationChange):
-        choices = ", ".join(map(repr, get_args(OnIntegrationChange)))
-        raise ValueError(f"on_integration_change must be one of {choices}, not {what!r}")
-    if what == "raise":
-        changes.require_unchanged(tuple(_EDGES))
-    hosts.set_on_change(what)
-    for host in _undo:
-        changes.heed(host)
-
-
-def _take_from(said: Config) -> None:
-    """Do what a file says beside its ledger."""
-    if said.prices:
-        pricing.set_prices(said.prices)
-    tool_policy.set_tool_levels(said.tools)
-    registry.take_from_file(said.steps, said.personas, said.budgets, source=said.source)
-    for problem in said.warnings:
-        warnings.warn(str(problem), UserWarning, stacklevel=3)
 
 
 def uninstall() -> None:
@@ -169,21 +192,18 @@ def uninstall() -> None:
     """
     global _naming
     import_hooks.forget()
-    proxy_client.point_at(None)
     if _naming is not None:
         _naming()
         _naming = None
     for host in list(_undo):
         _undo.pop(host)()
         hosts.detach(host)
-    hosts.set_on_change("refuse")
+    hosts.trust_all()
     changes.forget()
     contexts.leave_threads_alone()
-    set_default(None)
     current.release()
     pricing.reset()
-    tool_policy.reset()
-    registry.reset()
+    settings.reset()
 
 
 def _attach_clients() -> Callable[[], None]:

@@ -16,10 +16,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from . import hooks, hosts, pricing
-from .engine import escalation, output_stats
+from . import hooks, hosts, pricing, settings
+from .engine import output_stats
 from .hooks import CallDenied, CallSettled, StepEnded
-from .steps import attribution, registry, tool_policy
+from .settings import Settings
+from .steps import attribution
 from .values.records import CompletedStep
 
 __all__ = ("Recording", "recorder", "reset", "strict")
@@ -43,10 +44,11 @@ def reset() -> None:
     hooks.reset()
     output_stats.reset()
     pricing.reset()
-    tool_policy.reset()
     hosts.reset()
-    escalation.set_default(None)
-    registry.reset()
+    attached = settings.in_force()
+    settings.put_in_force(
+        Settings(proxy=attached.proxy, on_integration_change=attached.on_integration_change)
+    )
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import pytest
 
 import noise
 import steptrack_callbacks as steptrack
+from internals import assert_nothing_left
 from provider import Provider
-from steptrack_callbacks.engine import reservation, settlement
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,8 +25,7 @@ def _attached() -> Iterator[None]:
     yield
     gc.collect(0)
     steptrack.uninstall()
-    assert not settlement.open_calls, "a call was left open"
-    assert not reservation._reservations, "room was left reserved"
+    assert_nothing_left()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from steptrack_callbacks.engine import reservation, settlement
+from internals import assert_nothing_left
 
 
 @pytest.fixture(autouse=True)
 def _nothing_open() -> Iterator[None]:
     yield
     gc.collect(0)
-    assert not reservation._reservations, "room was left reserved"
-    assert not settlement.open_calls, "a call was left open"
+    assert_nothing_left()

@@ -12,6 +12,7 @@ from hostile import TEXTS, anything, atoms, table_of, texts, tried
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from internals import point_at
 from steptrack_callbacks import BudgetExhausted, ToolDenied, Usage, pricing, step
 from steptrack_callbacks.config import ConfigError, load, parse
 from steptrack_callbacks.engine.call import Call
@@ -215,14 +216,14 @@ class Said(Exception):
 @given(body=FIELDS | REFUSALS | REFUSALS.map(lambda fields: {"error": fields}) | anything)
 @tried(200)
 def test_what_a_proxy_answers_is_a_refusal_or_nothing_of_ours(body: Any) -> None:
-    proxy_client.point_at("http://127.0.0.1:4000")
+    point_at("http://127.0.0.1:4000")
     try:
         with step("plan"):
             refused = proxy_client.refusal_in(Said(body))
             assert refused is None or isinstance(refused, BudgetExhausted)
             assert refused is None or str(refused)
     finally:
-        proxy_client.point_at(None)
+        point_at(None)
 
 
 # steptrack.toml

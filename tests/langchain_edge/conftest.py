@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from langchain_openai.chat_models import _client_utils
 
+from internals import assert_nothing_left
 from provider import Provider
-from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.langchain import attach, runs
 
 WARNINGS_OF_HOSTS = (
@@ -39,8 +39,7 @@ def _attached() -> Iterator[None]:
     yield
     detach()
     gc.collect()
-    assert not settlement.open_calls, "a call was left open"
-    assert not reservation._reservations, "room was left reserved"
+    assert_nothing_left()
     assert not [run for run in runs._runs.values() if run.call is not None], "a run was left open"
 
 

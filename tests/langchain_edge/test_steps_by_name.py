@@ -10,10 +10,10 @@ import pytest
 from asking import FakeChat, prompted
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from steptrack_callbacks import BudgetExhausted, StepDenied, bind, peek_completed_steps, step
+from internals import declare
+from steptrack_callbacks import BudgetExhausted, StepDenied, bind, peek_completed_steps, settings, step
 from steptrack_callbacks.hooks import StepStarted, on
 from steptrack_callbacks.langchain import admission
-from steptrack_callbacks.steps.registry import declare, reset
 
 PLAN = {"metadata": {"steptrack_step": "plan"}}
 Q = {"question": "hello"}
@@ -22,7 +22,7 @@ Q = {"question": "hello"}
 @pytest.fixture(autouse=True)
 def _nothing_declared() -> Any:
     yield
-    reset()
+    settings.reset()
 
 
 def records() -> dict[str, Any]:

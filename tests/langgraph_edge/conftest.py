@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from internals import assert_nothing_left
 from steptrack_callbacks import hosts
-from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.langchain import attach, runs
 from steptrack_callbacks.langgraph import running
 from steptrack_callbacks.steps.step import open_steps
@@ -49,8 +49,7 @@ def _nothing_is_left(attached: bool) -> Iterator[None]:
     yield
     gc.collect()
     assert not open_steps(), "a step was left running"
-    assert not settlement.open_calls, "a call was left open"
-    assert not reservation._reservations, "room was left reserved"
+    assert_nothing_left()
     assert not [run for run in runs._runs.values() if run.call is not None], "a run was left open"
 
 

@@ -12,9 +12,9 @@ from langgraph.types import Command
 from test_nodes import EMPTY, State, asking
 from test_people import paused
 
+from internals import declare, declare_nodes
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, StepTrackError, step
 from steptrack_callbacks.langgraph import budget_error_handler, handling
-from steptrack_callbacks.steps.registry import declare, declare_nodes
 
 Invoke = Any
 

@@ -15,8 +15,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 import steptrack_callbacks as steptrack
+from internals import declare, declare_nodes
 from steptrack_callbacks import BudgetExhausted, step
-from steptrack_callbacks.steps.registry import declare, declare_nodes
 
 Invoke = Any
 

@@ -18,10 +18,10 @@ from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 from test_people import other_process, paused
 
+from internals import declare_nodes
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, Grant, peek_completed_steps, step
 from steptrack_callbacks.langgraph import StepBudgetMiddleware
 from steptrack_callbacks.steps.attribution import unattributed_usage
-from steptrack_callbacks.steps.registry import declare_nodes
 
 Invoke = Any
 BOTH = pytest.mark.parametrize("attached", ["attached", "by hand"], indirect=True)

@@ -14,8 +14,15 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from steptrack_callbacks import BudgetEscalated, BudgetExhausted, Grant, peek_completed_steps, step, testing
-from steptrack_callbacks.engine.escalation import set_default
+from steptrack_callbacks import (
+    BudgetEscalated,
+    BudgetExhausted,
+    Grant,
+    peek_completed_steps,
+    settings,
+    step,
+    testing,
+)
 from steptrack_callbacks.langgraph import StepBudgetMiddleware, running, spending
 
 Invoke = Any
@@ -181,7 +188,7 @@ def test_without_a_checkpointer_the_processs_escalation_is_asked(invoke: Invoke)
         asked.append(error)
         return Grant(max_calls=1) if len(asked) == 1 else None
 
-    set_default(grant)
+    settings.change(escalation=grant)
     agent = agent_of(scripted(["look"]), look, max_calls=0, error_boundary="escalate")
     with pytest.raises(BudgetEscalated, match="said no"):
         invoke(agent, HELLO)

@@ -12,8 +12,8 @@ from calling import Events
 
 import noise
 import steptrack_callbacks as steptrack
+from internals import assert_nothing_left
 from provider import Provider
-from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.litellm import entry_points
 
 
@@ -29,8 +29,7 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect(0)
     steptrack.uninstall()
     litellm.cache = None
-    assert not settlement.open_calls, "a call was left open"
-    assert not reservation._reservations, "room was left reserved"
+    assert_nothing_left()
     assert entry_points.enclosing_call() is None
 
 

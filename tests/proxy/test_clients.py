@@ -8,6 +8,7 @@ import pytest
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 import steptrack_callbacks as steptrack
+from internals import point_at
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, step
 from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.langchain import budgeted
@@ -198,13 +199,13 @@ def test_an_address_that_is_none_is_refused(url):
     ],
 )
 def test_an_address_below_the_proxys_is_the_proxys(url, is_ours):
-    proxy_client.point_at("http://proxy/team/")
+    point_at("http://proxy/team/")
     assert proxy_client.is_for_proxy(url) is is_ours
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_this_machine_is_the_same_by_each_of_its_names(host):
-    proxy_client.point_at(f"http://{host}:4000")
+    point_at(f"http://{host}:4000")
     for other in ("localhost", "127.0.0.1", "[::1]"):
         assert proxy_client.is_for_proxy(f"http://{other}:4000/v1")
     assert not proxy_client.is_for_proxy("http://elsewhere:4000/v1")

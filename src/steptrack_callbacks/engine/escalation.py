@@ -7,7 +7,7 @@ import threading
 from collections.abc import Hashable
 from typing import Any, cast
 
-from steptrack_callbacks import hooks
+from steptrack_callbacks import hooks, settings
 from steptrack_callbacks.concurrency.flow import Waitable
 from steptrack_callbacks.concurrency.tasks import current_owner, running_loop
 from steptrack_callbacks.values.definitions import Escalation, Grant
@@ -15,9 +15,6 @@ from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .account import Account
 from .amounts import LOCK
-
-_default: Escalation | None = None
-
 
 ASYNC_ONLY = "an async escalation function can only answer async calls; make it a plain function"
 
@@ -122,7 +119,7 @@ def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
     if account.ref.error_boundary != "escalate" or error.phase in ("busy", "closed"):
         return None
     with LOCK:
-        ask = account.escalation or _default
+        ask = account.escalation or settings.in_force().escalation
         if ask is None or account.declined:
             return None
         if account.limits().get(error.limit) != error.limit_value:
@@ -143,20 +140,15 @@ def why_not_granted(account: Account, error: BudgetExhausted) -> str:
     """Say why an exhaustion is handed on though its step escalates; empty if it speaks for itself."""
     if error.phase in ("busy", "closed"):
         return ""
-    if account.escalation is None and _default is None and not account.declined:
+    if account.escalation is None and not has_default() and not account.declined:
         return "nobody could be asked for more: give the step an escalation, or install(escalation=...)"
     return account.declined
 
 
-def set_default(ask: Escalation | None) -> None:
-    """Ask this function where a step with `escalate` has none of its own."""
-    global _default
-    _default = ask
-
-
 def has_default(ask: Escalation | None = None) -> bool:
     """Tell whether a function is set for steps that have none of their own; given one, whether it is that."""
-    return _default is not None if ask is None else _default is ask
+    default = settings.in_force().escalation
+    return default is not None if ask is None else default is ask
 
 
 def _discard(answer: Any) -> None:

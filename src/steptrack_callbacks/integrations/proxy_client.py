@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from steptrack_callbacks import settings
 from steptrack_callbacks.steps.activation import Activation, stack
 from steptrack_callbacks.steps.step import Step, current_step
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted
@@ -26,7 +27,6 @@ RUN, STEP, PERSONA, MAX_USD = (
 KIND = "budget_exhausted"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-_proxy: tuple[str, str, str] | None = None
 _write_trace: Callable[[MutableMapping[str, str]], object] | None = None
 
 
@@ -78,28 +78,25 @@ def name_request(request_headers: MutableMapping[str, str]) -> None:
 # Which proxy it is
 
 
-def point_at(url: str | None) -> None:
-    """Send headers to a proxy at this address from now on; `None` sends them to nobody.
+def address_of(url: str) -> tuple[str, str, str]:
+    """Return the scheme, the host with its port, and the path of a proxy; they are put into the settings.
 
     Raises:
         ValueError: It is no address of a web server.
     """
-    global _proxy
-    if url is None:
-        _proxy = None
-        return
     parts = _parts(url)
     if parts is None:
         raise ValueError(f"proxy_url must be an address such as 'http://localhost:4000', not {url!r}")
-    _proxy = parts
+    return parts
 
 
 def is_for_proxy(url: object) -> bool:
     """Tell whether an address is the proxy's, or below it; the names of loopback count as one."""
-    if _proxy is None:
+    proxy = settings.in_force().proxy
+    if proxy is None:
         return False
     parts = _parts(str(url))
-    return parts is not None and parts[:2] == _proxy[:2] and f"{parts[2]}/".startswith(f"{_proxy[2]}/")
+    return parts is not None and parts[:2] == proxy[:2] and f"{parts[2]}/".startswith(f"{proxy[2]}/")
 
 
 def _parts(url: object) -> tuple[str, str, str] | None:
@@ -121,7 +118,7 @@ def refusal_in(error: BaseException) -> BudgetExhausted | None:
     The exhaustion belongs to the step on this stack with that path; if there is none, as with a
     budget of the proxy's own, to no step here, and every boundary lets it pass.
     """
-    if _proxy is None or isinstance(error, BudgetExhausted):
+    if settings.in_force().proxy is None or isinstance(error, BudgetExhausted):
         return None
     for link in causes(error):
         for said in _said_by(link):

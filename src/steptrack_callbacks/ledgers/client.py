@@ -7,10 +7,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.engine.amounts import LOCK
+from steptrack_callbacks.settings import OnStoreError
 from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.limits import check_choice
 from steptrack_callbacks.values.money import decimal_of, format_usd
@@ -20,8 +21,6 @@ from .protocol import COST, ReservationRequest, Store, Totals, Verdict, from_pic
 from .snapshot import Snapshot, SnapshotStore, without_limits
 
 logger = logging.getLogger("steptrack_callbacks")
-
-OnStoreError = Literal["refuse", "allow"]
 
 LEASE_S = 900.0
 RETRY_AFTER_S = 1.0

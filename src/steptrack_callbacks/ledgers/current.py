@@ -5,26 +5,29 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+from steptrack_callbacks import settings
+from steptrack_callbacks.settings import LedgerSettings, OnStoreError
 
 from . import open_ledger
-from .client import LEASE_S, LedgerClient, OnStoreError, check_options
+from .client import LEASE_S, LedgerClient, check_options
 from .protocol import Store
 
 
-class _Said(NamedTuple):
-    """What was said of the ledger so far; `None` where nothing was."""
+class Choice(NamedTuple):
+    """A ledger that is ready to be put in force, and what was said of it.
 
-    ledger: str | Store | None = None
-    on_store_error: OnStoreError | None = None
-    lease_s: float | None = None
-    timeout_s: float | None = None
+    Attributes:
+        said: What was said of it so far.
+        client: The ledger; `None` leaves it at the one in force.
+    """
 
-    def options(self) -> tuple[OnStoreError, float]:
-        return self.on_store_error or "refuse", LEASE_S if self.lease_s is None else self.lease_s
+    said: LedgerSettings
+    client: LedgerClient | None
 
 
-_said = _Said()
 _in_force: LedgerClient | None = None
 _used: dict[str | int, LedgerClient] = {}
 """All ledgers used so far: who comes back to one finds its books, and what it is owed is not forgotten."""
@@ -42,19 +45,19 @@ def ledger() -> LedgerClient:
         return chosen
     with _choosing:  # two in memory would be two books
         if _in_force is None:
-            _put_in_force(_said._replace(ledger=os.environ.get("STEPTRACK_LEDGER") or "memory:"))
+            put_in_force(choose(os.environ.get("STEPTRACK_LEDGER") or "memory:"))
         assert _in_force is not None
         return _in_force
 
 
-def use(
+def choose(
     ledger: str | Store | None = None,
     *,
     on_store_error: OnStoreError | None = None,
     lease_s: float | None = None,
     timeout_s: float | None = None,
-) -> None:
-    """Put a ledger in force; steps that are open stay with the one that they began with.
+) -> Choice:
+    """Check what is said of the ledger, and open it if it is named; it is not in force yet.
 
     Args:
         ledger: A URL, or a store; `None` leaves it at the one in force.
@@ -63,47 +66,57 @@ def use(
         timeout_s: Seconds that a trip may take if the URL does not say it; `None` likewise.
 
     Raises:
-        ValueError: The URL or an option is malformed; nothing is changed then.
+        ValueError: The URL or an option is malformed.
         LedgerError: The store is not ours, or newer than this package.
     """
-    global _said
     given: dict[str, Any] = {
         "ledger": ledger,
         "on_store_error": on_store_error,
         "lease_s": lease_s,
         "timeout_s": timeout_s,
     }
+    said = replace(
+        settings.in_force().ledger, **{name: value for name, value in given.items() if value is not None}
+    )
+    check_options(*_options(said))
+    with _choosing:  # one that nobody names is opened when it is first needed, wherever the environment says
+        return Choice(said, None if said.ledger is None else _client_of(said.ledger, said.timeout_s))
+
+
+def put_in_force(choice: Choice) -> None:
+    """Put a ledger in force; steps that are open stay with the one that they began with."""
+    global _in_force
+    settings.change(ledger=choice.said)
+    if choice.client is None:
+        return
     with _choosing:
-        said = _said._replace(**{name: value for name, value in given.items() if value is not None})
-        check_options(*said.options())
-        if said.ledger is None:
-            _said = said  # it is opened when it is first needed, wherever the environment says it is
-            return
-        before = _in_force
-        _put_in_force(said)
-    if before is not None and before is not _in_force:
+        before, _in_force = _in_force, choice.client
+        choice.client.set_options(*_options(choice.said))
+    if before is not None and before is not choice.client:
         before.flush()
+
+
+def use(ledger: str | Store | None = None, **options: Any) -> None:
+    """Choose a ledger and put it in force at once, by the options of `choose`, which says what it raises."""
+    put_in_force(choose(ledger, **options))
 
 
 def release() -> None:
     """Put no ledger in force; steps that are open stay with the one that they began with."""
-    global _said, _in_force
+    global _in_force
+    settings.change(ledger=LedgerSettings())
     with _choosing:
-        before, _said, _in_force = _in_force, _Said(), None
+        before, _in_force = _in_force, None
     if before is not None:
         before.flush()
 
 
-def _put_in_force(said: _Said) -> None:
-    global _said, _in_force
-    assert said.ledger is not None
-    chosen = _client_of(said.ledger, said.timeout_s)
-    chosen.set_options(*said.options())
-    _said, _in_force = said, chosen
+def _options(said: LedgerSettings) -> tuple[OnStoreError, float]:
+    return said.on_store_error or "refuse", LEASE_S if said.lease_s is None else said.lease_s
 
 
-def _client_of(ledger: str | Store, timeout_s: float | None) -> LedgerClient:
-    """Return the keeper of a ledger: the same one for the same URL or store."""
+def _client_of(ledger: object, timeout_s: float | None) -> LedgerClient:
+    """Return the client of a ledger: the same one for the same URL or store."""
     if isinstance(ledger, str):
         url = _timed(ledger, timeout_s)
         if url not in _used:
@@ -114,7 +127,7 @@ def _client_of(ledger: str | Store, timeout_s: float | None) -> LedgerClient:
     for used in _used.values():
         if used.store is ledger:
             return used
-    return _used.setdefault(id(ledger), LedgerClient(ledger))
+    return _used.setdefault(id(ledger), LedgerClient(cast(Store, ledger)))
 
 
 def _timed(url: str, timeout_s: float | None) -> str:
@@ -138,11 +151,12 @@ def flush_others() -> None:
 
 def reset() -> None:
     """Forget all ledgers, for tests."""
-    global _said, _in_force
+    global _in_force
+    settings.change(ledger=LedgerSettings())
     for used in _used.values():
         used.store.close_connections()
     _used.clear()
-    _said, _in_force = _Said(), None
+    _in_force = None
 
 
 @atexit.register

@@ -10,11 +10,12 @@ import signal
 import sys
 from pathlib import Path
 
-from steptrack_callbacks import pricing
+from steptrack_callbacks import settings
 from steptrack_callbacks.config import LedgerOptions, load
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.steps import tool_policy
+from steptrack_callbacks.pricing.chain import with_prices
+from steptrack_callbacks.steps.tool_policy import with_tools
 
 from .accounts import Accounts
 from .connections import see_clients
@@ -50,8 +51,7 @@ def start() -> StepTrackProxyHandler:
     except ValueError:
         stop_supervisor()
         raise
-    pricing.set_prices(config.prices)
-    tool_policy.set_tool_levels(config.tools)
+    settings.put_in_force(with_tools(with_prices(settings.in_force(), config.prices), config.tools))
     accounts = Accounts(config, current.ledger())
     add_routes(proxy_server.app, accounts)
     silence_refusal_logs()

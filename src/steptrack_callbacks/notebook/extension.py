@@ -7,7 +7,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from steptrack_callbacks.engine.escalation import has_default, set_default
+from steptrack_callbacks import settings
+from steptrack_callbacks.engine.escalation import has_default
 from steptrack_callbacks.installation import install
 from steptrack_callbacks.reports.live import watch
 from steptrack_callbacks.steps.step import Step
@@ -77,7 +78,7 @@ class Extension:
         """Offer `%%step`, and ask the person where a step escalates and names nobody to ask."""
         install()
         if not has_default():
-            set_default(ask_person)
+            settings.change(escalation=ask_person)
         shell = self._shell
         shell.register_magic_function(self.cell, magic_kind="cell", magic_name="step")
         shell.register_magic_function(self.entrance, magic_kind="line", magic_name=ENTRANCE)
@@ -87,7 +88,7 @@ class Extension:
     def unload(self) -> None:
         """Take it out; the edges stay installed."""
         if has_default(ask_person):
-            set_default(None)
+            settings.change(escalation=None)
         shell = self._shell
         shell.magics_manager.magics["cell"].pop("step", None)
         shell.magics_manager.magics["line"].pop(ENTRANCE, None)

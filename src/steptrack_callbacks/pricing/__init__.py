@@ -21,10 +21,11 @@ from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
+from steptrack_callbacks import settings
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage
 
-from .chain import Question, answer, forget, max_output, set_own
+from .chain import Question, answer, forget, max_output, with_prices
 from .checks import check_usage
 from .entries import rates_of
 from .terms import Terms
@@ -193,7 +194,7 @@ def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:
         Decimal('0.002')
         >>> reset()
     """
-    set_own(prices)
+    settings.put_in_force(with_prices(settings.in_force(), prices))
 
 
 def price_of(model: str, rates: Mapping[str, object]) -> Callable[[Usage], int | None]:

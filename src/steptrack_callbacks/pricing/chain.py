@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from steptrack_callbacks import settings
+from steptrack_callbacks.settings import Settings
 from steptrack_callbacks.values.usage import Usage
 
 from . import genai
@@ -103,7 +105,7 @@ class Answer:
     def stands(self) -> bool:
         """Tell whether the user's prices and LiteLLM's table are still what they were."""
         live = live_entries()
-        if live is not self.live or self.own is not _own[0]:
+        if live is not self.live or self.own is not settings.in_force().prices:
             return False
         if live is None:
             return True
@@ -114,7 +116,6 @@ class Answer:
 _MOST_ANSWERS = 4096
 _answers: dict[Question, Answer] = {}
 _limits: dict[Question, tuple[Answer, int | None]] = {}
-_own: list[Mapping[str, Entry]] = [{}]  # replaced whole, so that an answer knows which it saw
 
 
 def answer(question: Question) -> Answer:
@@ -146,21 +147,21 @@ def max_output(model: str, provider: str | None) -> int | None:
     return known[1]
 
 
-def set_own(prices: Mapping[str, Mapping[str, object]]) -> None:
-    """Take prices from the user, all or none; see `steptrack_callbacks.pricing.set_prices`."""
-    checked_prices = {model: checked(model, price) for model, price in prices.items()}
-    _own[0] = {**_own[0], **checked_prices}
+def with_prices(before: Settings, prices: Mapping[str, Mapping[str, object]]) -> Settings:
+    """Return settings with these prices of the user's too, all or none; see `pricing.set_prices`."""
+    own = {model: checked(model, price) for model, price in prices.items()}
+    return replace(before, prices={**before.prices, **own})
 
 
 def forget() -> None:
     """Drop the user's prices and every answer."""
-    _own[0] = {}
+    settings.change(prices={})
     _answers.clear()
     _limits.clear()
 
 
 def _ask(question: Question) -> Answer:
-    own, live = _own[0], live_entries()
+    own, live = settings.in_force().prices, live_entries()
     size = len(live or ())
     quotes: list[Quote] = []
     bounds: list[Quote] = []
@@ -217,7 +218,7 @@ def _found(question: Question) -> Iterator[Found]:
 def _entries(question: Question) -> Iterator[Found]:
     model, provider, *_ = question
     host, name = split(model, provider)
-    if own := Table(_own[0]).find((model, f"{host}/{name}", name), host or ""):
+    if own := Table(settings.in_force().prices).find((model, f"{host}/{name}", name), host or ""):
         yield Found("user", own.key, own.entry, host or "", installed().entries)
     region = (question.region or "").lower()
     for table in _tables():

@@ -6,70 +6,48 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from steptrack_callbacks import settings
+from steptrack_callbacks.settings import Path, Settings
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
 from steptrack_callbacks.values.limits import did_you_mean
 
 Declared = Mapping[str, Any] | StepDefinition
-Path = tuple[str, ...]
-
-_declared: dict[str, StepDefinition] = {}
-_nodes: dict[Path, StepDefinition] = {}
-_budgets_in_file: dict[str, BudgetDefinition] = {}
-_steps_in_file: dict[str, StepDefinition] = {}
-_personas_in_file: dict[str, PersonaDefinition] = {}
-_file = ""
 
 D = TypeVar("D", bound=StepDefinition)
 
 
-def declare(steps: Mapping[str, Declared]) -> None:
-    """Give names their limits, or replace those given before.
+def with_steps(before: Settings, steps: Mapping[str, Declared]) -> Settings:
+    """Return settings in which names have these limits, or others than before.
 
     Args:
+        before: What counts otherwise.
         steps: By name: the options of `step()` as a mapping, or a `StepDefinition`.
 
     Raises:
-        ValueError: An option is malformed, or one that such a step cannot have; nothing is declared then.
+        ValueError: An option is malformed, or one that such a step cannot have.
     """
     _refuse_if_no_mapping("steps", steps)
     checked = {name: _definition(name, options) for name, options in steps.items()}
-    _refuse_twice([name for name in checked if (name,) in _nodes])
-    _declared.update(checked)
+    _refuse_twice([name for name in checked if (name,) in before.nodes])
+    return replace(before, steps={**before.steps, **checked})
 
 
-def declare_nodes(nodes: Mapping[str, Declared]) -> None:
-    """Give nodes of graphs their limits, or replace those given before.
+def with_nodes(before: Settings, nodes: Mapping[str, Declared]) -> Settings:
+    """Return settings in which nodes of graphs have these limits, or others than before.
 
     Args:
+        before: What counts otherwise.
         nodes: By a node's name, wherever it is, or by its path through subgraphs, joined with `/`.
 
     Raises:
-        ValueError: A path or an option is malformed, or one that such a step cannot have; nothing is
-            declared then.
+        ValueError: A path or an option is malformed, or one that such a step cannot have.
     """
     _refuse_if_no_mapping("nodes", nodes)
     checked = {_path(path): _definition(_path(path)[-1], options) for path, options in nodes.items()}
-    _refuse_twice([path[0] for path in checked if len(path) == 1 and is_declared(path[0])])
-    _nodes.update(checked)
-
-
-def take_from_file(
-    steps: Mapping[str, StepDefinition],
-    personas: Mapping[str, PersonaDefinition],
-    budgets: Mapping[str, BudgetDefinition] | None = None,
-    *,
-    source: str = "",
-) -> None:
-    """Know what a file says of steps and personas, instead of what one said before."""
-    global _file
-    _file = source
-    _budgets_in_file.clear()
-    _budgets_in_file.update(budgets or {})
-    _steps_in_file.clear()
-    _steps_in_file.update(steps)
-    _personas_in_file.clear()
-    _personas_in_file.update(personas)
+    taken = {*before.steps, *before.file.steps}
+    _refuse_twice([path[0] for path in checked if len(path) == 1 and path[0] in taken])
+    return replace(before, nodes={**before.nodes, **checked})
 
 
 def named_budgets(budgets: Iterable[BudgetDefinition | str]) -> tuple[BudgetDefinition, ...]:
@@ -82,15 +60,16 @@ def named_budgets(budgets: Iterable[BudgetDefinition | str]) -> tuple[BudgetDefi
 
 
 def _budget_called(name: str) -> BudgetDefinition:
-    if name in _budgets_in_file:
-        return _budgets_in_file[name]
-    if not _file:
+    file = settings.in_force().file
+    if name in file.budgets:
+        return file.budgets[name]
+    if not file.source:
         raise ValueError(
             f"budget {name!r} is named, but no file of limits was read: declare it as [budgets.{name}] in"
             " steptrack.toml and call install(config=...), or give a Budget(...)"
         )
-    meant = did_you_mean(name, _budgets_in_file) or f"; it has {', '.join(_budgets_in_file) or 'none'}"
-    raise ValueError(f"{_file} has no budget {name!r}{meant}")
+    meant = did_you_mean(name, file.budgets) or f"; it has {', '.join(file.budgets) or 'none'}"
+    raise ValueError(f"{file.source} has no budget {name!r}{meant}")
 
 
 def completed(definition: D, said: Collection[str] = ()) -> D:
@@ -103,9 +82,9 @@ def completed(definition: D, said: Collection[str] = ()) -> D:
     Raises:
         ValueError: What both say does not go together.
     """
-    in_file: Mapping[str, StepDefinition] = _steps_in_file
-    if isinstance(definition, PersonaDefinition):
-        in_file = _personas_in_file
+    file = settings.in_force().file
+    is_persona = isinstance(definition, PersonaDefinition)
+    in_file: Mapping[str, StepDefinition] = file.personas if is_persona else file.steps
     found = in_file.get(definition.name)
     if found is None:
         return definition
@@ -117,15 +96,15 @@ def completed(definition: D, said: Collection[str] = ()) -> D:
     try:
         return replace(definition, **missing)
     except ValueError as error:
-        table = "personas" if in_file is _personas_in_file else "steps"
+        table = "personas" if is_persona else "steps"
         raise ValueError(
-            f"{error}; the code says one of them, and [{table}.{definition.name}] in {_file} the other"
+            f"{error}; the code says one of them, and [{table}.{definition.name}] in {file.source} the other"
         ) from None
 
 
 def has_nodes() -> bool:
     """Tell whether any node has been declared."""
-    return bool(_nodes)
+    return bool(settings.in_force().nodes)
 
 
 def node_steps(path: Sequence[str]) -> list[StepDefinition]:
@@ -136,19 +115,21 @@ def node_steps(path: Sequence[str]) -> list[StepDefinition]:
     Args:
         path: The names of the nodes on the way to it, its own last.
     """
+    nodes = settings.in_force().nodes
     found: list[StepDefinition | None] = []
     for depth, name in enumerate(path, start=1):
-        by_path = _nodes.get(tuple(path[:depth])) if depth > 1 else None
+        by_path = nodes.get(tuple(path[:depth])) if depth > 1 else None
         if by_path is not None:
             on_the_way = zip(found, path, strict=False)
             found = [step or StepDefinition(name=node) for step, node in on_the_way]
-        found.append(by_path or _nodes.get((name,)))
+        found.append(by_path or nodes.get((name,)))
     return [step for step in found if step is not None]
 
 
 def is_declared(name: str) -> bool:
     """Tell whether a name has been declared."""
-    return name in _declared or name in _steps_in_file
+    now = settings.in_force()
+    return name in now.steps or name in now.file.steps
 
 
 def definition_of(name: str) -> StepDefinition:
@@ -156,15 +137,8 @@ def definition_of(name: str) -> StepDefinition:
 
     A step that a file says more of can only fail here as well, and keeps its limits.
     """
-    declared = _declared.get(name) or completed(StepDefinition(name=name))
+    declared = settings.in_force().steps.get(name) or completed(StepDefinition(name=name))
     return replace(declared, error_boundary="fail", default=None)
-
-
-def reset() -> None:
-    """Forget what was declared."""
-    _declared.clear()
-    _nodes.clear()
-    take_from_file({}, {})
 
 
 def _path(path: object) -> Path:

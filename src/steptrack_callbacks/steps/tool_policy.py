@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
+from steptrack_callbacks import settings
+from steptrack_callbacks.settings import Settings
 from steptrack_callbacks.values.definitions import SideEffectLevel, Stage
 
 LEVELS: tuple[SideEffectLevel, ...] = get_args(SideEffectLevel)
 UNKNOWN_LEVEL: SideEffectLevel = "network"
-
-_tool_levels: dict[str, SideEffectLevel] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class ToolPolicy:
         Raises:
             ValueError: The level is not one of the five.
         """
-        level = side_effect_level or _tool_levels.get(tool, UNKNOWN_LEVEL)
+        level = side_effect_level or settings.in_force().tools.get(tool, UNKNOWN_LEVEL)
         if level not in LEVELS:
             raise ValueError(f"side_effect_level must be one of {', '.join(LEVELS)}, not {level!r}")
         if self.allowed_tools is not None and tool not in self.allowed_tools:
@@ -60,18 +60,13 @@ class ToolPolicy:
         return self.objection(tool, side_effect_level) is None
 
 
-def set_tool_levels(levels: Mapping[str, SideEffectLevel]) -> None:
-    """Register what tools do to the world, for those who do not say it themselves.
+def with_tools(before: Settings, levels: Mapping[str, SideEffectLevel]) -> Settings:
+    """Return settings that also say what these tools do to the world, for those who do not say it themselves.
 
     Raises:
-        ValueError: A level is not one of the five; nothing is registered then.
+        ValueError: A level is not one of the five.
     """
     for tool, level in levels.items():
         if level not in LEVELS:
             raise ValueError(f"tool {tool!r}: its level must be one of {', '.join(LEVELS)}, not {level!r}")
-    _tool_levels.update(levels)
-
-
-def reset() -> None:
-    """Forget the registered levels."""
-    _tool_levels.clear()
+    return replace(before, tools={**before.tools, **levels})
