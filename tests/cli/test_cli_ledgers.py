@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from programs import steptrack
 
 from spending import open_call
-from steptrack_callbacks import Budget, Usage, drain_completed_steps, install, step, uninstall
+from steptrack_callbacks import Budget, Usage, drain_completed_steps, install, record_usage, step, uninstall
 from steptrack_callbacks.cli import main
 from steptrack_callbacks.ledgers import open_ledger
 from steptrack_callbacks.ledgers.protocol import AccountRequest, Asked, ReservationRequest
@@ -341,3 +342,15 @@ def test_a_terminal_without_the_letters_is_no_reason_to_fail(ledger, tmp_path):
     shutil.copy(ledger, odd)
     done = steptrack("ledger", "info", odd, env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+def test_top_says_how_much_of_its_limits_a_budget_has_used_and_when_it_starts_again(said, tmp_path):
+    install(ledger=f"sqlite:///{tmp_path / 'steps.db'}")
+    team, always = Budget("team-a", max_usd=0.05, max_calls=4, window="1d"), Budget("ever", max_calls=2)
+    with step("job", budgets=[team, always]):
+        record_usage("m", input_tokens=7, output_tokens=5, cost_usd=0.04)
+    out = said("top", "--once", tmp_path / "steps.db")[1]
+    rows = [line for line in out.splitlines() if "% of " in line]
+    assert re.fullmatch(r"80% of \$0.0500, 25% of 4 calls +team-a +\d{4}-\d\d-\d\d 00:00 UTC", rows[0])
+    assert re.fullmatch(r"50% of 2 calls +ever +never", rows[1])
+    uninstall()

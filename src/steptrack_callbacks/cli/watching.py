@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.usage import Usage
 
 from .errors import OK
+from .limits import budget_named, limit_rows
 from .output import print_json, table
 from .places import opened
 from .upkeep import account_dicts
@@ -24,7 +24,7 @@ _SHOWN_STEPS = 10
 _RECENT_S = 3600.0
 _ACCOUNT_COLUMNS = ("account", "spent", "calls", "tokens", "in flight", "reserved")
 _STEP_COLUMNS = ("step", "status", "cost", "calls", "ended")
-_BUDGET = re.compile(r"budget:(?P<window>[^:]*):[^:]*:(?P<name>.*)", re.DOTALL)
+_BUDGET_COLUMNS = ("used of limit", "of budget", "starts again")
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -85,6 +85,12 @@ def _lines(url: str, look: Look) -> list[str]:
     lines += ["", *table(_ACCOUNT_COLUMNS, accounts, numbers=range(1, 6)).splitlines()]
     if len(look.accounts) > _SHOWN_ACCOUNTS:
         lines.append(f"and {len(look.accounts) - _SHOWN_ACCOUNTS:,} more")
+    budgets = [
+        (shares, _printable(name, 24), starts)
+        for name, shares, starts in limit_rows(look.accounts[:_SHOWN_ACCOUNTS], look.steps)
+    ]
+    if budgets:
+        lines += ["", *table(_BUDGET_COLUMNS, budgets).splitlines()]
     steps = [_step_row(each) for each in look.steps[:_SHOWN_STEPS]]
     return [*lines, "", *table(_STEP_COLUMNS, steps, numbers=range(2, 4)).splitlines()]
 
@@ -99,8 +105,9 @@ def _account_row(account: dict[str, Any]) -> tuple[str, ...]:
 
 def _named(key: str) -> str:
     """Name an account as people know it: `budget team-a, 1d`."""
-    if (budget := _BUDGET.fullmatch(key)) is not None:
-        return f"budget {budget['name']}" + (f", {budget['window']}" if budget["window"] else "")
+    if (budget := budget_named(key)) is not None:
+        name, window = budget
+        return f"budget {name}, {window}" if window else f"budget {name}"
     return key.replace(":", " ", 1)
 
 
