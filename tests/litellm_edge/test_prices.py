@@ -11,6 +11,8 @@ import pytest
 from calling import ASK, CALL_USD, NAMES, ask, call, read, run
 from litellm import Router
 
+import payloads
+from payloads import U
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, pricing, step
 
@@ -143,3 +145,42 @@ def test_a_router_may_describe_its_models(
             answer = router.completion(model="m", messages=ASK, stream=stream)
             list(answer) if stream else None
         assert (plan.usage.calls, plan.usage.unpriced_calls, plan.cost_usd) == (1, 0, cost)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", CHAT)
+def test_a_price_by_the_second_that_comes_with_the_call_is_charged_by_time(
+    name: str, stream: bool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm, "model_cost", deepcopy(litellm.model_cost))
+    with step("plan") as plan:
+        ask(name, provider, stream=stream, model="openai/timed", input_cost_per_second=0.01)
+    assert plan.usage.unpriced_calls == 0
+    assert 0 < plan.cost_usd < Decimal("0.3")
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_a_price_by_the_second_cannot_be_budgeted_and_the_refusal_says_what_can(
+    name: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm, "model_cost", deepcopy(litellm.model_cost))
+    with pytest.raises(UnpricedModel, match="priced by the second, .*: limit it by max_calls or max_seconds"):
+        with step("plan", max_usd=1):
+            ask(name, provider, model="openai/timed", input_cost_per_second=0.01)
+    assert provider.count() == 0
+    with step("plan", max_usd=1, unpriced="warn") as plan, pytest.warns(UnknownCostWarning, match="second"):
+        ask(name, provider, model="openai/timed", input_cost_per_second=0.01)
+    assert plan.cost_usd > 0
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_a_deployment_that_nobody_knows_may_be_given_its_model(name: str, provider: Provider) -> None:
+    deployment = {"model": "azure/my-deployment", "api_version": "2024-10-21"}
+    with pytest.raises(UnpricedModel) as refused, step("plan", max_usd=1):
+        ask(name, provider, **deployment)
+    assert 'say which model it is of beside it: base_model="azure/gpt-4o"' in str(refused.value)
+    assert "install(prices" not in str(refused.value)
+    provider.behave(**payloads.chat(U, "my-deployment"))
+    with step("plan", max_usd=1) as plan:
+        ask(name, provider, **deployment, base_model="azure/gpt-4o")
+    assert plan.cost_usd == 1_000 * Decimal("2.5e-6") + 500 * Decimal("1e-5")

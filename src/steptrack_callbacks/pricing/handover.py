@@ -28,8 +28,8 @@ class Handover:
 
     def cost(self, usage: Usage) -> int | None:
         """Price the usage of one call, in units; `None` where LiteLLM cannot."""
-        litellm = importlib.import_module("litellm")
         try:
+            litellm = importlib.import_module("litellm")
             parts = litellm.cost_per_token(
                 self.model,
                 custom_llm_provider=self.provider,
@@ -37,7 +37,7 @@ class Handover:
                 service_tier=self.terms.service_tier,
                 **self._place(),
             )
-        except Exception:  # noqa: BLE001  # LiteLLM raises plain exceptions for what it does not know
+        except Exception:  # noqa: BLE001  # it raises plain ones for what it does not know, or is broken itself
             return None
         # LiteLLM says 0.0 for what it cannot price.
         return sum(to_units(part, "litellm.cost_per_token") for part in parts) or None
