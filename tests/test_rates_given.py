@@ -48,8 +48,6 @@ def usd(request, usage, **told):
     [
         HOUSE,
         {"model_info": HOUSE},
-        {"metadata": {"model_info": HOUSE}},
-        {"litellm_metadata": {"model_info": HOUSE}},
         {"model_info": HOUSE | {"input_cost_per_token": 9.0}, "input_cost_per_token": 1e-6},
         {name: str(rate) for name, rate in HOUSE.items()},
     ],
@@ -82,7 +80,7 @@ def test_the_answering_models_own_price_does_not_go_before_rates_that_were_given
             Usage(input_tokens=10, web_search_requests=2),
             "0.04001",
         ),
-        ({"input_cost_per_request": 0.5}, Usage(), "0.5"),
+        ({"tiered_pricing": [{"range": [0, 99], "input_cost_per_token": 5}]}, Usage(input_tokens=1), "5"),
     ],
 )
 def test_every_kind_of_rate_may_be_given(extra, usage, expected):
@@ -118,9 +116,23 @@ def test_what_makes_no_sense_among_them_says_nothing():
 
 
 def test_a_key_that_is_unknown_among_them_bounds_the_calls_that_may_meet_it():
-    request = asked(**HOUSE, cache_read_input_token_cost_on_mars=1e-3)
+    request = asked(model_info=HOUSE | {"cache_read_input_token_cost_on_mars": 1e-3})
     assert usd(request, Usage(input_tokens=1_000)) == Decimal("0.001")
     assert usd(request, MOSTLY_CACHED) == Decimal("0.0021") + 9
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        {"metadata": {"model_info": HOUSE}},
+        {"litellm_metadata": {"model_info": HOUSE}},
+        {"my_cost_per_token": 0.0},
+        {"off_peak_pricing": {"hours_utc": "00:00-00:00", "input_cost_per_token": 0.0}},
+        {"provider_specific_entry": {"fast": 0.0}},
+    ],
+)
+def test_what_a_client_of_the_proxy_could_write_is_no_rate(claimed):
+    assert asked("gpt-4o", **claimed).rates is None
 
 
 def test_the_base_model_of_a_deployment_is_charged_with_its_tiers():

@@ -144,6 +144,13 @@ PRICES = Seam(
     lost="prices that were registered with LiteLLM are not seen",
     cure="name them in install(prices=...)",
 )
+GIVEN_RATES = Seam(
+    package="litellm",
+    place="litellm.types.utils:CustomPricingLiteLLMParams",
+    purpose="lists the rates that LiteLLM takes with a call, which no client of its proxy may set",
+    lost="of rates that are given with a call only those of plain input and output count",
+    cure="name them in install(prices=...), or in the model_info of a Router's deployment",
+)
 MODEL_FALLBACKS = Seam(
     package="litellm",
     place="litellm:model_fallbacks",
@@ -197,5 +204,6 @@ SEAMS: tuple[Seam, ...] = (
     COUNTS_TOKENS,
     USAGE,
     PRICES,
+    GIVEN_RATES,
     MODEL_FALLBACKS,
 )

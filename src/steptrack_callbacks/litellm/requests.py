@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.seams_litellm import GIVEN_RATES
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
 from steptrack_callbacks.values.untrusted import field, items
 from steptrack_callbacks.values.usage import MOST_TOKENS
@@ -115,14 +117,25 @@ def _google_config(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_rates(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Collect what the call itself, or its deployment, says that it costs."""
-    return pricing.rates_in(*_told(options)) or None
+    """Collect what the call itself, or its deployment, says that it costs.
+
+    Of the call's own arguments only what LiteLLM takes as a rate is one: on its proxy, these are what no
+    client can set.
+    """
+    given = {name: options[name] for name in options.keys() & _rate_names()}
+    return pricing.rates_in(_fields(options.get("model_info")), given) or None
+
+
+@cache
+def _rate_names() -> frozenset[str]:
+    fields = getattr(GIVEN_RATES.get(), "model_fields", None) or ()
+    return frozenset({"input_cost_per_token", "output_cost_per_token", *fields})
 
 
 def _base_model(options: Mapping[str, Any]) -> str | None:
     """Name the model by whose price a deployment is charged, if it says so."""
-    named = [name for told in _told(options) if (name := _text_or_none(told.get("base_model")))]
-    return named[-1] if named else None
+    named = (options.get("base_model"), _fields(options.get("model_info")).get("base_model"))
+    return next((name for name in named if isinstance(name, str) and name), None)
 
 
 def _cure(model: str, options: Mapping[str, Any]) -> str:
@@ -130,12 +143,6 @@ def _cure(model: str, options: Mapping[str, Any]) -> str:
     if options.get("custom_llm_provider") != "azure" and not model.startswith("azure/"):
         return ""
     return f'if {model!r} is a deployment, say which model it is of beside it: base_model="azure/gpt-4o"'
-
-
-def _told(options: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return where rates may stand, what goes before the others last."""
-    holders = (*(_fields(options.get(name)) for name in ("metadata", "litellm_metadata")), options)
-    return (*(_fields(holder.get("model_info")) for holder in holders), options)
 
 
 def _fields(value: Any) -> dict[str, Any]:
