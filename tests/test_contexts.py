@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from looking import in_thread, path
 from spending import spend
 from steptrack_callbacks import bind, install, step, uninstall
-from steptrack_callbacks.concurrency import contexts
+from steptrack_callbacks.concurrency import threads
 from steptrack_callbacks.concurrency.contexts import Stack
 from steptrack_callbacks.steps import activation
 from steptrack_callbacks.steps import step as steps
@@ -228,7 +228,7 @@ def test_uninstall_leaves_a_patch_that_came_later_alone():
 
     threading.Thread.start = later
     try:
-        contexts.leave_threads_alone()
+        threads.leave_threads_alone()
         assert threading.Thread.start is later
     finally:
         threading.Thread.start = ours

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import hosts, pricing, settings
-from .concurrency import contexts
+from .concurrency import threads as carrying
 from .config import Config, load
 from .integrations import changes, import_hooks, proxy_client
 from .ledgers import current
@@ -49,7 +49,7 @@ _EDGES: dict[str, Attach] = {"litellm": _attach_litellm, "langchain_core": _atta
 
 def install(
     *,
-    threads: bool = False,
+    threads: bool | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     tools: Mapping[str, SideEffectLevel] | None = None,
     escalation: Escalation | None = None,
@@ -68,7 +68,10 @@ def install(
     attached stays.
 
     Args:
-        threads: Whether new threads and jobs of thread pools begin with their starter's steps.
+        threads: Whether new threads begin in the steps of whoever starts them, and jobs of thread pools in
+            those of whoever submits them: yes, unless it is `False`. Variables of others are not carried.
+            A thread that outlives the step it was started in is charged to nobody, with a warning. `None`
+            takes what was said before.
         prices: Prices of your own by model, with LiteLLM's keys: `{"my-model":
             {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}`, in US dollars.
         tools: What tools do to the world, by name, for those that do not say it.
@@ -107,7 +110,7 @@ def install(
         >>> steptrack.install()
         >>> steptrack.uninstall()
     """
-    given = _Given(prices, tools, escalation, steps, nodes, proxy_url, on_integration_change)
+    given = _Given(prices, tools, escalation, steps, nodes, proxy_url, on_integration_change, threads)
     path = config or os.environ.get("STEPTRACK_CONFIG")
     file = Config(source="") if path is None else load(path)
     with _installing:
@@ -124,8 +127,7 @@ def install(
             warnings.warn(str(problem), UserWarning, stacklevel=2)
         settings.put_in_force(told)
         current.put_in_force(choice)
-        if threads:
-            contexts.carry_into_threads()
+        _carry_into_threads(wanted=told.threads)
         if on_integration_change is not None:
             hosts.trust_all()
             for host in _undo:
@@ -143,6 +145,7 @@ class _Given(NamedTuple):
     nodes: Mapping[str, Mapping[str, Any] | StepDefinition] | None
     proxy_url: str | None
     on_integration_change: OnIntegrationChange | None
+    threads: bool | None
 
     def laid_over(self, told: Settings) -> Settings:
         """Check all of it, and return the settings with it."""
@@ -153,6 +156,10 @@ class _Given(NamedTuple):
         if self.on_integration_change is not None:
             check_choice(self.on_integration_change, OnIntegrationChange, "on_integration_change")
             told = replace(told, on_integration_change=self.on_integration_change)
+        if self.threads is not None:
+            if not isinstance(self.threads, bool):
+                raise ValueError(f"threads must be True, False or None, not {self.threads!r}")
+            told = replace(told, threads=self.threads)
         if self.prices is not None:
             told = with_prices(told, self.prices)
         if self.steps is not None:
@@ -173,6 +180,14 @@ def _told_by(file: Config) -> Settings:
     told = with_tools(with_prices(settings.in_force(), file.prices), file.tools)
     said = FileSettings(source=file.source, steps=file.steps, personas=file.personas, budgets=file.budgets)
     return replace(told, file=said)
+
+
+def _carry_into_threads(*, wanted: bool) -> None:
+    if not wanted:
+        carrying.leave_threads_alone()
+        return
+    carrying.carry_into_threads()
+    import_hooks.when_imported("multiprocessing.pool", carrying.carry_into_pools)
 
 
 def _attach_all(*, names_steps: bool) -> None:
@@ -200,7 +215,7 @@ def uninstall() -> None:
         hosts.detach(host)
     hosts.trust_all()
     changes.forget()
-    contexts.leave_threads_alone()
+    carrying.leave_threads_alone()
     current.release()
     pricing.reset()
     settings.reset()

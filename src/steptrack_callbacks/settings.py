@@ -67,6 +67,7 @@ class Settings:
         ledger: What was said of the ledger.
         proxy: The address of a proxy that keeps budgets too: scheme, host with port, and path.
         on_integration_change: What becomes of a package that is not as it was known.
+        threads: Whether threads and jobs of pools begin in the steps of whoever starts or submits them.
     """
 
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NOTHING)
@@ -78,6 +79,7 @@ class Settings:
     ledger: LedgerSettings = LedgerSettings()
     proxy: tuple[str, str, str] | None = None
     on_integration_change: OnIntegrationChange = "refuse"
+    threads: bool = True
 
 
 _in_force = Settings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 
 import pytest
@@ -11,6 +12,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from telemetry import current
 
+import steptrack_callbacks as steptrack
 from looking import in_thread, path
 from spending import spend
 from steptrack_callbacks import bind, step
@@ -262,3 +264,24 @@ def test_whatever_leaves_a_step_the_span_around_it_is_current_again(traces, erro
             raise error
         assert current() == "step outer"
     assert traces.names() == ["step inner", "step outer"]
+
+
+def test_a_steps_span_is_current_in_what_threads_and_pools_do_for_it_and_nowhere_else(traces):
+    def elsewhere():
+        with traces.tracer.start_as_current_span("model"):
+            return current()
+
+    steptrack.install()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with step("outer"), step("inner"):
+                assert pool.submit(elsewhere).result() == "model"
+                assert in_thread(current) == "step inner"
+                with step("innermost"):
+                    pass
+                assert current() == "step inner"
+            assert pool.submit(current).result() is None
+    finally:
+        steptrack.uninstall()
+    assert traces.parent("model") == "step inner"
+    assert traces.parent("step innermost") == "step inner"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from functools import wraps
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -24,6 +22,49 @@ class Follower(Protocol):
     def left(self, entry: Any) -> None:
         """Note that an entry is gone, be it the innermost or not."""
 
+    def lent(self, entries: tuple[Any, ...]) -> Callable[[], None]:
+        """Note that a thread begins with these entries; returns what puts back what was there."""
+
+
+class Carried(Protocol):
+    """A variable of ours that new threads and jobs of thread pools take along."""
+
+    def taken(self) -> Any:
+        """Return what is to be taken along from the current context; `None` for nothing."""
+
+    def put(self, taken: Any, *, for_good: bool) -> Callable[[], None]:
+        """Put what was taken into the current context; returns what puts back what was there.
+
+        Args:
+            taken: What `taken` returned elsewhere.
+            for_good: Whether it is for all that a thread does, and not for one job of a pool.
+        """
+
+
+carried: list[Carried] = []
+"""All of them; whoever makes one adds it."""
+
+
+class CarriedVariable:
+    """A variable that is taken along as it is, see `Carried`."""
+
+    def __init__(self, variable: ContextVar[Any]) -> None:
+        self._variable = variable
+
+    def taken(self) -> Any:
+        """Return its value, `None` for nothing."""
+        return self._variable.get()
+
+    def put(self, taken: Any, *, for_good: bool) -> Callable[[], None]:  # noqa: ARG002 - of others
+        """Set it."""
+        before = self._variable.get()
+        self._variable.set(taken)
+
+        def undo() -> None:
+            self._variable.set(before)
+
+        return undo
+
 
 class Stack(Generic[T]):
     """A stack of entries in the current context: one variable that holds an immutable tuple.
@@ -37,7 +78,9 @@ class Stack(Generic[T]):
 
     def __init__(self, name: str) -> None:
         self._entries: ContextVar[tuple[T, ...]] = ContextVar(name, default=())
+        self._started_in: ContextVar[T | None] = ContextVar(f"{name}_started_in", default=None)
         self.follower: Follower | None = None
+        carried.append(self)
 
     def entries(self) -> tuple[T, ...]:
         """Return the entries, outermost first."""
@@ -70,6 +113,31 @@ class Stack(Generic[T]):
                 self.follower.left(gone)
         return entries[index + 1 :]
 
+    def is_started_in(self, entry: T) -> bool:
+        """Tell whether an entry is the innermost one that this thread was started in."""
+        return self._started_in.get() is entry
+
+    def taken(self) -> tuple[tuple[T, ...], T | None] | None:
+        """Return what new threads and jobs take along, see `Carried`."""
+        entries = self._entries.get()
+        return (entries, self._started_in.get()) if entries else None
+
+    def put(self, taken: tuple[tuple[T, ...], T | None] | None, *, for_good: bool) -> Callable[[], None]:
+        """Begin a thread or a job with what was taken along, see `Carried`."""
+        before = self._entries.get(), self._started_in.get()
+        entries, started_in = taken or ((), None)
+        self._entries.set(entries)
+        self._started_in.set(entries[-1] if for_good and entries else started_in)
+        put_back = None if self.follower is None else self.follower.lent(entries)
+
+        def undo() -> None:
+            if put_back is not None:
+                put_back()
+            self._entries.set(before[0])
+            self._started_in.set(before[1])
+
+        return undo
+
     def _index(self, entry: T) -> int | None:
         entries = self._entries.get()
         return next((index for index in reversed(range(len(entries))) if entries[index] is entry), None)
@@ -92,8 +160,7 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
         The same, to be called in any thread or task.
 
     Example:
-        >>> from concurrent.futures import ThreadPoolExecutor
-        >>> from steptrack_callbacks import bind, current_step, step
+        >>>         >>> from steptrack_callbacks import bind, current_step, step
         >>> with step("outer"), ThreadPoolExecutor() as pool:
         ...     pool.submit(bind(lambda: current_step().path)).result()
         'outer'
@@ -115,40 +182,3 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
         return context.copy().run(function, *args, **kwargs)
 
     return bound
-
-
-_thread_start: Any = threading.Thread.start
-_executor_submit: Any = ThreadPoolExecutor.submit
-
-
-def carry_into_threads() -> None:
-    """Let every new thread and every job of a thread pool begin with its starter's context."""
-    global _thread_start, _executor_submit
-    if threading.Thread.start is not _start_with_context:
-        _thread_start = threading.Thread.start
-        threading.Thread.start = _start_with_context  # type: ignore[method-assign,assignment]
-    if ThreadPoolExecutor.submit is not _submit_with_context:
-        _executor_submit = ThreadPoolExecutor.submit
-        ThreadPoolExecutor.submit = _submit_with_context  # type: ignore[method-assign,assignment]
-
-
-def leave_threads_alone() -> None:
-    """Undo `carry_into_threads`; jobs that were submitted meanwhile keep their context."""
-    if threading.Thread.start is _start_with_context:
-        threading.Thread.start = _thread_start  # type: ignore[method-assign]
-    if ThreadPoolExecutor.submit is _submit_with_context:
-        ThreadPoolExecutor.submit = _executor_submit  # type: ignore[method-assign]
-
-
-def _start_with_context(thread: threading.Thread) -> None:
-    context, run = copy_context(), thread.run
-    thread.run = lambda: context.run(run)  # type: ignore[method-assign]
-    _thread_start(thread)
-
-
-def _submit_with_context(
-    executor: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-) -> Any:
-    # A pool's worker is a thread as well, started by whichever job came first: it must begin empty.
-    context = copy_context()
-    return Context().run(_executor_submit, executor, context.run, function, *args, **kwargs)

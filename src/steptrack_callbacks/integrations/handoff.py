@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from steptrack_callbacks.concurrency.contexts import carried
 from steptrack_callbacks.engine.call import Call
 
 
@@ -42,6 +43,27 @@ class Handoff:
 
 # Offers are never taken out of a context, which may be a copy; they go stale.
 _offers: ContextVar[tuple[Handoff, ...]] = ContextVar("steptrack_offers", default=())
+
+
+class _Offers:
+    """Lets threads that a model starts take what was offered to the model."""
+
+    @staticmethod
+    def taken() -> tuple[Handoff, ...] | None:
+        return tuple(made for made in _offers.get() if made.stands and made.is_within()) or None
+
+    @staticmethod
+    def put(taken: tuple[Handoff, ...] | None, *, for_good: bool) -> Callable[[], None]:  # noqa: ARG004
+        before = _offers.get()
+        _offers.set(taken or ())
+
+        def undo() -> None:
+            _offers.set(before)
+
+        return undo
+
+
+carried.append(_Offers())
 
 
 def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Handoff:

@@ -52,7 +52,7 @@ def _add(seam: Seam, ours: Any) -> bool:
 
 def _forget(ours: Any) -> None:
     """Take a callback or a rule out of all the lists of LiteLLM's that it stands in, or was copied to."""
-    for listeners in list(vars(litellm).values()):
+    for listeners in vars(litellm).copy().values():
         if type(listeners) is list and any(_is(ours, each) for each in listeners):
             listeners[:] = [each for each in listeners if not _is(ours, each)]
 

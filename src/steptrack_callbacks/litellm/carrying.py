@@ -74,7 +74,7 @@ def _put_back(module: Any, name: str, ours: Any, original: Any) -> None:
 
 
 def _exchange(package: str, name: str, old: Any, new: Any) -> None:
-    for module_name, module in list(sys.modules.items()):
+    for module_name, module in sys.modules.copy().items():  # other threads import meanwhile
         if module_name.partition(".")[0] == package and getattr(module, "__dict__", {}).get(name) is old:
             setattr(module, name, new)
 

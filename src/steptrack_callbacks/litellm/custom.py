@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextvars import ContextVar, Token
 from typing import Any
 
+from steptrack_callbacks.concurrency.contexts import CarriedVariable, carried
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.seams_litellm import CUSTOM_PROVIDERS
@@ -133,3 +134,4 @@ class _Asked:
 
 
 _asked: ContextVar[_Asked | None] = ContextVar("steptrack_litellm_asked", default=None)
+carried.append(CarriedVariable(_asked))  # a provider may send from threads of its own

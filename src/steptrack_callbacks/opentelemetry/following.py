@@ -6,6 +6,7 @@ logged. What was current before a step is remembered in the context itself, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -47,6 +48,20 @@ class _Follower:
         before = get_current()
         _around.set((*_around.get(), (entry, before)))
         attach(set_span_in_context(traced.span, before) if traced.inside is None else traced.inside)
+
+    def lent(self, entries: tuple[Activation, ...]) -> Callable[[], None]:
+        around, before = _around.get(), get_current()
+        traced = next((found for entry in reversed(entries) if (found := _traced.get(entry))), None)
+        if traced is not None:
+            attach(set_span_in_context(traced.span, before))
+        _around.set(())
+
+        def put_back() -> None:
+            _around.set(around)
+            if traced is not None:
+                attach(before)
+
+        return put_back
 
     def left(self, entry: Activation) -> None:
         places = _around.get()

@@ -293,6 +293,8 @@ def innermost() -> Activation | None:
     for activation in reversed(stack.entries()):
         if activation.status == "open":
             return activation
+        if stack.is_started_in(activation):
+            return None  # the thread has outlived the step that it was started in
     return None
 
 

@@ -66,6 +66,8 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
             if entries := wrapping.entries():
                 wrapped_up = frozenset(entries) & frozenset(step.accounts)
             return TimedCall(_joined(step, within), request, wrapping=wrapped_up)
+        if stack.is_started_in(step):
+            break  # the thread has outlived it, and may work for others now
         enforced = step.account.enforce != "observe" and not step.left_elsewhere
         if enforced and not sent and step.exhausted:
             raise _left_behind(step)
@@ -118,7 +120,14 @@ def _left_behind(step: Activation) -> BudgetExhausted:
 
 def _warn_of_lost_step() -> None:
     # One that was left in another context is still on the stack here, though nobody means it any more.
-    if ended := [step for step in stack.entries() if not step.left_elsewhere]:
+    if outlived := [step for step in stack.entries() if stack.is_started_in(step)]:
+        _warn_once(
+            "outlived",
+            f"a model call was made in a thread that has outlived step {outlived[-1].path!r}, which it was"
+            " started in: it is counted as unattributed, and no limit holds it. Begin a step of its own in"
+            " the thread, or join it inside the step's block",
+        )
+    elif ended := [step for step in stack.entries() if not step.left_elsewhere]:
         _warn_once(
             "ended",
             f"a model call was made in the context of step {ended[-1].path!r}, which has ended: it is"
@@ -129,8 +138,8 @@ def _warn_of_lost_step() -> None:
         _warn_once(
             "lost",
             f"a model call found no step here, though {others[-1].path!r} is running elsewhere; it is counted"
-            " as unattributed. Plain threads lose the context: use bind(function), step(..., parent=outer) or"
-            " install(threads=True)",
+            " as unattributed. Threads begin in the step of whoever starts them after install(), which is"
+            " install(threads=True); elsewhere use bind(function) or step(..., parent=outer)",
         )
 
 
