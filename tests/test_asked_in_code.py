@@ -30,6 +30,12 @@ def test_what_is_left_is_the_least_that_all_limits_around_leave() -> None:
     assert steptrack.remaining("max_calls") is None
 
 
+def test_all_that_is_left_is_told_at_once() -> None:
+    with step("answer", max_calls=3, max_usd=1), step("plan", max_calls=9) as plan:
+        assert plan.remaining() == {"max_usd": Decimal(1), "max_calls": 3}
+        assert asyncio.run(plan.aremaining()) == plan.remaining()
+
+
 def test_a_budget_on_a_step_around_counts_though_others_have_spent_it() -> None:
     team = Budget("team", max_calls=5)
     with step("others", budgets=[team]):

@@ -59,6 +59,7 @@ class Balance:
         held_cost, held_tokens, held_calls: What calls in flight have reserved.
         running_cost, running_tokens: What streams in flight have produced so far.
         cost_limit, kept_back: `max_usd` and the part of it for wrapping up, in money units.
+        kept_calls: The part of `max_calls` for wrapping up.
         cold: Models of which a call with nothing to go by is in flight.
         breached: Times that a strict limit was passed.
         closed: Whether the step has ended.
@@ -77,6 +78,7 @@ class Balance:
         "held_cost",
         "held_tokens",
         "kept_back",
+        "kept_calls",
         "limited",
         "max_calls",
         "max_seconds",
@@ -93,6 +95,7 @@ class Balance:
         self.running_cost = self.running_tokens = 0
         self.cost_limit = None if definition.max_usd is None else to_units(definition.max_usd, "max_usd")
         self.kept_back = to_units(definition.wrap_up_usd or 0, "wrap_up_usd")
+        self.kept_calls = definition.wrap_up_calls or 0
         self.max_tokens = definition.max_tokens
         self.max_calls = definition.max_calls
         self.max_seconds = definition.max_seconds
@@ -121,6 +124,12 @@ class Balance:
             return self.cost_limit
         return self.cost_limit - self.kept_back
 
+    def call_room(self, *, wrapping: bool) -> int | None:
+        """Calls that the limit allows in all; the wrap-up part only while wrapping up."""
+        if self.max_calls is None or wrapping:
+            return self.max_calls
+        return max(0, self.max_calls - self.kept_calls)
+
     def seconds_left(self) -> float | None:
         """Seconds until `max_seconds`; negative once it has passed."""
         return None if self.max_seconds is None else self.max_seconds - self._seconds()
@@ -137,7 +146,7 @@ class Balance:
             )
         if limit == "max_seconds":
             return None if seconds is None else max(0.0, seconds)
-        most = self.max_tokens if limit == "max_tokens" else self.max_calls
+        most = self.max_tokens if limit == "max_tokens" else self.call_room(wrapping=wrapping)
         held = self.held_tokens if limit == "max_tokens" else self.held_calls
         settled = self.settled.tokens if limit == "max_tokens" else self.settled.calls
         return None if most is None else max(0, most - settled - held)
@@ -145,12 +154,13 @@ class Balance:
     def full_limits(self, *, wrapping: bool = False) -> list[LimitName]:
         """Name the limits that what is settled has reached."""
         cost_room, left = self.cost_room(wrapping=wrapping), self.seconds_left()
+        call_room = self.call_room(wrapping=wrapping)
         names: list[LimitName] = []
         if cost_room is not None and self.settled.cost >= cost_room:
             names.append("max_usd")
         if self.max_tokens is not None and self.settled.tokens >= self.max_tokens:
             names.append("max_tokens")
-        if self.max_calls is not None and self.settled.calls >= self.max_calls:
+        if call_room is not None and self.settled.calls >= call_room:
             names.append("max_calls")
         if left is not None and left <= 0:
             names.append("max_seconds")
@@ -191,7 +201,9 @@ class Balance:
             if used >= self.max_tokens or used + held[1] + asked[1] > self.max_tokens:
                 names.append("max_tokens")
         counted = self.held_calls if calls is None else calls
-        if self.max_calls is not None and settled.calls + counted >= self.max_calls:
+        if self.max_calls is not None and settled.calls + counted >= (
+            self.max_calls if wrapping else self.max_calls - self.kept_calls
+        ):
             names.append("max_calls")
         if self.max_seconds is not None and self._seconds() >= self.max_seconds:
             names.append("max_seconds")

@@ -39,6 +39,7 @@ class BudgetBinding:
             max_calls=budget.max_calls,
             max_seconds=None,
             wrap_up_usd=None,
+            wrap_up_calls=None,
             enforce=budget.enforce,
             budgets=(),
         )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .handling import budget_error_handler
     from .middleware import StepBudgetMiddleware
+    from .telling import budget_left
 
-__all__ = ("StepBudgetMiddleware", "budget_error_handler")
+__all__ = ("StepBudgetMiddleware", "budget_error_handler", "budget_left")
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from .handling import budget_error_handler  # noqa: PLC0415
 
         return budget_error_handler
+    if name == "budget_left":
+        from .telling import budget_left  # noqa: PLC0415
+
+        return budget_left
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,9 @@ any node say how its graph goes on: with a command.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Protocol, Self
 
 from langgraph.errors import ParentCommand
 from langgraph.types import Command
@@ -16,7 +18,7 @@ from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.integrations.errors import as_host_error
 from steptrack_callbacks.langchain.refusals import HostStep
-from steptrack_callbacks.steps.step import Step, current_step
+from steptrack_callbacks.steps.step import Step, current_step, wrapping
 from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
@@ -32,6 +34,15 @@ class Owner(Protocol):
     """Whose step it is: a run of an agent."""
 
     graphs: set[str]
+
+    has_last_word: bool
+
+    @property
+    def may_close(self) -> bool:
+        """Whether the agent may still have its closing turn."""
+
+    def stop_at(self, error: BudgetExhausted) -> BudgetExhausted:
+        """Return an exhaustion if the agent goes on from it: to its closing turn, or as its boundary says."""
 
     def act_on(self, error: BudgetExhausted) -> BudgetExhausted:
         """Do at an exhaustion what the agent's boundary says; returns it if the agent is to go on."""
@@ -86,12 +97,30 @@ class AgentStep(HostStep):
         if node is None:
             return error
         assert isinstance(error, BudgetExhausted)
+        if owner.has_last_word:
+            return _command(error, Command(graph=node, update={"jump_to": "end"}))
         try:
-            exhaustion = owner.act_on(error)
+            is_over = nodes.name_of(node).endswith(".after_agent")
+            exhaustion = owner.act_on(error) if is_over else owner.stop_at(error)
         except StepTrackError as raised:
             return raised
         update = {STOPPED: owner.last_word(exhaustion), "jump_to": "end"}
+        if owner.may_close and not is_over:
+            # A hook before the model is followed by it anyway; whoever jumped there would come back for ever.
+            update["jump_to"] = "model" if nodes.name_of(node).endswith(".after_model") else None
         return _command(exhaustion, Command(graph=node, update=update))
+
+    @contextmanager
+    def wrap_up(self) -> Generator[Self]:
+        """Let calls inside this block spend what is kept back, of the thread's limits and of the run's."""
+        with super().wrap_up():
+            if self.run_account is not None:
+                wrapping.push(self.run_account)
+            try:
+                yield self
+            finally:
+                if self.run_account is not None:
+                    wrapping.remove(self.run_account)
 
     def charged(self) -> None:
         """Save what a hook of another middleware has spent with what its node saves."""

@@ -12,7 +12,7 @@ from .running import AgentRun
 
 
 class Attempts:
-    """Contexts to try something in, until the agent's boundary says that it goes on without it.
+    """Contexts to try something in, until the agent goes on without it.
 
     Mostly a call asks for more by itself, where it is refused. But of several that are refused at once
     one pauses the graph, and the others are told no; they ask here.
@@ -21,9 +21,10 @@ class Attempts:
         exhaustion: The exhaustion that the agent goes on from, or `None`.
     """
 
-    def __init__(self, run: AgentRun) -> None:
+    def __init__(self, run: AgentRun, *, is_last: bool = False) -> None:
         self.exhaustion: BudgetExhausted | None = None
         self._run = run
+        self._act_on = run.act_on if is_last else run.stop_at
 
     @property
     def went_on(self) -> BudgetExhausted:
@@ -43,11 +44,11 @@ class Attempts:
             if self._run.may_ask(error):
                 self._run.ask(error)
             else:
-                self.exhaustion = self._run.act_on(error)
+                self.exhaustion = self._act_on(error)
         except StepTrackError as error:
             raise host_error(error) from None
         except Exception as error:
             hidden = self._run.step.hidden_exhaustion(error)
             if hidden is None:
                 raise
-            self.exhaustion = self._run.act_on(hidden)
+            self.exhaustion = self._act_on(hidden)

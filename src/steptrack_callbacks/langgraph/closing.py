@@ -1,13 +1,25 @@
-"""An agent that ends early: providers take its history only if each tool call in it has an answer."""
+"""An agent that ends early: providers take its history only if each tool call in it has an answer.
+
+It may get one more turn for its last word, which is paid from what is kept back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
 NOT_RUN = "not run: budget"
+LAST_TURN = (
+    "The budget is used up, and this is the last turn. No tool can be called any more: answer now with what"
+    " has been found so far, and say what is missing."
+)
+
+NOTHING_SAID = "Stopped: the budget is used up, and nothing was said of what had been found."
+
+_NONE = {"anthropic": {"type": "none"}, "amazon_bedrock": None}
+"""How a provider is told to call no tool, where it is not by the word; `None` where it cannot be told."""
 
 
 def not_run(call: Mapping[str, Any]) -> ToolMessage:
@@ -21,3 +33,36 @@ def unanswered(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
     last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
     calls = [] if last is None else last.tool_calls
     return [not_run(call) for call in calls if call["id"] not in answered]
+
+
+def last_turn(request: Any) -> Any:
+    """Make the request of an agent's last turn: its tools are kept for its history, and none is to be called.
+
+    Whoever has to give structured output is still made to.
+    """
+    messages = [*request.messages, *unanswered(request.messages), HumanMessage(LAST_TURN)]
+    request = request.override(messages=messages)
+    if request.response_format is not None or not request.tools:
+        return request
+    choice = _NONE.get(_provider_of(request.model), "none")
+    if choice is not None:
+        return request.override(tool_choice=choice)
+    return request if _has_tool_blocks(request.messages) else request.override(tools=[], tool_choice=None)
+
+
+def closed(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """Return what a last turn leaves in the history, though the model has called tools all the same."""
+    pending = unanswered(messages)
+    said = next((message.text for message in reversed(messages) if message.text), "")
+    return [*messages, *pending, AIMessage(said or NOTHING_SAID)] if pending else [*messages]
+
+
+def _has_tool_blocks(messages: Sequence[AnyMessage]) -> bool:
+    return any(
+        isinstance(message, ToolMessage) or getattr(message, "tool_calls", None) for message in messages
+    )
+
+
+def _provider_of(model: Any) -> str:
+    describe = getattr(model, "_get_ls_params", None)
+    return str((describe() if describe is not None else {}).get("ls_provider", ""))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelResponse
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph.types import Command
 
@@ -16,14 +16,15 @@ from steptrack_callbacks.concurrency.flow import run_async, run_sync
 from steptrack_callbacks.langchain.async_handler import watched
 from steptrack_callbacks.langchain.attachment import follow_agents
 from steptrack_callbacks.steps.step import Step
-from steptrack_callbacks.values.definitions import StepDefinition
-from steptrack_callbacks.values.errors import ToolDenied
+from steptrack_callbacks.values.definitions import StepDefinition, StepOptions
+from steptrack_callbacks.values.errors import BudgetExhausted, ToolDenied
 from steptrack_callbacks.values.usage import Usage
 
 from . import closing, tools
 from .agent_step import STOPPED
 from .attempts import Attempts
 from .running import AgentRun
+from .telling import Tell, told
 from .terms import Limits, terms_of
 from .visits import SpendingState, Visit, state_schema_for
 
@@ -51,6 +52,13 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             `ModelCallLimitMiddleware`, or several by name. It is another way to say `max_calls` and the like.
         run_limit: The limits of one run, which is a turn of the thread, in the same words; the next one
             begins anew.
+        tell: Whether the model is told what is left of calls, tokens and dollars, as the last message of each
+            request: `True`, or a template of `{calls}`, `{tokens}`, `{usd}` and `{seconds}`, or a function
+            of the rests by limit. It is neither in the system prompt nor kept in the state.
+        closing_turn: Whether the agent gets one more turn when its ordinary room is gone, to answer with
+            what it has found. Its tools are kept, and none is to be called. It is paid from what
+            `wrap_up_usd` and `wrap_up_calls` keep back; without them, one of the calls is. What happens at
+            the limit happens only if there is no room for it either.
         **options: The limits and rules of `step()`, for the thread. `max_seconds` are those of one run.
 
     Raises:
@@ -74,10 +82,20 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         *,
         thread_limit: int | Limits | None = None,
         run_limit: int | Limits | None = None,
-        **options: Any,
+        tell: Tell = False,
+        closing_turn: bool = False,
+        **options: Unpack[StepOptions],
     ) -> None:
         super().__init__()
-        terms = terms_of(step, thread_limit, run_limit, options)
+        terms = terms_of(
+            step,
+            options,
+            thread_limit=thread_limit,
+            run_limit=run_limit,
+            tell=tell,
+            closing_turn=closing_turn,
+        )
+        self._tell = terms.tell
         self.definition = terms.definition
         self.state_schema = state_schema_for(terms)
         follow_agents()
@@ -122,28 +140,43 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         run = self._run(request.state, request.runtime)
-        if (stopped := request.state.get(STOPPED)) is not None:
-            return _ended_by(run, request, stopped)
+        stopped = request.state.get(STOPPED)
         attempts = Attempts(run)
-        for attempt in attempts:
+        for attempt in attempts if stopped is None else ():
             with attempt, run.inside("model") as step, _seen():
-                response = handler(tools.offered(request, step.policy))
-                return ExtendedModelResponse(response, Command(update=_saved(run)))
-        return _ended_by(run, request, run.last_word(attempts.went_on))
+                asked = tools.offered(request, step.policy)
+                if self._tell:
+                    asked = told(asked, self._tell, run.step.remaining())
+                return ExtendedModelResponse(handler(asked), Command(update=_saved(run)))
+        last = Attempts(run, is_last=True)
+        for attempt in last if run.may_close else ():
+            with attempt, run.closing() as step, _seen():
+                response = handler(closing.last_turn(tools.offered(request, step.policy)))
+                return _closed_by(run, request, response, attempts.exhaustion)
+        return _ended_by(run, request, _last_word(run, stopped, last.exhaustion or attempts.exhaustion))
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as `wrap_model_call`, on the event loop, where it waits for room."""
         run = self._run(request.state, request.runtime)
-        if (stopped := request.state.get(STOPPED)) is not None:
-            return _ended_by(run, request, stopped)
+        stopped = request.state.get(STOPPED)
         attempts = Attempts(run)
-        for attempt in attempts:
+        for attempt in attempts if stopped is None else ():
             with attempt:
                 async with run.inside("model") as step:
+                    asked = tools.offered(request, step.policy)
+                    if self._tell:
+                        asked = told(asked, self._tell, await run.step.aremaining())
                     with _seen(waiting=True):
-                        response = await handler(tools.offered(request, step.policy))
+                        response = await handler(asked)
                 return ExtendedModelResponse(response, Command(update=_saved(run)))
-        return _ended_by(run, request, run.last_word(attempts.went_on))
+        last = Attempts(run, is_last=True)
+        for attempt in last if run.may_close else ():
+            with attempt:
+                async with run.closing_async() as step:
+                    with _seen(waiting=True):
+                        response = await handler(closing.last_turn(tools.offered(request, step.policy)))
+                return _closed_by(run, request, response, attempts.exhaustion)
+        return _ended_by(run, request, _last_word(run, stopped, last.exhaustion or attempts.exhaustion))
 
     # Tools
 
@@ -205,6 +238,24 @@ def _saved_by(run: AgentRun, request: Any, tool: Step) -> dict[str, Any]:
     """Return what a tool has to save: mostly nothing, since most tools call no model."""
     known = (request.state.get("steptrack_spent") or {}).get("runs", {})
     return {} if run.step.id in known and tool.usage == Usage() else _saved(run)
+
+
+def _last_word(run: AgentRun, stopped: Any, exhaustion: BudgetExhausted | None) -> Any:
+    if exhaustion is None or stopped is not None:
+        return stopped
+    return run.last_word(exhaustion)
+
+
+def _closed_by(run: AgentRun, request: Any, response: Any, exhaustion: BudgetExhausted | None) -> Any:
+    """End the agent with the answer of its closing turn."""
+    run.has_closed(exhaustion)
+    messages: list[BaseMessage] = [
+        *closing.unanswered(request.state["messages"]),
+        *closing.closed(response.result),
+    ]
+    update = {**_saved(run), STOPPED: None, "jump_to": "end"}
+    answer = ModelResponse(result=messages, structured_response=response.structured_response)
+    return ExtendedModelResponse(answer, Command(update=update))
 
 
 def _ended_by(run: AgentRun, request: Any, text: Any) -> Any:

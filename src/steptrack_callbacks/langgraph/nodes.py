@@ -33,6 +33,11 @@ def graph_of(node: str) -> str:
     return node.rpartition("|")[0]
 
 
+def name_of(node: str) -> str:
+    """Return a node's name, given its path."""
+    return node.rpartition("|")[2].partition(":")[0]
+
+
 def current_node(graphs: Collection[str]) -> str | None:
     """Return the path of the node of these graphs that this is in, be it deep inside; `None` if in none."""
     here = _path() or ""

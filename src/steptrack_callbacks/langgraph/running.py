@@ -10,8 +10,8 @@ import threading
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self, TypedDict
@@ -142,6 +142,7 @@ class AgentRun:
     Attributes:
         step: The agent's step; while it runs, it has spent what the thread had spent before, too.
         fate: What the step is to end with.
+        has_last_word: Whether it has answered in its closing turn.
         graphs: The paths of the agent's graph through the graphs that it is in: of each visit its own.
     """
 
@@ -156,6 +157,9 @@ class AgentRun:
         self.graphs: set[str] = set()
         self._visits: set[str] = set()
         self._is_ending = False
+        self._terms = terms
+        self._has_closed = False
+        self.has_last_word = False
         self._earlier = earlier
         place = None if node is None else run_tree.place_around(node)
         if self.pauses:
@@ -256,6 +260,44 @@ class AgentRun:
             self._visits.clear()
             self._end_with(raised)
         raise raised
+
+    def stop_at(self, error: BudgetExhausted) -> BudgetExhausted:
+        """Return an exhaustion if the agent goes on from it: to its closing turn, or as its boundary says.
+
+        Raises:
+            BudgetExhausted: It is not to go on, or the exhaustion is of a step around it.
+        """
+        mine = error.step_id == self.step.id and not error.escalated and error.phase != "closed"
+        return error if mine and self.may_close else self.act_on(error)
+
+    @property
+    def may_close(self) -> bool:
+        """Whether the agent may still have its closing turn."""
+        return self._terms.closing_turn and not self._has_closed
+
+    @contextmanager
+    def closing(self) -> Generator[Step]:
+        """Let the agent have its closing turn, from what is kept back for it."""
+        self._has_closed = True
+        with self.inside("closing") as step, self.step.wrap_up():
+            yield step
+
+    @asynccontextmanager
+    async def closing_async(self) -> AsyncGenerator[Step]:
+        """Do as `closing`, on the event loop."""
+        self._has_closed = True
+        async with self.inside("closing") as step:
+            with self.step.wrap_up():
+                yield step
+
+    def has_closed(self, error: BudgetExhausted | None) -> None:
+        """Note that it has: an agent that goes on has gone on from the exhaustion before.
+
+        What hooks of other middlewares are refused from now on takes nothing from its answer.
+        """
+        self.has_last_word = True
+        if self.step.definition.error_boundary == "continue":
+            self.fate.exhaustion = error
 
     def last_word(self, error: BudgetExhausted) -> Any:
         """Return what the agent ends with: `default`, or what ran out."""

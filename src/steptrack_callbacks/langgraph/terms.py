@@ -9,6 +9,8 @@ from typing import Any, TypedDict, get_args
 
 from steptrack_callbacks.values.definitions import LimitName, PersonaDefinition, StepDefinition, defined
 
+from .telling import Tell, checked_tell
+
 
 class Limits(TypedDict, total=False):
     """Limits by name; those that are left out are not set.
@@ -26,7 +28,8 @@ class Limits(TypedDict, total=False):
     max_seconds: float
 
 
-_NO_LIMITS: dict[str, Any] = dict.fromkeys(get_args(LimitName))
+_KEPT_FROM = {"wrap_up_usd": "max_usd", "wrap_up_calls": "max_calls"}
+_NO_LIMITS: dict[str, Any] = dict.fromkeys((*get_args(LimitName), *_KEPT_FROM))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,13 +39,25 @@ class Terms:
     Attributes:
         definition: Its step.
         run: The limits of one run of it, as a step's; `None` if there are none.
+        tell: Whether and how the model is told what is left.
+        closing_turn: Whether it gets one more turn when its ordinary room is gone.
     """
 
     definition: StepDefinition
     run: StepDefinition | None = None
+    tell: Tell = False
+    closing_turn: bool = False
 
 
-def terms_of(step: object, thread_limit: Any, run_limit: Any, options: Mapping[str, Any]) -> Terms:
+def terms_of(
+    step: object,
+    options: Mapping[str, Any],
+    *,
+    thread_limit: Any = None,
+    run_limit: Any = None,
+    tell: Any = False,
+    closing_turn: Any = False,
+) -> Terms:
     """Check what was given to the middleware.
 
     Raises:
@@ -54,11 +69,41 @@ def terms_of(step: object, thread_limit: Any, run_limit: Any, options: Mapping[s
     limits = _limits_of("thread_limit", thread_limit)
     if twice := [name for name in limits if options.get(name) is not None]:
         raise ValueError(f"{', '.join(twice)}: given in thread_limit and beside it; keep one")
-    definition = defined(StepDefinition, step, {**options, **limits}, "StepBudgetMiddleware")
+    if not isinstance(closing_turn, bool):
+        raise ValueError(f"closing_turn must be True or False, not {closing_turn!r}")  # noqa: TRY004
+    of_run = _limits_of("run_limit", run_limit)
+    of_thread, kept = _sorted_out({**options, **limits}, of_run, closing_turn=closing_turn)
+    definition = defined(StepDefinition, step, of_thread, "StepBudgetMiddleware")
     text = definition.default
     if not (text is None or isinstance(text, str | list) or callable(text)):
         raise ValueError(f"default must be the text that the agent ends with, or a function, not {text!r}")
-    return Terms(definition, _run_of(definition, _limits_of("run_limit", run_limit)))
+    terms = Terms(definition, _run_of(definition, of_run, kept), checked_tell(tell), closing_turn)
+    if closing_turn and not any(map(_keeps_back, (terms.definition, terms.run))):
+        raise ValueError(
+            "closing_turn is paid from what is kept back for it: say wrap_up_usd, a part of max_usd, or"
+            " wrap_up_calls, a part of max_calls"
+        )
+    return terms
+
+
+def _sorted_out(
+    options: dict[str, Any], of_run: Mapping[str, Any], *, closing_turn: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell what is kept back of the thread's limits from what is kept back of a run's.
+
+    A closing turn for which nothing is said to be kept back takes the last one of the calls.
+    """
+    given = {name: options[name] for name in _KEPT_FROM if options.get(name) is not None}
+    if closing_turn and not given:
+        given = {"wrap_up_calls": 1}
+        options = options | (given if options.get("max_calls") else {})
+    kept = {name: value for name, value in given.items() if of_run.get(_KEPT_FROM[name])}
+    only_of_run = [name for name in kept if options.get(_KEPT_FROM[name]) is None]
+    return {name: value for name, value in options.items() if name not in only_of_run}, kept
+
+
+def _keeps_back(definition: StepDefinition | None) -> bool:
+    return definition is not None and any(getattr(definition, name) for name in _KEPT_FROM)
 
 
 def _limits_of(option: str, given: Any) -> Mapping[str, Any]:
@@ -77,10 +122,12 @@ def _limits_of(option: str, given: Any) -> Mapping[str, Any]:
     return given
 
 
-def _run_of(definition: StepDefinition, limits: Mapping[str, Any]) -> StepDefinition | None:
+def _run_of(
+    definition: StepDefinition, limits: Mapping[str, Any], kept: Mapping[str, Any]
+) -> StepDefinition | None:
     if not limits:
         return None
     try:
-        return replace(definition, **{**_NO_LIMITS, **limits}, wrap_up_usd=None, budgets=())
+        return replace(definition, **{**_NO_LIMITS, **limits, **kept}, budgets=())
     except ValueError as error:
         raise ValueError(f"run_limit: {error}") from None

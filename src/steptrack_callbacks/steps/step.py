@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast, get_args
+from typing import Any, ParamSpec, Self, TypeVar, cast, get_args, overload
 
 from steptrack_callbacks.concurrency.contexts import Stack
 from steptrack_callbacks.concurrency.flow import run_async, run_sync
@@ -73,18 +73,22 @@ class Step(Activation):
         """The limits that are set, grants included."""
         return self._account.limits() if self._account else self.definition.limits
 
-    def remaining(self, limit: LimitName) -> Decimal | float | None:
+    @overload
+    def remaining(self, limit: LimitName) -> Decimal | float | None: ...
+    @overload
+    def remaining(self, limit: None = None) -> dict[LimitName, Decimal | float]: ...
+    def remaining(self, limit: LimitName | None = None) -> Any:
         """Return what is left for a call in it, after what is settled and what is reserved, at least 0.
 
         All limits of that name count that hold such a call: its own, those of the steps and personas around
         it, and those of budgets, which the ledger is asked for. The least rest of them is returned.
 
         Args:
-            limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`.
+            limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`; `None` asks for all.
 
         Returns:
-            The rest in the limit's unit; `None` if none of them sets that limit. What is kept back for
-            wrapping up counts only while wrapping up.
+            The rest in the limit's unit; `None` if none of them sets that limit. Without a name, the rests of
+            all limits that are set, by name. What is kept back for wrapping up counts only while wrapping up.
 
         Raises:
             ValueError: There is no limit of that name.
@@ -93,19 +97,29 @@ class Step(Activation):
         self._check_limit(limit)
         if shared := self.accounts.shared:
             run_sync(look(shared))
-        return self._least(limit)
+        return self._rest(limit)
 
-    async def aremaining(self, limit: LimitName) -> Decimal | float | None:
+    @overload
+    async def aremaining(self, limit: LimitName) -> Decimal | float | None: ...
+    @overload
+    async def aremaining(self, limit: None = None) -> dict[LimitName, Decimal | float]: ...
+    async def aremaining(self, limit: LimitName | None = None) -> Any:
         """Do as `remaining`, on the event loop."""
         self._check_limit(limit)
         if shared := self.accounts.shared:
             await run_async(look(shared))
-        return self._least(limit)
+        return self._rest(limit)
 
     @staticmethod
     def _check_limit(limit: object) -> None:
-        if limit not in get_args(LimitName):
+        if limit is not None and limit not in get_args(LimitName):
             raise ValueError(f"there is no limit {limit!r}; use {', '.join(get_args(LimitName))}")
+
+    def _rest(self, limit: LimitName | None) -> Any:
+        if limit is not None:
+            return self._least(limit)
+        rests = {name: self._least(name) for name in get_args(LimitName)}
+        return {name: rest for name, rest in rests.items() if rest is not None}
 
     def _least(self, limit: LimitName) -> Decimal | float | None:
         if self._account is None:
@@ -203,7 +217,7 @@ class Step(Activation):
 
     @contextmanager
     def wrap_up(self) -> Generator[Self]:
-        """Let calls inside this block spend what `wrap_up_usd` keeps back.
+        """Let calls inside this block spend what `wrap_up_usd` and `wrap_up_calls` keep back.
 
         Raises:
             RuntimeError: The step is not running.

@@ -53,6 +53,7 @@ def step(
     clamp: bool = True,
     cut_streams: bool = True,
     wrap_up_usd: Decimal | float | None = None,
+    wrap_up_calls: int | None = None,
     unpriced: Unpriced | None = None,
     escalation: Escalation | None = None,
     budgets: Sequence[BudgetDefinition | str] = (),
@@ -95,6 +96,7 @@ def step(  # noqa: D417 - the overload above names the options
             has a `max_tokens`.
         cut_streams: Whether a stream is cut where it passes a limit.
         wrap_up_usd: US dollars of `max_usd` kept back for calls inside `with step.wrap_up()`.
+        wrap_up_calls: Calls of `max_calls` kept back likewise.
         unpriced: What a call of unknown price does under a `max_usd`: `None` refuses it, `warn` sends it
             and warns, `free` sends it.
         escalation: A function of the exception that answers with a `Grant`, or with `None` or `False`

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypedDict, TypeVar, get_args
 
 from .budgets import BudgetDefinition, checked_budgets
 from .limits import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
@@ -99,6 +99,27 @@ class Stage:
         return from_mapping(cls, data, "stage")
 
 
+class StepOptions(TypedDict, total=False):
+    """The options of a step, by name; `step()` documents each."""
+
+    model: str | None
+    max_usd: Decimal | float | None
+    max_tokens: int | None
+    max_calls: int | None
+    max_seconds: float | None
+    error_boundary: ErrorBoundary
+    default: Any
+    enforce: Enforce
+    wait_s: float
+    clamp: bool
+    cut_streams: bool
+    wrap_up_usd: Decimal | float | None
+    wrap_up_calls: int | None
+    unpriced: Unpriced | None
+    escalation: Escalation | None
+    budgets: Sequence[BudgetDefinition | str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDefinition:
     """What is declared about a step; `step()` documents each field.
@@ -125,6 +146,7 @@ class StepDefinition:
     clamp: bool = True
     cut_streams: bool = True
     wrap_up_usd: Decimal | float | None = None
+    wrap_up_calls: int | None = None
     unpriced: Unpriced | None = None
     escalation: Escalation | None = None
     budgets: tuple[BudgetDefinition | str, ...] = ()
@@ -155,6 +177,11 @@ class StepDefinition:
             )
 
     def _check_wrap_up(self, where: str) -> None:
+        if self.wrap_up_calls is not None:
+            calls = count_of(self.wrap_up_calls, f"{where}wrap_up_calls")
+            if self.max_calls is None or calls >= self.max_calls:
+                kept = f"wrap_up_calls={calls} is kept back from max_calls"
+                raise ValueError(f"{where}{kept}, so max_calls must be set and larger")
         if self.wrap_up_usd is None:
             return
         kept_back = decimal_of(self.wrap_up_usd, f"{where}wrap_up_usd")
