@@ -12,7 +12,7 @@ import steptrack_callbacks
 from steptrack_callbacks import hooks, pricing, testing
 
 DOOR = """
-    Budget BudgetEscalated BudgetExhausted CompletedStep Grant IntegrationChangedWarning
+    Budget BudgetEscalated BudgetExhausted CompletedStep EarlyImportWarning Grant IntegrationChangedWarning
     LedgerError LostStepWarning PersonaDefinition Stage Step
     StepDefinition StepDenied StepTrackError ToolDenied UnknownCostWarning UnpricedModel Usage
     aremaining bind check_tool current_model current_persona current_policy current_step drain_completed_steps install

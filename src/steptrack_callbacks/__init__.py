@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .values.errors import (
         BudgetEscalated,
         BudgetExhausted,
+        EarlyImportWarning,
         IntegrationChangedWarning,
         LedgerError,
         LostStepWarning,
@@ -58,6 +59,7 @@ __all__ = [
     "BudgetEscalated",
     "BudgetExhausted",
     "CompletedStep",
+    "EarlyImportWarning",
     "Grant",
     "IntegrationChangedWarning",
     "LedgerError",
@@ -98,6 +100,7 @@ _ROOMS = {
     "values.errors": (
         "BudgetEscalated",
         "BudgetExhausted",
+        "EarlyImportWarning",
         "IntegrationChangedWarning",
         "LedgerError",
         "LostStepWarning",

@@ -53,6 +53,16 @@ RULES = Seam(
     cure="call install() first, or call litellm.completion as an attribute of litellm",
     is_gate=True,
 )
+SET_UP = Seam(
+    package="litellm",
+    place="litellm.utils:function_setup",
+    shape=takes("original_function", "rules_obj", "start_time"),
+    purpose="is where LiteLLM sets up each call, whoever holds the function: the gate of sync functions that"
+    " were imported by name before install()",
+    lost="sync calls of functions that were imported by name before install() reserve no room, and but for"
+    " chats are not refused",
+    cure="call install() first, or call litellm.completion as an attribute of litellm",
+)
 CALLBACKS = Seam(
     package="litellm",
     place="litellm:callbacks",
@@ -193,6 +203,7 @@ PROXY = (PROXY_SERVER, PROXY_ERRORS, PROXY_AUTH, PROXY_PARTIAL_BILL)
 SEAMS: tuple[Seam, ...] = (
     *ENTRY_POINTS.values(),
     RULES,
+    SET_UP,
     CALLBACKS,
     LOGGER,
     DETAILS,

@@ -13,8 +13,9 @@ from steptrack_callbacks.integrations.seams_litellm import CALLBACKS, LOGGER, RU
 from .call_types import ENTRY_POINTS
 from .carrying import carry
 from .custom import hear
+from .early_calls import gate_set_up
 from .entry_points import around, gates, is_gated
-from .logger import StepTrackLogger
+from .logger import TICKET, StepTrackLogger
 from .refusals import restore_refusal_logs, silence_refusal_logs
 
 
@@ -28,7 +29,7 @@ def attach() -> Callable[[], None]:
     gates.hears = LOGGER.get() is not None and _add(CALLBACKS, logger)
     _add(RULES, rule)
     silence_refusal_logs()
-    put_back, stop_hearing = carry(), hear(logger.announce)
+    undo = [carry(), hear(logger.announce), gate_set_up(TICKET)]
 
     def detach() -> None:
         gates.closed = False
@@ -36,8 +37,8 @@ def attach() -> Callable[[], None]:
         _forget(logger)
         _forget(rule)
         restore_refusal_logs()
-        put_back()
-        stop_hearing()
+        for put_back in undo:
+            put_back()
 
     return detach
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from threading import Lock
 from typing import Any
 
 import litellm
 
+from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.integrations.usage import read_usage
@@ -59,7 +61,7 @@ def charge(batch: Any, options: Mapping[str, Any]) -> None:
         file = field(batch, "output_file_id")
         with no_advice():
             content = litellm.file_content(file, **_connection(options)) if file else None
-        _settle(batch, options, content)
+        _finished(batch, options, content).charge()
 
 
 async def charge_async(batch: Any, options: Mapping[str, Any]) -> None:
@@ -68,14 +70,27 @@ async def charge_async(batch: Any, options: Mapping[str, Any]) -> None:
         file = field(batch, "output_file_id")
         with no_advice():
             content = await litellm.afile_content(file, **_connection(options)) if file else None
-        _settle(batch, options, content)
+        _finished(batch, options, content).charge()
 
 
 def charge_reported(batch: Any, details: Mapping[str, Any]) -> None:
     """Charge what LiteLLM itself reports of a finished batch, if no gate has charged it."""
+    finished = reported(batch, details)
+    if finished is not None:
+        finished.charge()
+
+
+def reported(batch: Any, details: Mapping[str, Any]) -> Finished | None:
+    """Read what LiteLLM itself reports of a batch, if that is finished and nobody has charged it.
+
+    Args:
+        batch: The batch, with what LiteLLM has found in the file of answers.
+        details: LiteLLM's account of the request for it.
+    """
     told = read_usage(field(batch, "usage"))
-    if (told is not None or details.get("response_cost")) and _is_news(batch, details):
-        _settle(batch, details, None, cost_usd=usd_in(details.get("response_cost")))
+    if (told is None and not details.get("response_cost")) or not _is_news(batch, details):
+        return None
+    return _finished(batch, details, None, cost_usd=usd_in(details.get("response_cost")))
 
 
 def forget() -> None:
@@ -102,41 +117,67 @@ def _connection(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in _CONNECTION if options.get(name) is not None}
 
 
-def _settle(batch: Any, options: Mapping[str, Any], content: Any, *, cost_usd: Decimal | None = None) -> None:
-    parts = list(_parts_of(content)) or _told(batch)
-    model = parts[0][0] if parts else str(field(batch, "model") or "batch")
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A batch that is finished, and was not charged before.
+
+    Attributes:
+        request: What was asked, as one request.
+        parts: What each answer used, as far as anybody has told.
+        cost_usd: What it cost, as LiteLLM has worked it out; `None` to price the parts.
+    """
+
+    request: Request
+    parts: tuple[Part, ...]
+    cost_usd: Decimal | None
+
+    def charge(self) -> None:
+        """Charge it to the step around."""
+        call = new_call(self.request, sent=True)
+        call.note()
+        self.settle(call)
+
+    def settle(self, call: Call) -> None:
+        """Charge a call with it."""
+        call.settle(
+            sum((usage for _, usage in self.parts), Usage()),
+            cost_usd=self.cost_usd,
+            terms=Terms(service_tier="batch"),
+            parts=self.parts,
+            truncated=True,  # as it were: its size says nothing of what one answer of the model is like
+            estimated=not self.parts and self.cost_usd is None,
+        )
+
+
+def _finished(
+    batch: Any, options: Mapping[str, Any], content: Any, *, cost_usd: Decimal | None = None
+) -> Finished:
+    parts = tuple(_parts_of(content)) or _told(batch, options)
     provider = options.get("custom_llm_provider")
-    call = new_call(
-        Request(
-            model=model,
-            operation="batch",
-            provider=provider if isinstance(provider, str) else None,
-            service_tier="batch",
-            count_input=lambda: InputCount(0, 0),
-            price=None if parts else _unknown,
-        ),
-        sent=True,
+    request = Request(
+        model=parts[0][0] if parts else str(field(batch, "model") or "batch"),
+        operation="batch",
+        provider=provider if isinstance(provider, str) else None,
+        service_tier="batch",
+        count_input=lambda: InputCount(0, 0),
+        price=None if parts else _unknown,
     )
-    call.note()
-    used = sum((usage for _, usage in parts), Usage())
-    # As if it were truncated: its size says nothing of what one answer of the model will be like.
-    call.settle(
-        used,
-        cost_usd=cost_usd,
-        terms=Terms(service_tier="batch"),
-        parts=parts,
-        truncated=True,
-        estimated=not parts and cost_usd is None,
-    )
+    return Finished(request, parts, cost_usd)
 
 
 def _unknown(_usage: Usage) -> None:
     return None
 
 
-def _told(batch: Any) -> Sequence[Part]:
-    usage, model = read_usage(field(batch, "usage")), field(batch, "model")
-    return [(model, usage)] if usage is not None and isinstance(model, str) and model else []
+def _told(batch: Any, options: Mapping[str, Any]) -> tuple[Part, ...]:
+    usage, model = read_usage(field(batch, "usage")), field(batch, "model") or _model_in(batch, options)
+    return ((model, usage),) if usage is not None and isinstance(model, str) and model else ()
+
+
+def _model_in(batch: Any, options: Mapping[str, Any]) -> Any:
+    """Find the only model of a batch where LiteLLM, or its proxy, has noted it."""
+    models = field(field(batch, "_hidden_params"), "batch_models")
+    return models[0] if isinstance(models, list) and len(models) == 1 else options.get("model")
 
 
 def _parts_of(content: Any) -> Iterator[Part]:

@@ -175,6 +175,17 @@ _NO_MODEL_CALL = re.compile(
 )
 
 
+ASYNC_NAMES = frozenset(name for name in _KINDS if name.startswith("a") and name[1:] in _KINDS) | {
+    "anthropic_messages"
+}
+
+
+def gated_kind(call_type: object) -> Kind | None:
+    """Tell the kind of an entry point by the name that LiteLLM has for it; `None` if it has no gate."""
+    kind = _KINDS.get(str(call_type))
+    return None if kind == "batch" else kind
+
+
 def kind_named(call_type: object) -> Kind | None:
     """Tell what sort of call LiteLLM speaks of; `None` if it calls no model: files, lists, polling."""
     name = str(getattr(call_type, "value", call_type) or "")

@@ -18,16 +18,23 @@ from .messages import MessageMeter, settle_message
 from .streams import Meter, kept_by
 
 
-def settle(call: Call, kind: Kind, answer: Any) -> None:
-    """Charge a call with its complete answer."""
+def settle(call: Call, kind: Kind, answer: Any, cost: Any = None) -> None:
+    """Charge a call with its complete answer.
+
+    Args:
+        call: The call.
+        kind: What sort of call it is.
+        answer: What LiteLLM has returned.
+        cost: What LiteLLM says beside the answer that it cost.
+    """
     if not CALL_TYPES[kind].answers_in_words:
-        settle_pieces(call, answer)
-    elif kind == "messages" and isinstance(answer, Mapping):
-        settle_message(call, answer)
+        settle_pieces(call, answer, cost)
     elif kind == "google":
         settle_google(call, answer)
+    elif isinstance(answer, Mapping):
+        settle_message(call, answer)
     else:
-        usage.settle(call, answer)
+        usage.settle(call, answer, cost)
 
 
 def settle_pieces(call: Call, answer: Any, cost: Any = None) -> None:

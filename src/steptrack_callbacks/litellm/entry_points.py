@@ -39,6 +39,8 @@ class Gates:
 
 gates = Gates()
 _inside: ContextVar[Call | None] = ContextVar("steptrack_litellm_call", default=None)
+early_call: ContextVar[Call | None] = ContextVar("steptrack_litellm_early", default=None)
+"""The last call that came past the entry points here; what LiteLLM translates it to is no other."""
 _refused: ContextVar[list[StepTrackError] | None] = ContextVar("steptrack_litellm_refused", default=None)
 _refuses_stream_options: set[Any] = set()
 
@@ -70,17 +72,27 @@ def around(point: EntryPoint, function: Callable[..., Any], twin: Any) -> Callab
     else:
         wrap = _around_async if is_async else _around
         wrapper = wrap(point, _positional(point.kind, function, twin), function)
-    vars(wrapper)["steptrack_gate"] = True
+    vars(wrapper)["steptrack_gate"] = _positional(point.kind, function, twin)
     return wrapper
 
 
 def is_gated(function: Any) -> bool:
     """Tell whether one of our wrappers is in a function, under those of others perhaps."""
+    return _gate_in(function) is not None
+
+
+def parameters_of(function: Any) -> tuple[str, ...]:
+    """Name the parameters of an entry point that may be given by position."""
+    return _gate_in(function) or ()
+
+
+def _gate_in(function: Any) -> tuple[str, ...] | None:
     while function is not None:
         if "steptrack_gate" in getattr(function, "__dict__", ()):
-            return True
+            positional: tuple[str, ...] = function.steptrack_gate
+            return positional
         function = getattr(function, "__wrapped__", None)
-    return False
+    return None
 
 
 def _positional(kind: Kind, function: Any, twin: Any) -> tuple[str, ...]:
@@ -112,9 +124,12 @@ def _around(
 
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:
-        if not gates.closed or _is_nested(kwargs):
+        if not gates.closed:
             return function(*args, **kwargs)
-        if _is_shell(kind, kwargs):
+        if outer := _outer_call(kwargs):
+            with within(outer):
+                return function(*args, **kwargs)
+        if is_shell(kind, kwargs):
             with _each_attempt_is_a_call():
                 return function(*args, **kwargs)
         with refusals_as_host_errors():
@@ -137,9 +152,12 @@ def _around_async(
 
     @wraps(function)
     async def entry(*args: Any, **kwargs: Any) -> Any:
-        if not gates.closed or _is_nested(kwargs):
+        if not gates.closed:
             return await function(*args, **kwargs)
-        if _is_shell(kind, kwargs):
+        if outer := _outer_call(kwargs):
+            with within(outer):
+                return await function(*args, **kwargs)
+        if is_shell(kind, kwargs):
             with _each_attempt_is_a_call():
                 return await function(*args, **kwargs)
         with refusals_as_host_errors():
@@ -204,6 +222,25 @@ def _around_batch_async(function: Callable[..., Any]) -> Callable[..., Any]:
     return entry
 
 
+def begin(kind: Kind, arguments: Mapping[str, Any]) -> Call:
+    """Make the call that is asked for, or take one that was begun further up."""
+    call_type = CALL_TYPES[kind]
+    model = str(arguments.get(call_type.model) or "")
+    request = request_of(kind, model, arguments.get(call_type.content), arguments)
+    return handoff.take() or custom.take(request) or new_call(request)
+
+
+@contextmanager
+def within(call: Call) -> Generator[None]:
+    """Run what belongs to a call."""
+    before = _inside.get()
+    _inside.set(call)
+    try:
+        yield
+    finally:
+        _inside.set(before)
+
+
 class _Sending:
     """One call on its way: as a context manager it charges what becomes of it.
 
@@ -214,10 +251,7 @@ class _Sending:
     def __init__(self, kind: Kind, arguments: Mapping[str, Any]) -> None:
         self._kind = kind
         self._arguments = arguments
-        call_type = CALL_TYPES[kind]
-        model = str(arguments.get(call_type.model) or "")
-        request = request_of(kind, model, arguments.get(call_type.content), arguments)
-        self.call = handoff.take() or custom.take(request) or new_call(request)
+        self.call = begin(kind, arguments)
         self.call.attempts += not gates.hears  # nobody will say whether it is sent, so it is taken to be
         self._before: Call | None = None
 
@@ -302,25 +336,28 @@ def _is_about_stream_options(error: BaseException) -> bool:
     return getattr(error, "status_code", None) in _BAD_REQUEST and "stream_options" in str(error)
 
 
-def _is_nested(kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether LiteLLM itself calls on behalf of a call that is being accounted for.
+def _outer_call(kwargs: Mapping[str, Any]) -> Call | None:
+    """Return the call on whose behalf LiteLLM itself calls, if that is being accounted for.
 
     It then mostly hands its logging object on, and where it translates one API into another it is the
     caller itself. Either tells it from a call that the user's own callback makes.
     """
-    if active_call() is None:
-        return False
-    if kwargs.get("litellm_logging_obj") is not None:
-        return True
+    call = active_call()
+    if call is not None and kwargs.get("litellm_logging_obj") is not None:
+        return call
+    call = call or early_call.get()
+    if call is None or not call.is_open:
+        return None
     module = str(sys._getframe(2).f_globals.get("__name__"))  # noqa: SLF001 - who has called the entry point
-    return module.startswith("litellm.") and any(part in module for part in _TRANSLATES)
+    is_translated = module.startswith("litellm.") and any(part in module for part in _TRANSLATES)
+    return call if is_translated else None
 
 
 _TRANSLATES = ("adapters", "transformation", "google_genai", "experimental_pass_through", "interactions")
 """Parts of the names of LiteLLM's modules that ask one API what they were asked in the words of another."""
 
 
-def _is_shell(kind: Kind, kwargs: Mapping[str, Any]) -> bool:
+def is_shell(kind: Kind, kwargs: Mapping[str, Any]) -> bool:
     """Tell whether a call only comes back to the entry points, once for each model that it tries."""
     if kwargs.get("model_list"):
         return True

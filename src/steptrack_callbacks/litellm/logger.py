@@ -12,10 +12,10 @@ from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from . import batches
+from . import batches, early_calls
 from . import usage as answers
 from .call_types import CALL_TYPES, Kind, kind_named
-from .entry_points import active_call, enclosing_call
+from .entry_points import active_call, early_call, enclosing_call
 from .refusals import host_error
 from .requests import request_of
 
@@ -71,12 +71,14 @@ class StepTrackLogger(CustomLogger):
         return True
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
-        """Refuse an async call in an exhausted step.
+        """Refuse an async call that came past the entry points, where a step has no room for it.
 
         Raises:
-            BudgetExhausted: A limit around is reached.
+            BudgetExhausted: A limit around is reached, or would be passed.
         """
-        self.refuse_exhausted("")
+        details = getattr(kwargs.get("litellm_logging_obj"), "model_call_details", None)
+        if not await early_calls.admit(details, TICKET):
+            self.refuse_exhausted("")
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
         """Stamp a request with its call as it is sent, in the caller's own context."""
@@ -88,13 +90,18 @@ class StepTrackLogger(CustomLogger):
 
     def announce(self, model: Any, messages: Any, details: dict[str, Any]) -> Call:
         """Find the call of a request, or make it, and keep it in LiteLLM's account of the request."""
-        call = details.get(TICKET) or _sharing(active_call(), details) or _offered(details)
+        known: Call | None = details.get(TICKET)
+        call = known if known is not None and known.state != "failed" else None  # it may be sent again
+        call = call or _sharing(active_call(), details) or known or _offered(details)
         if call is None:
             call = new_call(
                 request_of(_kind_of(details), str(model or ""), messages, _options_of(details)), sent=True
             )
+        if call.state == "new":
             call.note()
         details[TICKET] = call
+        if call is early_call.get() and call.admitted:  # also what LiteLLM has translated it to
+            details.setdefault(early_calls.EARLY, _kind_of(details))
         return call
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -103,6 +110,8 @@ class StepTrackLogger(CustomLogger):
             batches.charge_reported(response_obj, kwargs)
             return
         call = _call_of(kwargs)
+        if call is not None and call.admitted and (kind := kwargs.get(early_calls.EARLY)):
+            early_calls.settle(call, kind, response_obj, kwargs)
         if call is None or call.admitted:
             return
         if kwargs.get("cache_hit"):
@@ -121,6 +130,8 @@ class StepTrackLogger(CustomLogger):
         call = kwargs.get(TICKET)
         if call is not None and not call.admitted:
             call.fail(_UNGATED)
+        elif call is not None and early_calls.EARLY in kwargs:
+            early_calls.fail(call, kwargs)
 
     async def async_log_failure_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any

@@ -18,8 +18,14 @@ from steptrack_callbacks.pricing.names import canonical
 from steptrack_callbacks.values.untrusted import field as _field
 
 
-def settle(call: Call, response: Any) -> None:
-    """Charge a call with its complete answer."""
+def settle(call: Call, response: Any, cost: Any = None) -> None:
+    """Charge a call with its complete answer.
+
+    Args:
+        call: The call.
+        response: Its answer.
+        cost: What LiteLLM says beside it that it cost; else what the answer's own account of it says.
+    """
     hidden = _field(response, "_hidden_params")
     from_cache = bool(_field(hidden, "cache_hit"))
     if from_cache and not call.attempts:
@@ -29,7 +35,7 @@ def settle(call: Call, response: Any) -> None:
     reading.add(response)
     settling.settle(
         call,
-        answer_of(reading, call.request, host_cost=_field(hidden, "response_cost")),
+        answer_of(reading, call.request, host_cost=usd_in(cost) or _field(hidden, "response_cost")),
         lambda: text_of(response),
         is_in_part=from_cache,  # what was sent and cached is told as one sum
         response=response,

@@ -11,6 +11,7 @@ StepTrackError(RuntimeError)
 UserWarning
   UnknownCostWarning       a dollar limit cannot see this call
   LostStepWarning          a call found no step though steps are open elsewhere
+  EarlyImportWarning       a function was imported by name before `install()`
   IntegrationChangedWarning  a package that is listened to is no longer as it was known
 ```
 
@@ -413,6 +414,10 @@ class UnknownCostWarning(UserWarning):
 
 class LostStepWarning(UserWarning):
     """A call found no step in its context though steps are open elsewhere, or no edge is attached."""
+
+
+class EarlyImportWarning(UserWarning):
+    """A function was imported from its package by name before `install()`: its calls are held less well."""
 
 
 class IntegrationChangedWarning(UserWarning):
