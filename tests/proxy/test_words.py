@@ -138,11 +138,17 @@ def test_anthropics_input_has_its_cache_added():
     [
         ("acompletion", "chat"),
         ("anthropic_messages", "messages"),
-        ("aimage_generation", "other"),
-        ("agenerate_content_stream", "other"),
-        ("avector_store_search", None),
+        ("aimage_generation", "image"),
+        ("image_generation", "image"),
+        ("audio_transcription", "transcription"),
+        ("agenerate_content_stream", "google"),
+        ("create_video", "video"),
+        ("avector_store_search", "search"),
+        ("aretrieve_batch", "batch"),
         ("aget_responses", None),
         ("acreate_batch", None),
+        ("afile_content", None),
+        ("avideo_status", None),
     ],
 )
 def test_only_requests_to_models_are_calls(call_type, kind):

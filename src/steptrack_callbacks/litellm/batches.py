@@ -16,11 +16,11 @@ from typing import Any
 
 import litellm
 
+from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.integrations.usage import read_usage
-from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.untrusted import field
@@ -142,8 +142,6 @@ class Finished:
         call.settle(
             sum((usage for _, usage in self.parts), Usage()),
             cost_usd=self.cost_usd,
-            terms=Terms(service_tier="batch"),
-            parts=self.parts,
             truncated=True,  # as it were: its size says nothing of what one answer of the model is like
             estimated=not self.parts and self.cost_usd is None,
         )
@@ -153,20 +151,26 @@ def _finished(
     batch: Any, options: Mapping[str, Any], content: Any, *, cost_usd: Decimal | None = None
 ) -> Finished:
     parts = tuple(_parts_of(content)) or _told(batch, options)
-    provider = options.get("custom_llm_provider")
+    named = options.get("custom_llm_provider")
+    provider = named if isinstance(named, str) else None
+    cost = _cost_of(parts, provider)
     request = Request(
         model=parts[0][0] if parts else str(field(batch, "model") or "batch"),
         operation="batch",
-        provider=provider if isinstance(provider, str) else None,
+        provider=provider,
         service_tier="batch",
         count_input=lambda: InputCount(0, 0),
-        price=None if parts else _unknown,
+        price=lambda _usage: cost,
     )
     return Finished(request, parts, cost_usd)
 
 
-def _unknown(_usage: Usage) -> None:
-    return None
+def _cost_of(parts: tuple[Part, ...], provider: str | None) -> int | None:
+    """Price each answer by itself, since a long one may have dearer rates; `None` if one has no price."""
+    costs = [
+        pricing.cost_units(model, usage, provider=provider, service_tier="batch") for model, usage in parts
+    ]
+    return None if None in costs or not costs else sum(cost or 0 for cost in costs)
 
 
 def _told(batch: Any, options: Mapping[str, Any]) -> tuple[Part, ...]:

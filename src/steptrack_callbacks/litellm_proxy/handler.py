@@ -52,6 +52,8 @@ class StepTrackProxyHandler(CustomLogger):
         kind = kind_of(call_type)
         if kind is None:
             return None
+        if kind == "batch":
+            return self._note_batch(user_api_key_dict, data)
         before = ticket_of(data)
         if before is not None:  # the Router tries another model, after a rate limit
             await before.give_up()
@@ -80,6 +82,17 @@ class StepTrackProxyHandler(CustomLogger):
         _ask_for_usage(ticket, data)
         return data
 
+    def _note_batch(self, user_api_key_dict: Any, data: dict[str, Any]) -> dict[str, Any]:
+        """Note whose a batch is that is asked for; asking is no call, but it may be found to be finished."""
+        try:
+            identity = identity_of(key_of(user_api_key_dict), data)
+        except MalformedIdentity as error:
+            raise malformed(error) from None
+        around = self._accounts.around(identity)
+        if around is not None:
+            Ticket("batch", around, self._accounts).bind(data)
+        return data
+
     async def async_pre_call_deployment_hook(
         self, kwargs: dict[str, Any], call_type: Any
     ) -> dict[str, Any] | None:
@@ -91,7 +104,7 @@ class StepTrackProxyHandler(CustomLogger):
             LedgerError: Nobody can tell.
         """
         ticket = ticket_of(kwargs)
-        if ticket is None:
+        if ticket is None or ticket.kind == "batch":
             return None
         price = self._accounts.price_of(group_of(kwargs))
         exact = request_from(ticket.kind, str(kwargs.get("model") or ""), kwargs, price)
@@ -164,7 +177,9 @@ class StepTrackProxyHandler(CustomLogger):
         """Charge an attempt that no hook has charged, such as one of several that ran beside each other."""
         call = current_attempt()
         ticket = kwargs.get(TICKET)
-        if call is not None and ticket is not None and not kwargs.get("stream"):
+        if ticket is not None and ticket.kind == "batch":
+            await ticket.charge_batch(response_obj, kwargs)
+        elif call is not None and ticket is not None and not kwargs.get("stream"):
             await ticket.settle_late(
                 call, response_obj, kwargs.get("response_cost"), from_cache=bool(kwargs.get("cache_hit"))
             )

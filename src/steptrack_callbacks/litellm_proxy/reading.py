@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations.usage import read_usage
-from steptrack_callbacks.litellm import usage as answers
-from steptrack_callbacks.litellm.messages import MessageMeter, settle_message
-from steptrack_callbacks.litellm.streams import Meter, kept_by
-from steptrack_callbacks.values.untrusted import field, fields_of
-
-from .requests import ProxyKind
+from steptrack_callbacks.litellm import charging
+from steptrack_callbacks.litellm.call_types import Kind
+from steptrack_callbacks.litellm.charging import meter_for
+from steptrack_callbacks.values.untrusted import field
 
 
-def settle(call: Call, kind: ProxyKind, answer: Any, *, cost: Any = None, from_cache: bool = False) -> None:
+def settle(call: Call, kind: Kind, answer: Any, *, cost: Any = None, from_cache: bool = False) -> None:
     """Charge a call with its complete answer.
 
     Args:
@@ -27,12 +24,8 @@ def settle(call: Call, kind: ProxyKind, answer: Any, *, cost: Any = None, from_c
     """
     if from_cache:
         call.settle_free()
-    elif kind == "other":
-        _settle_apart(call, answer, cost)
-    elif isinstance(answer, Mapping):
-        settle_message(call, answer)
     else:
-        answers.settle(call, answer)
+        charging.settle(call, kind, answer, cost)
 
 
 def says_usage(answer: Any, earlier: Any) -> bool:
@@ -40,15 +33,7 @@ def says_usage(answer: Any, earlier: Any) -> bool:
     return earlier is None or read_usage(field(answer, "usage")) is not None
 
 
-def _settle_apart(call: Call, answer: Any, cost: Any) -> None:
-    """Charge a call that reserved nothing what its answer states."""
-    hidden = fields_of(field(answer, "_hidden_params"))
-    if hidden.get("cache_hit") and not call.attempts:
-        call.settle_free()
-        return
-    call.request.price = None  # it was admitted for nothing; an unknown price is not nothing
-    answers.settle_unseen(call, answer, cost)
-
+__all__ = ("WholeEvents", "meter_for", "says_usage", "settle")
 
 _GAPS = (b"\n\n", b"\r\n\r\n")  # between the events of a stream
 
@@ -71,8 +56,3 @@ class WholeEvents:
         end = max(held.rfind(gap) + len(gap) if gap in held else 0 for gap in _GAPS)
         self.rest = held[end:]
         return held[:end]
-
-
-def meter_for(call: Call, kind: ProxyKind, stream: Any) -> Meter:
-    """Return what counts a stream of that kind."""
-    return MessageMeter(call) if kind == "messages" else Meter(call, kept_by(stream))

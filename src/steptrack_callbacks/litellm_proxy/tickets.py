@@ -13,13 +13,14 @@ from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.litellm import batches
+from steptrack_callbacks.litellm.call_types import Kind
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import LedgerError, StepDenied
 
 from . import reading
 from .accounts import Accounts, ProxyAccount
 from .connections import Connections
-from .requests import ProxyKind
 from .runs import close_overdue
 
 TICKET = "steptrack_ticket"
@@ -52,7 +53,7 @@ class Ticket:
         hides_usage: Whether a stream's usage was asked for by us, so that the client must not see it.
     """
 
-    def __init__(self, kind: ProxyKind, around: AccountChain, accounts: Accounts) -> None:
+    def __init__(self, kind: Kind, around: AccountChain, accounts: Accounts) -> None:
         self.kind = kind
         self.around = around
         self.current: Call | None = None
@@ -123,8 +124,6 @@ class Ticket:
 
     def _let_pass(self, call: Call, exact: Request) -> None:
         """Go on with the deployment that was chosen; its price must be known as well."""
-        if self.kind == "other":
-            return
         blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact)
         if blind is not None:
             call.withdraw()
@@ -180,6 +179,14 @@ class Ticket:
                 is_free = from_cache and not call.attempts
                 await self._settle(call, self._answers[call], from_cache=is_free)
         await self.give_up()
+
+    async def charge_batch(self, batch: Any, details: Mapping[str, Any]) -> None:
+        """Charge a batch that LiteLLM reports, if it is finished and was not charged before."""
+        finished = batches.reported(batch, details)
+        if finished is not None:
+            call = Call(self.around, finished.request)
+            call.note()
+            await self.charge(call, partial(finished.settle, call))
 
     async def settle_late(self, call: Call, answer: Any, cost: Any, *, from_cache: bool) -> None:
         """Charge what LiteLLM reports of an attempt that nothing else has charged."""
