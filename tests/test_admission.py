@@ -18,15 +18,23 @@ def host() -> FakeHost:
 # What is reserved
 
 
-def test_estimate_reserves_the_input_and_the_largest_of_the_last_twenty_outputs(host):
+def test_estimate_reserves_the_input_and_the_mean_of_the_outputs_with_one_long_one_unseen(host):
     with step("plan", max_tokens=100_000) as plan:
-        for output in (900, *[10] * 18, 50):
+        for output in (900, *[10] * 18, 20):
             host.answer(host.open(2000), output)
         host.open(2000)
-        assert plan.account.held_tokens == 100 + 900
-        host.answer(host.open(2000), 60)  # the 900 is the twenty-first now
-        host.open(2000)
-        assert plan.account.held_tokens == (100 + 900) + (100 + 60)
+        assert plan.account.held_tokens == 100 + 96  # 2,000 tokens over 21 answers, rounded up
+
+
+def test_few_answers_make_a_reservation_wide_and_many_make_it_narrow(host):
+    with step("plan", max_tokens=1_000_000) as plan:
+        held = []
+        for count in range(1, 201):
+            host.answer(host.open(2000), 200)
+            call = host.open(2000)
+            held += [plan.account.held_tokens] if count in (1, 20, 200) else []
+            call.withdraw()
+    assert held == [100 + 350, 100 + 215, 100 + 202]
 
 
 def test_estimate_caps_what_is_expected_by_the_requests_own_max_tokens(host):
@@ -87,7 +95,7 @@ def test_every_account_judges_by_its_own_mode(host):
         host.answer(host.open(1000), 20)
         host.open(1000)
         assert outer.account.held_tokens == 100 + 1000
-        assert inner.account.held_tokens == 100 + 20
+        assert inner.account.held_tokens == 100 + (20 + 500) / 2
 
 
 def test_a_call_is_reserved_on_all_accounts_or_on_none(host):

@@ -229,7 +229,7 @@ def test_a_step_that_overspends_a_budget_raises_at_its_end_and_one_that_made_no_
     host = FakeHost()
     tight = budget(max_tokens=150)
     with pytest.raises(BudgetExhausted) as over, step("job", budgets=[tight]):
-        host.ask(max_output_tokens=None)
+        host.ask(max_output_tokens=None, can_clamp=False)
     assert (over.value.phase, over.value.budget) == ("settled", "team-a")
     with step("idle", budgets=[tight]) as idle:
         pass

@@ -15,7 +15,7 @@ def host() -> FakeHost:
 
 
 def test_calls_of_a_cold_model_go_one_at_a_time_and_then_by_what_was_learned(host):
-    with step("plan", max_tokens=TWO_CALLS + 500) as plan:
+    with step("plan", max_tokens=20_000) as plan:
         first = open_elsewhere(host, max_output_tokens=None)
         assert plan.account.held_tokens == 100 + 500
         second, third = (ask_and_wait(host, plan, max_output_tokens=None) for _ in range(2))
@@ -23,7 +23,7 @@ def test_calls_of_a_cold_model_go_one_at_a_time_and_then_by_what_was_learned(hos
         host.answer(first, output_tokens=20)
         assert second.end().call is not None
         assert third.end().call is not None
-        assert plan.account.held_tokens == 2 * (100 + 20)
+        assert plan.account.held_tokens == 2 * (100 + (20 + 1000) / 2)  # one answer, and a long one unseen
 
 
 def test_a_cold_call_that_fails_lets_the_next_cold_one_through(host):

@@ -31,6 +31,7 @@ FLOORS = [
     {"ledgers.client"},
     {"ledgers.current"},
     {"ledgers.budget"},
+    {"engine.in_flight"},
     {"engine.balance"},
     {"engine.account", "engine.request"},
     {"engine.budget_account", "engine.escalation", "engine.queue", "engine.thresholds"},

@@ -172,7 +172,7 @@ def test_what_streams_have_produced_counts_together(host):
 
 def test_a_stream_is_not_cut_where_the_step_says_so(host):
     with step("plan", max_tokens=350, cut_streams=False, error_boundary="continue") as plan:
-        stream = host.open(max_output_tokens=None)
+        stream = host.open(max_output_tokens=None, can_clamp=False)
         stream.progress(10_000)
         host.answer(stream, 10_000)
     assert plan.exhaustion is not None

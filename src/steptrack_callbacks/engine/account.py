@@ -185,7 +185,10 @@ class Account(Balance):
     def _projected(self, limit: LimitName, estimate: Estimate | None) -> Decimal | float | None:
         if estimate is None or limit == "max_seconds":
             return None
-        cost, tokens = self._asked(estimate, alone=self.held_calls == 0)
+        alone = self.held_calls == 0
+        cost, tokens = self._asked(estimate, alone=alone)
+        if alone and self.enforce != "strict" and self.lacking(estimate.certain, (0, 0), wrapping=False):
+            cost, tokens = estimate.certain  # the input alone is too much
         if limit == "max_usd":
             return to_usd(self.settled.cost + cost)
         return self.settled.tokens + tokens if limit == "max_tokens" else self.settled.calls + 1

@@ -12,6 +12,8 @@ from steptrack_callbacks.values.limits import Enforce
 from steptrack_callbacks.values.money import to_units, to_usd
 
 from .amounts import Sums, Tally
+from .in_flight import MONEY, TOKENS, HeldCall, InFlight, Outlook
+from .output_stats import Flight
 
 
 class Estimate(NamedTuple):
@@ -19,19 +21,23 @@ class Estimate(NamedTuple):
 
     Attributes:
         certain: What is charged whatever happens: the input.
-        expected: The same with the output that is likely.
+        alone: What must fit where nothing else is in flight: the input, and a part of the usual answer.
+        expected: The input with the output that is likely.
         worst: The most that it can become.
         least: The least that this can be lowered to, where the request may be changed.
         model: The model's name.
+        outlook: What it will come to, with its spread.
         unseen: No answer of this model has been seen in this process.
         unbounded: It is unseen, and the request says nothing about its output either.
     """
 
     certain: tuple[int, int]
+    alone: tuple[int, int]
     expected: tuple[int, int]
     worst: tuple[int, int]
     least: tuple[int, int]
     model: str
+    outlook: Outlook
     unseen: bool = False
     unbounded: bool = False
 
@@ -51,12 +57,37 @@ class Hold(NamedTuple):
     cold: int = 0
 
 
+class Holding:
+    """What one call has reserved on an account: a fixed amount, or one that changes with what is known.
+
+    Attributes:
+        fixed: The amount if it is fixed.
+        expected: What is expected of it otherwise.
+        cold: Whether there was nothing to go by.
+    """
+
+    __slots__ = ("cold", "expected", "fixed")
+
+    def __init__(self, fixed: tuple[int, int], expected: HeldCall | None, *, cold: bool) -> None:
+        self.fixed = fixed
+        self.expected = expected
+        self.cold = cold
+
+    def held(self) -> Hold:
+        """Return how much that is now."""
+        if self.expected is None:
+            return Hold(*self.fixed, 1, int(self.cold))
+        return Hold(self.expected.mean(MONEY), self.expected.mean(TOKENS), 1, int(self.cold))
+
+
 class Balance:
     """The numbers of an account; every method that changes or compares them runs under `BOOKS`.
 
     Attributes:
         settled: What calls have been charged, in the account and in those inside it.
-        held_cost, held_tokens, held_calls: What calls in flight have reserved.
+        in_flight: Calls that are held at what is expected of them.
+        fixed_cost, fixed_tokens: What others have reserved: under `strict`, or elsewhere.
+        held_calls: How many calls have reserved room.
         running_cost, running_tokens: What streams in flight have produced so far.
         cost_limit, kept_back: `max_usd` and the part of it for wrapping up, in money units.
         kept_calls: The part of `max_calls` for wrapping up.
@@ -74,9 +105,10 @@ class Balance:
         "cut_streams",
         "ended",
         "enforce",
+        "fixed_cost",
+        "fixed_tokens",
         "held_calls",
-        "held_cost",
-        "held_tokens",
+        "in_flight",
         "kept_back",
         "kept_calls",
         "limited",
@@ -91,7 +123,8 @@ class Balance:
 
     def __init__(self, definition: StepDefinition) -> None:
         self.settled = Tally()
-        self.held_cost = self.held_tokens = self.held_calls = 0
+        self.fixed_cost = self.fixed_tokens = self.held_calls = 0
+        self.in_flight = InFlight()
         self.running_cost = self.running_tokens = 0
         self.cost_limit = None if definition.max_usd is None else to_units(definition.max_usd, "max_usd")
         self.kept_back = to_units(definition.wrap_up_usd or 0, "wrap_up_usd")
@@ -107,6 +140,16 @@ class Balance:
         self.started = time.monotonic()
         self.closed = False
         self.ended: float | None = None
+
+    @property
+    def held_cost(self) -> int:
+        """Money units that calls in flight have reserved."""
+        return self.fixed_cost + self.in_flight.mean(MONEY)
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens that calls in flight have reserved."""
+        return self.fixed_tokens + self.in_flight.mean(TOKENS)
 
     def limits(self) -> dict[LimitName, Any]:
         """Return the limits that are set, grants included."""
@@ -190,32 +233,61 @@ class Balance:
         Exactly at a limit is within it, and admits no further call. Calls in flight count toward
         `max_calls` whatever becomes of them: `calls`, or all.
         """
-        settled = self.settled
         names: list[LimitName] = []
+        for name, unit, used, most in self._amounts(wrapping=wrapping):
+            if used >= most or used + held[unit] + asked[unit] > most:
+                names.append(name)
+        return self._with_others(names, calls, wrapping=wrapping)
+
+    def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
+        """Name the limits without room for a call beside all that is in flight."""
+        if self.enforce == "strict":
+            return self.lacking(estimate.worst, (self.held_cost, self.held_tokens), wrapping=wrapping)
+        if self.held_calls == 0:
+            return self.lacking(estimate.alone, (0, 0), wrapping=wrapping)
+        names: list[LimitName] = []
+        for name, unit, used, most in self._amounts(wrapping=wrapping):
+            if used >= most or not self._fits_beside(estimate, unit, used, most):
+                names.append(name)
+        return self._with_others(names, None, wrapping=wrapping)
+
+    def _amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
+        """List the limits of amounts that are set: the unit, what is settled, and the limit."""
+        found: list[tuple[LimitName, int, int, int]] = []
         if self.cost_limit is not None:
             room = self.cost_limit if wrapping else self.cost_limit - self.kept_back
-            if settled.cost >= room or settled.cost + held[0] + asked[0] > room:
-                names.append("max_usd")
+            found.append(("max_usd", MONEY, self.settled.cost, room))
         if self.max_tokens is not None:
-            used = settled.tokens
-            if used >= self.max_tokens or used + held[1] + asked[1] > self.max_tokens:
-                names.append("max_tokens")
+            found.append(("max_tokens", TOKENS, self.settled.tokens, self.max_tokens))
+        return found
+
+    def _fits_beside(self, estimate: Estimate, unit: int, used: int, most: int) -> bool:
+        left = most - used - (self.fixed_tokens if unit else self.fixed_cost)
+        if self.in_flight.is_far(estimate.outlook, unit, left):
+            return True
+        self.in_flight.refresh(time.monotonic())
+        return self.in_flight.fits(estimate.outlook, unit, left, most)
+
+    def _with_others(self, names: list[LimitName], calls: int | None, *, wrapping: bool) -> list[LimitName]:
+        """Add the limits of calls and time; of several, those that are reached already are named first."""
         counted = self.held_calls if calls is None else calls
-        if self.max_calls is not None and settled.calls + counted >= (
+        if self.max_calls is not None and self.settled.calls + counted >= (
             self.max_calls if wrapping else self.max_calls - self.kept_calls
         ):
             names.append("max_calls")
         if self.max_seconds is not None and self._seconds() >= self.max_seconds:
             names.append("max_seconds")
-        # Nearly always there is none; of several, those that are reached already are named first.
         return list(dict.fromkeys((*self.full_limits(wrapping=wrapping), *names))) if names else []
 
-    def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
-        """Name the limits without room for a call beside all that is in flight."""
-        asked = (
-            estimate.worst if self.enforce == "strict" else self._asked(estimate, alone=self.held_calls == 0)
-        )
-        return self.lacking(asked, (self.held_cost, self.held_tokens), wrapping=wrapping)
+    def output_left(self, estimate: Estimate, *, wrapping: bool) -> int | None:
+        """Count the output tokens that are left to a call that is alone; `None` if it is not, or no limit."""
+        if self.held_calls:
+            return None
+        rooms = [
+            self.in_flight.left_for(estimate.outlook, unit, most - used)
+            for _, unit, used, most in self._amounts(wrapping=wrapping)
+        ]
+        return min(rooms, default=None)
 
     def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
@@ -237,30 +309,36 @@ class Balance:
     def _asked(self, estimate: Estimate, *, alone: bool) -> tuple[int, int]:
         if self.enforce == "strict":
             return estimate.least if alone else estimate.worst
-        return estimate.certain if alone else estimate.expected
+        return estimate.alone if alone else estimate.expected
 
     @property
     def held(self) -> Hold:
         """All that is reserved by calls in flight."""
         return Hold(self.held_cost, self.held_tokens, self.held_calls)
 
-    def hold(self, estimate: Estimate) -> Hold:
+    def hold(self, estimate: Estimate, flight: Flight) -> Holding:
         """Reserve what a call asks, and say what that was."""
-        cost, tokens = estimate.worst if self.enforce == "strict" else estimate.expected
-        self.held_cost += cost
-        self.held_tokens += tokens
+        cold = (estimate.unseen or estimate.unbounded) and self.is_cold(estimate)
+        if self.enforce == "strict":
+            holding = Holding(estimate.worst, None, cold=cold)
+            self.fixed_cost += estimate.worst[MONEY]
+            self.fixed_tokens += estimate.worst[TOKENS]
+        else:
+            expected = self.in_flight.add(estimate.outlook, flight, (self.cost_limit, self.max_tokens))
+            holding = Holding((0, 0), expected, cold=cold)
         self.held_calls += 1
-        cold = int((estimate.unseen or estimate.unbounded) and self.is_cold(estimate))
         if cold:
             self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
-        return Hold(cost, tokens, 1, cold)
+        return holding
 
-    def release(self, part: Hold, model: str) -> None:
+    def release(self, holding: Holding, model: str) -> None:
         """Give a reservation back."""
-        self.held_cost -= part.cost
-        self.held_tokens -= part.tokens
+        if holding.expected is not None:
+            self.in_flight.remove(holding.expected)
+        self.fixed_cost -= holding.fixed[MONEY]
+        self.fixed_tokens -= holding.fixed[TOKENS]
         self.held_calls -= 1
-        if part.cold:
+        if holding.cold:
             self.cold[model] -= 1
             if not self.cold[model]:
                 del self.cold[model]

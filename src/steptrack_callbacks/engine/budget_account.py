@@ -10,14 +10,15 @@ from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Totals, from_pico, to_pico
 from steptrack_callbacks.ledgers.validation import MOST
 from steptrack_callbacks.values.budgets import BudgetDefinition, Window
-from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import plain, to_usd
 from steptrack_callbacks.values.usage import Usage, count_names
 
 from .account import Account, StepRef
 from .amounts import LOCK, Sums, Tally
-from .balance import Estimate, Hold
+from .balance import Estimate, Hold, Holding
+from .output_stats import Flight
 
 RUN_KEPT_S = 30 * 86400.0
 WINDOW_KEPT_S = 7 * 86400.0
@@ -124,16 +125,25 @@ class BudgetAccount(Account):
             max(0, said.held.tokens - mine.tokens),
             max(0, said.held_calls - mine.calls),
         )
-        self.held_cost += now.cost - before.cost
-        self.held_tokens += now.tokens - before.tokens
+        self.fixed_cost += now.cost - before.cost
+        self.fixed_tokens += now.tokens - before.tokens
         self.held_calls += now.calls - before.calls
         self._elsewhere = now
 
     # What is asked of it
 
-    def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[Any]:
-        """Name the limits without room for a call beside all that is in flight."""
-        return super().lacking_now(_whole(estimate), wrapping=wrapping)
+    def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
+        """Name the limits without room for a call beside all that is in flight, here and by the ledger."""
+        estimate = _whole(estimate)
+        names = super().lacking_now(estimate, wrapping=wrapping)
+        if self.enforce == "strict" or self.held_calls == 0:
+            return names
+        told = Hold(*map(sum, zip(self._acknowledged, self._elsewhere, strict=True)))
+        for name, unit, used, most in self._amounts(wrapping=wrapping) if told.calls else ():
+            beside, _ = _share(estimate, unit, most)
+            if name not in names and used + told[unit] + beside > most:
+                names.append(name)
+        return names
 
     def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
@@ -156,14 +166,22 @@ class BudgetAccount(Account):
             f" {self.ledger.lease_s:g} s after they began if their process has died"
         )
 
-    def hold(self, estimate: Estimate) -> Hold:
+    def hold(self, estimate: Estimate, flight: Flight) -> Holding:
         """Reserve what a call asks, and say what that was."""
-        return super().hold(_whole(estimate))
+        return super().hold(_whole(estimate), flight)
 
-    def ask(self, estimate: Estimate, held: Hold, *, wrapping: bool) -> AccountRequest:
-        """Put a call's need in the ledger's words."""
-        strict = self.enforce == "strict"
-        alone, beside = (estimate.worst, estimate.worst) if strict else (estimate.certain, estimate.expected)
+    def _amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
+        """List the limits of amounts that are set; money in whole pico-dollars."""
+        found = super()._amounts(wrapping=wrapping)
+        return [(name, unit, used, most if unit else _floor(most)) for name, unit, used, most in found]
+
+    def ask(self, estimate: Estimate, *, wrapping: bool) -> AccountRequest:
+        """Put a call's need in the ledger's words.
+
+        The ledger adds up what calls hold, of this process and of others, and knows no spread. So it is
+        told more than the call is held at here.
+        """
+        alone, beside, held = self._told(_whole(estimate), wrapping=wrapping)
         most = self.cost_room(wrapping=wrapping)
         return AccountRequest(
             key=self.key,
@@ -172,11 +190,22 @@ class BudgetAccount(Account):
             max_calls=self.call_room(wrapping=wrapping),
             alone=_asked(alone),
             beside=_asked(beside),
-            held=_asked((held.cost, held.tokens)),
+            held=_asked(held),
             expires_at=self.expires_at,
             group=self.group,
             most_open=self.most_open,
         )
+
+    def _told(
+        self, estimate: Estimate, *, wrapping: bool
+    ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Return what must fit if nobody else holds room, what must fit beside others, and what is held."""
+        if self.enforce == "strict":
+            return estimate.worst, estimate.worst, estimate.worst
+        beside, held = list(estimate.expected), list(estimate.expected)
+        for _, unit, _, most in self._amounts(wrapping=wrapping):
+            beside[unit], held[unit] = _share(estimate, unit, most)
+        return estimate.alone, (beside[0], beside[1]), (held[0], held[1])
 
     @property
     def expires_at(self) -> float | None:
@@ -263,12 +292,22 @@ def _ceil(amount: tuple[int, int]) -> tuple[int, int]:
 
 
 def _whole(estimate: Estimate) -> Estimate:
+    outlook = estimate.outlook
     return estimate._replace(
         certain=_ceil(estimate.certain),
+        alone=_ceil(estimate.alone),
         expected=_ceil(estimate.expected),
         worst=_ceil(estimate.worst),
         least=_ceil(estimate.least),
+        outlook=outlook._replace(inputs=_ceil(outlook.inputs), rates=_ceil(outlook.rates)),
     )
+
+
+def _share(estimate: Estimate, unit: int, most: int) -> tuple[int, int]:
+    """Return what must fit beside the shares of others, and the share of a call, in whole pico-dollars."""
+    share, slack = estimate.outlook.share(unit, most)
+    beside = max(estimate.alone[unit], share - slack)
+    return (beside, share) if unit else (_ceil((beside, 0))[0], share)
 
 
 def _asked(amount: tuple[int, int]) -> Asked:

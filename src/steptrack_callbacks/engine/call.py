@@ -241,7 +241,9 @@ class Call(Charged):
         with LOCK:
             output_stats.learn(
                 self.request.model,
-                output_tokens=None if truncated else usage.output_tokens,
+                output_tokens=usage.output_tokens,
+                took_s=self._duration_s() or 0.0,
+                truncated=truncated,
                 counted_input=self.request.counted_input,
                 input_tokens=usage.input_tokens,
             )

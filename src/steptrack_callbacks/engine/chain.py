@@ -22,6 +22,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         strict: Those of them that ask for the worst case.
         observed: Those whose limits are only watched.
         shared: Those that a ledger keeps.
+        clamps: Whether all of `limited` let a call get what is left as its `max_tokens`.
         limits_usd: Whether one that is enforced limits money.
         watches_usd: Whether any does.
     """
@@ -30,6 +31,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     strict: tuple[Account, ...]
     observed: tuple[Account, ...]
     shared: tuple[BudgetAccount, ...]
+    clamps: bool
     limits_usd: bool
     watches_usd: bool
 
@@ -42,6 +44,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         )
         chain.shared = tuple(account for account in chain if isinstance(account, BudgetAccount))
         chain.strict = tuple(account for account in chain.limited if account.enforce == "strict")
+        chain.clamps = all(account.clamp for account in chain.limited)
         chain.limits_usd = any(account.cost_limit is not None for account in chain.limited)
         chain.watches_usd = any(account.cost_limit is not None for account in chain)
         return chain

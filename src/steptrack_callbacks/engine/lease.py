@@ -18,6 +18,7 @@ from steptrack_callbacks.ledgers.protocol import (
     ReservationRequest,
     Totals,
     Verdict,
+    from_pico,
 )
 from steptrack_callbacks.values.errors import StepDenied
 
@@ -30,10 +31,9 @@ T = TypeVar("T")
 
 
 class LeaseShare(NamedTuple):
-    """What a call asks of one shared account, and holds on its mirror."""
+    """What a call asks of one shared account."""
 
     account: BudgetAccount
-    held: Hold
     ask: AccountRequest
 
 
@@ -171,7 +171,8 @@ def _by_ledger(
 
 def _acknowledge(shares: Iterable[LeaseShare], sign: int) -> None:
     for share in shares:
-        share.account.acknowledge(Hold(*(sign * value for value in share.held)))
+        asked = share.ask.held
+        share.account.acknowledge(Hold(sign * from_pico(asked.cost), sign * asked.tokens, sign))
 
 
 def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: Sequence[Totals]) -> None:

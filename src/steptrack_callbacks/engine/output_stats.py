@@ -1,13 +1,117 @@
-"""What the answers of each model were like, for reserving room for the next one."""
+"""What the answers of each model were like, and so what the next ones will come to.
+
+What a call in flight will come to is random, and what several will come to together is a sum. So a
+call is expected at a mean, with a variance, and not at a maximum: fifty calls need less than fifty
+maxima. Three things keep the mean honest:
+
+- Short answers end first, so those that have ended are a biased sample while others are in flight. A
+  call in flight is expected at the mean of the answers that went further than it has, and calls that
+  are further along count, at what they are expected at themselves, for those behind.
+- One long answer more than were seen is always counted in. So few answers make the variance wide,
+  and many make it narrow.
+- An answer that its own `max_tokens` cut short says how long it was at least. It counts as long as
+  those that went further.
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right, insort
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
 
-REMEMBERED_ANSWERS = 20
+REMEMBERED_ANSWERS = 200
+RECENT_ANSWERS = 20
 START_OUTPUT_TOKENS = 500
-"""Output reserved for a model of which nothing is known, where its first call cannot go alone."""
+"""Output expected of a model of which nothing is known, where its first call cannot go alone."""
+
+UNBOUNDED = 1 << 30
+"""More output tokens than any answer has: of a call whose output nothing bounds."""
+
+START_TOKENS_PER_S = 50.0
+
+
+class Caution(NamedTuple):
+    """How long the one unseen answer is taken to be.
+
+    Attributes:
+        tokens: This long at least.
+        times: This many times the mean of those that were seen, at least.
+    """
+
+    tokens: int
+    times: float
+
+
+USUAL_CAUTION = Caution(500, 2.5)
+CLAMPED_CAUTION = Caution(1000, 5.0)
+"""Of a call that may get what is left as its `max_tokens`: it can be waited for longer, and ends well."""
+
+
+class Forecast(NamedTuple):
+    """What one answer will come to, in tokens.
+
+    Attributes:
+        mean: Its expected length, with the unseen long answer counted in.
+        variance: Of the same.
+        usual: The mean of the answers that were seen alone.
+        excess: By how much the last answer under a limit passes it on average, if it may begin as long
+            as anything is left: the square mean over twice the mean.
+        most: Its `max_tokens`, or `UNBOUNDED`.
+        seen: How many answers it goes by.
+    """
+
+    mean: int
+    variance: int
+    usual: int
+    excess: int
+    most: int
+    seen: int
+
+
+class Flight:
+    """A call in flight, as far as its answer is known.
+
+    Attributes:
+        since: When it was sent, by the monotonic clock.
+        tokens: What it has produced, if it streams; `None` if nobody can see that.
+        most: Its `max_tokens`, or `UNBOUNDED`.
+        caution: How long the unseen answer is taken to be.
+    """
+
+    __slots__ = ("caution", "most", "since", "tokens")
+
+    def __init__(self, since: float, most: int, caution: Caution) -> None:
+        self.since = since
+        self.tokens: int | None = None
+        self.most = most
+        self.caution = caution
+
+
+class _Table:
+    """Answers, sorted by how far they went, and sums over those that went further.
+
+    Args:
+        answers: Pairs of how far (seconds or tokens) and how long (tokens), sorted.
+        most: No answer counts as longer.
+    """
+
+    __slots__ = ("_reach", "_squares", "_sums", "count")
+
+    def __init__(self, answers: Sequence[tuple[float, int]], most: int) -> None:
+        lengths = [min(length, most) for _, length in reversed(answers)]
+        self.count = len(lengths)
+        self._reach = [reach for reach, _ in answers]
+        self._sums = list(accumulate(lengths, initial=0))
+        self._squares = list(accumulate((length * length for length in lengths), initial=0))
+
+    def beyond(self, reached: float) -> tuple[int, int, int]:
+        """Return how many answers went further, the sum of their lengths, and that of their squares."""
+        count = self.count - bisect_right(self._reach, reached)
+        return count, self._sums[count], self._squares[count]
 
 
 @dataclass(slots=True)
@@ -15,22 +119,183 @@ class OutputStats:
     """The last answers of one model.
 
     Attributes:
-        output: The largest of the outputs in tokens; `None` if none was seen.
+        output: The largest of the last twenty outputs in tokens; `None` if none was seen whole.
         surplus: By how many tokens inputs were undercounted at most; `None` if never compared.
+        revision: Counts what was learned.
     """
 
     output: int | None = None
     surplus: int | None = None
-    _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_ANSWERS))
-    _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_ANSWERS))
+    revision: int = 0
+    _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
+    _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
+    _answers: deque[tuple[float, int]] = field(default_factory=deque)
+    _by_age: list[tuple[float, int]] = field(default_factory=list)
+    _by_length: list[tuple[float, int]] = field(default_factory=list)
+    _tables: dict[tuple[bool, int], _Table] = field(default_factory=dict)
+    _fresh: dict[tuple[int, Caution], Forecast] = field(default_factory=dict)
+    _seconds: float = 0.0
+    _tokens: int = 0
 
-    def add_output(self, tokens: int) -> None:
-        """Remember an output."""
-        self.output = _largest(self._outputs, tokens, self.output)
+    def add_output(self, tokens: int, took_s: float, *, whole: bool) -> None:
+        """Remember an output, and how long it took; one that was cut short went at least so far."""
+        if whole:
+            self.output = _largest(self._outputs, tokens, self.output)
+        else:
+            tokens, took_s = self._completed(tokens, took_s)
+        self._remember(took_s, tokens)
+        self._tables.clear()
+        self._fresh.clear()
+        self.revision += 1
 
     def add_surplus(self, tokens: int) -> None:
         """Remember by how many tokens an input was undercounted."""
         self.surplus = _largest(self._surpluses, tokens, self.surplus)
+
+    @property
+    def seen(self) -> int:
+        """How many answers are remembered."""
+        return len(self._answers)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """How fast the answers came, first token and all."""
+        return self._tokens / self._seconds if self._seconds > 0 else START_TOKENS_PER_S
+
+    def median(self) -> int:
+        """Return the length that half of the answers have at most; 0 if none was seen."""
+        lengths = self._by_length
+        return int(lengths[len(lengths) // 2][0]) if lengths else 0
+
+    def longest(self, caution: Caution) -> int:
+        """Return how long the one unseen answer is taken to be."""
+        if not self._answers:
+            return START_OUTPUT_TOKENS
+        mean = self._tokens / len(self._answers)
+        return max(caution.tokens, math.ceil(caution.times * mean), self._by_length[-1][1])
+
+    def fresh(self, most: int, caution: Caution) -> Forecast:
+        """Forecast the answer of a call that is still to be sent."""
+        forecast = self._fresh.get((most, caution))
+        if forecast is None:
+            forecast = self._fresh[most, caution] = self._forecast_fresh(most, caution)
+        return forecast
+
+    def _forecast_fresh(self, most: int, caution: Caution) -> Forecast:
+        if not self._answers and most < UNBOUNDED:
+            return Forecast(most, 0, most, most, most, 0)  # nothing is known but the bound
+        count, total, squares = self._table(most, by_age=False).beyond(-1)
+        unseen = min(most, self.longest(caution))
+        usual = total / count if count else unseen
+        excess = squares / total / 2 if total else usual / 2
+        return Forecast(
+            *_moments(count + 1, total + unseen, squares, unseen, most),
+            min(most, math.ceil(usual)),
+            math.floor(excess),
+            most,
+            count,
+        )
+
+    def in_flight(self, flights: Sequence[Flight], now: float) -> list[Forecast]:
+        """Forecast the answers of calls that are in flight together, those first that have gone furthest."""
+        forecasts: dict[Flight, Forecast] = {}
+        for by_age in (True, False):
+            some = [flight for flight in flights if (flight.tokens is None) is by_age]
+            if some:
+                self._forecast(some, now, forecasts, by_age=by_age)
+        return [forecasts[flight] for flight in flights]
+
+    def _forecast(
+        self, flights: list[Flight], now: float, into: dict[Flight, Forecast], *, by_age: bool
+    ) -> None:
+        """Go from the call that is furthest along to the last one (as Efron's estimate of survival does)."""
+        rate = self.tokens_per_s if by_age else 1.0
+        reached = [(now - f.since if by_age else float(f.tokens or 0), f) for f in flights]
+        reached.sort(key=lambda pair: pair[0], reverse=True)
+        bounds = {_rounded(flight.most) for flight in flights}
+        widest = max(bounds)
+        ahead = {bound: _Ahead() for bound in bounds}
+        for so_far, flight in reached:
+            least = so_far * rate
+            unseen = max(self.longest(flight.caution), math.ceil(2 * least))
+            if not self._answers and flight.most < UNBOUNDED:
+                unseen = flight.most
+            bound = _rounded(flight.most)
+            beyond = self._table(bound, by_age=by_age).beyond(so_far)
+            forecast = into[flight] = ahead[bound].forecast(beyond, unseen, least, flight.most, self.seen)
+            if bound < widest:  # for those behind that may go further, it counts as what it could have been
+                wider = self._table(widest, by_age=by_age).beyond(so_far)
+                forecast = ahead[widest].forecast(wider, unseen, least, widest, self.seen)
+            for each, sums in ahead.items():
+                sums.add(forecast, each)
+
+    def _table(self, most: int, *, by_age: bool) -> _Table:
+        bound = _rounded(most)
+        if not self._answers or bound >= self._by_length[-1][1]:
+            bound = UNBOUNDED
+        table = self._tables.get((by_age, bound))
+        if table is None:
+            table = self._tables[by_age, bound] = _Table(self._by_age if by_age else self._by_length, bound)
+        return table
+
+    def _completed(self, tokens: int, took_s: float) -> tuple[int, float]:
+        """Say how long an answer would have been that was cut short."""
+        count, total, _ = self._table(UNBOUNDED, by_age=False).beyond(tokens)
+        unseen = max(self.longest(USUAL_CAUTION), 2 * tokens)
+        whole = math.ceil((total + unseen) / (count + 1))
+        return whole, took_s * whole / max(1, tokens)
+
+    def _remember(self, took_s: float, tokens: int) -> None:
+        if len(self._answers) == REMEMBERED_ANSWERS:
+            oldest = self._answers.popleft()
+            self._by_age.remove(oldest)
+            self._by_length.remove((oldest[1], oldest[1]))
+            self._seconds -= oldest[0]
+            self._tokens -= oldest[1]
+        self._answers.append((took_s, tokens))
+        insort(self._by_age, (took_s, tokens))
+        insort(self._by_length, (tokens, tokens))
+        self._seconds += took_s
+        self._tokens += tokens
+
+
+class _Ahead:
+    """The sums over the calls that are further along, each at what it is expected at."""
+
+    __slots__ = ("count", "mean", "squares", "usual")
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.usual, self.squares = 0, 0.0, 0.0, 0.0
+
+    def add(self, forecast: Forecast, most: int) -> None:
+        mean = min(forecast.mean, most)
+        self.count += 1
+        self.mean += mean
+        self.usual += min(forecast.usual, most)
+        self.squares += mean * mean + (forecast.variance if mean < most else 0)
+
+    def forecast(
+        self, beyond: tuple[int, int, int], unseen: int, least: float, most: int, seen: int
+    ) -> Forecast:
+        count, total, squares = beyond
+        number, unseen = count + self.count + 1, min(most, unseen)
+        mean, variance = _moments(number, total + self.mean + unseen, squares + self.squares, unseen, most)
+        alone = 2 * least if seen else mean
+        usual = (total + self.usual) / (number - 1) if number > 1 else alone
+        return Forecast(mean, variance, min(most, math.ceil(usual)), 0, most, seen)
+
+
+def _moments(number: int, total: float, squares: float, unseen: int, most: int) -> tuple[int, int]:
+    """Return mean and variance of answers and an unseen one, which counts double if it may be even longer."""
+    mean = min(most, total / number)
+    square = (squares + unseen * unseen * (2 if unseen < most else 1)) / number
+    return math.ceil(mean), math.ceil(max(0.0, square - mean * mean))
+
+
+def _rounded(most: int) -> int:
+    """Round a bound up a little, so that calls with many different ones share few tables."""
+    shift = max(0, most.bit_length() - 4)
+    return -(-most >> shift) << shift
 
 
 def _largest(last: deque[int], newest: int, largest: int | None) -> int:
@@ -39,30 +304,38 @@ def _largest(last: deque[int], newest: int, largest: int | None) -> int:
     return newest if largest is None or newest >= largest else max(last)
 
 
-_NONE = OutputStats()
 _seen: dict[str, OutputStats] = {}
 
 
 def of(model: str) -> OutputStats:
     """Return what is known of a model's answers."""
-    return _seen.get(model, _NONE)
+    return _seen.get(model) or OutputStats()
 
 
-def learn(model: str, *, output_tokens: int | None, counted_input: int | None, input_tokens: int) -> None:
+def learn(
+    model: str,
+    *,
+    output_tokens: int | None,
+    counted_input: int | None,
+    input_tokens: int,
+    took_s: float = 0.0,
+    truncated: bool = False,
+) -> None:
     """Remember an answer that a provider reported.
 
     Args:
         model: The model's name, as it was asked for.
-        output_tokens: What it produced; `None` for an answer cut short by its own `max_tokens`,
-            which says nothing about the next one.
+        output_tokens: What it produced; `None` if that is not known.
         counted_input: Input tokens as counted before sending; `None` if they were not.
         input_tokens: Input tokens as reported.
+        took_s: Seconds from sending to the answer's end.
+        truncated: Whether its own `max_tokens` cut it short, so that it says how far it went at least.
     """
     answers = _seen.get(model)
     if answers is None:
         answers = _seen[model] = OutputStats()
     if output_tokens is not None:
-        answers.add_output(output_tokens)
+        answers.add_output(output_tokens, took_s, whole=not truncated)
     if counted_input is not None:
         answers.add_surplus(max(0, input_tokens - counted_input))
 

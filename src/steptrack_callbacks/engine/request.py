@@ -12,6 +12,8 @@ from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
 from .balance import Balance, Estimate
+from .in_flight import FAR_TIMES, Outlook
+from .output_stats import UNBOUNDED, Caution, OutputStats
 
 Operation = Literal[
     "chat",
@@ -29,7 +31,11 @@ Operation = Literal[
     "decisions",
     "batch",
 ]
+LEAST_CLAMP_TOKENS = 16
+"""The least `max_tokens` that is set where the user gave none: some providers take no less."""
+
 _NOTHING = (0, 0)
+_MANY = 1000
 _NO_TERMS = Terms()
 
 
@@ -68,6 +74,9 @@ class Request:
         max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
             embeddings, `None` if it says nothing.
         can_clamp: Whether the host lets us set a `max_tokens` where none was given.
+        needs_whole_answer: Whether half an answer is worth nothing: it follows a schema, calls tools, or
+            is thought about first. Such a request is given no `max_tokens` under `estimate`.
+        streams: Whether its answer comes as a stream, which is cut at a limit and needs no `max_tokens`.
         price: Prices a usage of this very request, whoever answers it.
         fee: What it costs by the piece, of calls that are not billed by tokens alone.
         rates: Rates that were given with the call, in LiteLLM's words.
@@ -87,6 +96,8 @@ class Request:
     count_input: Callable[[], InputCount]
     max_output_tokens: int | None = None
     can_clamp: bool = False
+    needs_whole_answer: bool = False
+    streams: bool = False
     price: Callable[[Usage], int | None] | None = None
     fee: Fee = _NO_FEE
     rates: Mapping[str, Any] | None = None
@@ -243,37 +254,77 @@ class Request:
         counted = self.counted
         return max(counted.upper_bound, counted.tokens + (output_stats.of(self.model).surplus or 0))
 
-    def estimate(self, outputs: tuple[int, int] | None, *, in_usd: bool) -> Estimate:
+    def estimate(self, outputs: tuple[int, int] | None, *, in_usd: bool, clamps: bool = False) -> Estimate:
         """Say what the call asks of the accounts around it.
 
         Args:
             outputs: The most output that the request will allow, and the least that it could be
                 lowered to; `None` if nobody asks for the worst case.
             in_usd: Whether anybody asks for money.
+            clamps: Whether all of them let the request get what is left as its `max_tokens`.
         """
         seen = output_stats.of(self.model)
-        asked = (outputs, in_usd, self.max_output_tokens, seen.surplus, seen.output)
+        asked = (outputs, in_usd, clamps, self.max_output_tokens, seen.surplus, seen.revision)
         if (
             self._estimated is None or self._estimated[0] != asked
         ):  # whoever waits in line is judged many times
-            self._estimated = (asked, self._work_out_estimate(outputs, seen, in_usd=in_usd))
+            estimate = self._work_out_estimate(outputs, seen, in_usd=in_usd, clamps=clamps)
+            self._estimated = (asked, estimate)
         return self._estimated[1]
 
     def _work_out_estimate(
-        self, outputs: tuple[int, int] | None, seen: output_stats.OutputStats, *, in_usd: bool
+        self, outputs: tuple[int, int] | None, seen: OutputStats, *, in_usd: bool, clamps: bool
     ) -> Estimate:
-        counted, fee = self.counted.tokens, self.fee
-        likely, expected = counted + (seen.surplus or 0), self._expected_output(seen.output)
+        outlook = self._outlook(seen, in_usd=in_usd, clamps=clamps)
+        counted, last, fee = self.counted.tokens, outlook.last, self.fee
         worst, least = self._worst(*outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
+        certain = max(self.cost(counted, 0) or 0, fee.sent) if in_usd else 0
         return Estimate(
-            (max(self.cost(counted, 0) or 0, fee.sent) if in_usd else 0, counted),
-            (max(self.cost(likely, expected) or 0, fee.likely or 0) if in_usd else 0, likely + expected),
+            (certain, counted),
+            (certain + last * outlook.rates[0], counted + last),
+            (outlook.mean(0), outlook.mean(1)),
             worst,
             least,
             self.model,
+            outlook,
             unseen=seen.surplus is None and not fee.replaces_tokens,
-            unbounded=self.max_output_tokens is None and seen.output is None,
+            unbounded=self.max_output_tokens is None and not seen.seen,
         )
+
+    def _outlook(self, seen: OutputStats, *, in_usd: bool, clamps: bool) -> Outlook:
+        """Forecast the answer, and price what it will come to."""
+        clamps = clamps and self.can_clamp and not (self.needs_whole_answer or self.streams)
+        clamps = clamps and self.max_output_tokens is None
+        caution = self.caution(clamps=clamps)
+        most = UNBOUNDED if self.max_output_tokens is None else self.max_output_tokens
+        forecast = seen.fresh(most, caution)
+        last = 0 if self.streams or not forecast.seen else forecast.excess
+        if clamps and forecast.seen:
+            last = max(seen.median(), LEAST_CLAMP_TOKENS)
+        likely = self.counted.tokens + (seen.surplus or 0)
+        cost, rate = self._priced(likely, forecast.mean) if in_usd else (0, 0)
+        far = min(most, FAR_TIMES * seen.longest(caution))
+        return Outlook(self.model, (cost, likely), (rate, 1), forecast, last, far, clamps)
+
+    @staticmethod
+    def clamped(estimate: Estimate, most: int) -> Estimate:
+        """Return what it asks of the accounts once it has been given a `max_tokens`."""
+        forecast = estimate.outlook.forecast
+        mean, usual = min(forecast.mean, most), min(forecast.usual, most)
+        clamped = forecast._replace(mean=mean, usual=usual, most=most)
+        return estimate._replace(outlook=estimate.outlook._replace(forecast=clamped))
+
+    def _priced(self, input_tokens: int, output_tokens: int) -> tuple[int, int]:
+        """Price what is sent, and one more token of output; what is paid by the piece counts as sent."""
+        cost = self.cost(input_tokens, 0) or 0
+        many = None if self.max_output_tokens == 0 else self.cost(input_tokens, _MANY)
+        rate = 0 if many is None else -(-(many - cost) // _MANY)
+        return max(cost, self.fee.sent, (self.fee.likely or 0) - rate * output_tokens), rate
+
+    @staticmethod
+    def caution(*, clamps: bool) -> Caution:
+        """Say how long an unseen answer is taken to be."""
+        return output_stats.CLAMPED_CAUTION if clamps else output_stats.USUAL_CAUTION
 
     def _worst(self, worst: int, least: int, *, in_usd: bool) -> tuple[tuple[int, int], tuple[int, int]]:
         most = self._most_input()
@@ -296,9 +347,8 @@ class Request:
 
     def cost_per_output_token(self, input_tokens: int) -> int:
         """Price one more token of output, beside so many of input, as dearly as it may be billed."""
-        many = 1000
-        difference = self.most_cost(input_tokens, many) - self.most_cost(input_tokens, 0)
-        return -(-difference // many)
+        difference = self.most_cost(input_tokens, _MANY) - self.most_cost(input_tokens, 0)
+        return -(-difference // _MANY)
 
     def most_cost(self, input_tokens: int, output_tokens: int) -> int:
         """Price tokens as dearly as they may be billed: written to a cache, thought, on a dearer tier."""

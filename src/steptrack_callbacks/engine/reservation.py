@@ -18,17 +18,21 @@ from steptrack_callbacks.values.errors import Breach, Phase
 
 from .account import Account
 from .amounts import LOCK
-from .balance import Estimate, Hold
+from .balance import Estimate, Hold, Holding
 from .budget_account import BudgetAccount
 from .chain import AccountChain
 from .lease import LeaseShare
+from .output_stats import UNBOUNDED, Flight
 from .queue import QUEUE, Outcome, Refusal, Waiter
-from .request import Request
+from .request import LEAST_CLAMP_TOKENS, Request
 
 Wrapping = frozenset[Account]
 
 LOOK_EVERY_S = 0.05
 """How often a call that waits for a shared account looks whether others have given room back."""
+
+LONGEST_KNOWN = 4096
+"""Output tokens of the longest answer of a model of which nothing is known."""
 
 NO_WAIT_HINT = (
     "a call on a running event loop cannot wait here: use the async function, or call from a thread"
@@ -39,15 +43,17 @@ class Reservation:
     """What one call asks of the limited accounts around it, and what it holds there.
 
     Attributes:
-        max_output_tokens: The `max_tokens` to set on the request so that a strict limit holds;
-            `None` to leave it alone.
+        max_output_tokens: The `max_tokens` to set on the request so that a limit holds; `None` to
+            leave it alone.
         most_output: The most output that a strict account holds it to; `None` if there is none.
         shared: Those of the accounts that a ledger has the last word about.
     """
 
     __slots__ = (
         "_ceiling",
+        "_clamps",
         "_estimate",
+        "_flight",
         "_held",
         "_hint",
         "_in_usd",
@@ -76,11 +82,13 @@ class Reservation:
         self.max_output_tokens: int | None = None
         self._strict = chain.strict
         self._in_usd = chain.limits_usd
+        self._clamps = chain.clamps and not chain.strict
         self._ceiling: int | None = None
         self.most_output: int | None = None
         self._hint = ""
         self._estimate: Estimate | None = None
-        self._held: list[tuple[Account, Hold]] = []
+        self._held: list[tuple[Account, Holding]] = []
+        self._flight: Flight | None = None
         self._running = (0, 0)
         self._since: float | None = None
 
@@ -111,8 +119,8 @@ class Reservation:
         estimate = self._estimate
         assert estimate is not None  # whoever holds room has asked for it
         return tuple(
-            LeaseShare(account, held, account.ask(estimate, held, wrapping=account in self.wrapping))
-            for account, held in self._held
+            LeaseShare(account, account.ask(estimate, wrapping=account in self.wrapping))
+            for account, _ in self._held
             if isinstance(account, BudgetAccount)
         )
 
@@ -160,8 +168,8 @@ class Reservation:
             if not self._held or self._estimate is None:
                 return
             cost, tokens = self._running
-            for account, held in self._held:
-                account.release(held, self._estimate.model)  # a host may have learned the request's since
+            for account, holding in self._held:
+                account.release(holding, self._estimate.model)  # a host may have learned the request's since
                 if tokens or cost:
                     account.run_on(-cost, -tokens)
             self._held, self._running = [], (0, 0)
@@ -175,8 +183,12 @@ class Reservation:
         with LOCK:
             more = (cost - self._running[0], tokens - self._running[1])
             self._running = (cost, tokens)
-            for account, _ in self._held:
+            if self._flight is not None:
+                self._flight.tokens = output_tokens
+            for account, holding in self._held:
                 account.run_on(*more)
+                if holding.expected is not None:
+                    account.in_flight.note_growth(holding.expected)
             passed = [(account, names) for account, _ in self._held if (names := self._overrun(account))]
         if not passed:
             return None
@@ -198,7 +210,7 @@ class Reservation:
             return self._closed()
         outputs = self._outputs()
         self.most_output = outputs and outputs[0]
-        estimate = self._estimate = self.request.estimate(outputs, in_usd=self._in_usd)
+        estimate = self._estimate = self.request.estimate(outputs, in_usd=self._in_usd, clamps=self._clamps)
         lacking = [account for account in self.accounts if not self._fits(account, estimate)]
         if not lacking and not (behind and self.patient and not self._holds_room()):
             return self._admit(estimate)
@@ -224,7 +236,14 @@ class Reservation:
         cold = (estimate.unseen or estimate.unbounded) and account.is_cold(estimate)
         if cold and self.patient and account.wait_s > 0 and self._others_are_cold(account, estimate):
             return False
-        return not account.lacking_now(estimate, wrapping=account in self.wrapping)
+        wrapping = account in self.wrapping
+        if not account.lacking_now(estimate, wrapping=wrapping):
+            return True
+        own = self._own(account)
+        if not own.calls or own.calls < account.held_calls:
+            return False
+        # All that is in flight is its own, which it would wait for in vain: no margin is kept for that.
+        return account.could_have_room(estimate, own, wrapping=wrapping)
 
     def _others_are_cold(self, account: Account, estimate: Estimate) -> bool:
         in_flight = account.cold.get(estimate.model, 0)
@@ -237,9 +256,31 @@ class Reservation:
         return account.may_come_to_have_room(estimate, wrapping=account in self.wrapping)
 
     def _admit(self, estimate: Estimate) -> Outcome:
-        self._held = [(account, account.hold(estimate)) for account in self.accounts]
+        if self._clamps:
+            self.max_output_tokens = self._clamp(estimate)
+        caution = self.request.caution(clamps=estimate.outlook.clamps)
+        if self.max_output_tokens is not None and self._clamps:
+            estimate = self.request.clamped(estimate, self.max_output_tokens)
+        self._flight = Flight(time.monotonic(), estimate.outlook.forecast.most, caution)
+        self._held = [(account, account.hold(estimate, self._flight)) for account in self.accounts]
         _reservations.setdefault(self.owner, {})[self] = None
         return "admitted"
+
+    def _clamp(self, estimate: Estimate) -> int | None:
+        """Return the `max_tokens` of a call that takes the last of a budget: what is left of it.
+
+        Only who is alone on an account takes its last, so that no more than one answer of it is cut.
+        """
+        if not estimate.outlook.clamps:
+            return None
+        left = [account.output_left(estimate, wrapping=account in self.wrapping) for account in self.accounts]
+        least = min((tokens for tokens in left if tokens is not None), default=UNBOUNDED)
+        reckoned = estimate.outlook.far if estimate.outlook.forecast.seen else self._longest()
+        return max(least, LEAST_CLAMP_TOKENS) if least < reckoned else None
+
+    def _longest(self) -> int:
+        """Return the longest answer that the model can give, as far as anybody knows."""
+        return pricing.max_output_tokens(self.request.model, provider=self.request.provider) or LONGEST_KNOWN
 
     def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refusal:
         breaches = [breach for account in reversed(lacking) for breach in self._breaches(account)]
@@ -304,12 +345,12 @@ class Reservation:
             for reservation in _reservations_of(self.owner)
             if model in (None, reservation.request.model)
         ]
-        parts = [held for reservation in reservations for held in reservation.held_on(account)]
+        parts = [holding.held() for reservation in reservations for holding in reservation.held_on(account)]
         return Hold(*map(sum, zip(*parts, strict=True))) if parts else Hold()
 
-    def held_on(self, account: Account) -> list[Hold]:
+    def held_on(self, account: Account) -> list[Holding]:
         """Return what is held on an account."""
-        return [held for holder, held in self._held if holder is account]
+        return [holding for holder, holding in self._held if holder is account]
 
 
 _reservations: dict[Hashable, dict[Reservation, None]] = {}

@@ -18,6 +18,7 @@ from .call_types import CALL_TYPES, Kind
 from .pieces import piece_request
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_WHOLE = ("response_format", "tools", "functions", "thinking", "reasoning_effort", "reasoning")
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
 
 
@@ -43,12 +44,19 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         count_input=_counter(kind, model, content, options),
         max_output_tokens=_output_limit(kind, options),
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
+        needs_whole_answer=_needs_whole_answer({**options, **extra}),
+        streams=bool(options.get("stream")),
         rates=_own_rates(options),
         base_model=_base_model(options),
         kinds=kinds_asked(content, options),
         cure=_cure(model, options),
         **terms_asked({**options, **extra}),
     )
+
+
+def _needs_whole_answer(options: Mapping[str, Any]) -> bool:
+    """Tell whether an answer that is cut short would be of no use."""
+    return any(options.get(name) for name in _WHOLE) or bool(_fields(options.get("text")).get("format"))
 
 
 def _as_sent(options: Mapping[str, Any]) -> Mapping[str, Any]:
