@@ -95,7 +95,7 @@ def line(title: str, cells: Iterable[Sequence[Result]]) -> str:
 
 
 HEAD = """\
-| rule | spent of the limit, mean | means of the cells | p99 | worst | time, mean | time, worst cell | cut at most |
+| rule | spent of the limit | means of the cells | p99 | worst | time | time, worst cell | cut at most |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 

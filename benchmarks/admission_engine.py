@@ -21,7 +21,7 @@ from steptrack_callbacks.engine import balance, call, output_stats, queue, reser
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount
 
-MODEL = "a-model"
+MODEL = "gpt-4o"
 
 
 class Flight:

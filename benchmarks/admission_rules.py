@@ -43,9 +43,9 @@ class Rule:
 
 
 class LargestOfTwenty(Rule):
-    """The rule before: each call holds the largest of the last twenty; who is alone goes if its input fits."""
+    """The rule before: each holds the largest of the last twenty; who is alone goes if its input fits."""
 
-    def hold(self, most: int, produced: int) -> int:  # noqa: ARG002 - as all do
+    def hold(self, most: int, produced: int) -> int:
         """Hold the largest of the last twenty."""
         return min(most, max(self.lengths[-20:])) if self.lengths else most
 
@@ -59,7 +59,7 @@ class LargestOfTwenty(Rule):
 class WorstCase(Rule):
     """Everything at its `max_tokens`, or at the model's longest answer."""
 
-    def hold(self, most: int, produced: int) -> int:  # noqa: ARG002
+    def hold(self, most: int, produced: int) -> int:
         """Hold the most."""
         return most
 
@@ -79,7 +79,7 @@ class FloeGuard(Rule):
 
     waits = False
 
-    def hold(self, most: int, produced: int) -> int:  # noqa: ARG002
+    def hold(self, most: int, produced: int) -> int:
         """Hold the last one."""
         if most < LONGEST:
             return most

@@ -56,6 +56,8 @@ class Account(Balance):
         late_calls: Those of them whose usage has come since.
         waiting: Calls that wait for room here.
         denied: Calls refused in the account's step and inside it.
+        busy: Those of them that would have fit, had others not held the room.
+        cut: Answers that were cut short because the call was given what was left as its `max_tokens`.
         raised: The last exhaustion of this account that was raised to a caller; that room was
             merely reserved is none.
         fired: Thresholds that were announced, by limit.
@@ -67,7 +69,9 @@ class Account(Balance):
     """
 
     __slots__ = (
+        "busy",
         "clamp",
+        "cut",
         "declined",
         "denied",
         "escalation",
@@ -106,7 +110,7 @@ class Account(Balance):
         self.wait_s = float(definition.wait_s)
         self.clamp = definition.clamp
         self.waiting = 0
-        self.denied = 0
+        self.denied = self.busy = self.cut = 0
         self.raised: BudgetExhausted | None = None
         self.fired: set[tuple[LimitName, float]] = set()
         self.grants: tuple[Grant, ...] = ()

@@ -161,10 +161,12 @@ class Call(Charged):
             raise error
 
     def _deny(self, error: StepTrackError) -> None:
+        busy = isinstance(error, BudgetExhausted) and error.phase == "busy"
         with LOCK:
             self.state = "denied"
             for account in self.accounts:
                 account.denied += 1
+                account.busy += busy
         self.accounts.revise_ended()
         if hooks.wanted(hooks.CallDenied):
             self._emit(hooks.CallDenied, model=self.request.model, error=error)
@@ -229,6 +231,8 @@ class Call(Charged):
         self.answered_by = model
         if not estimated:
             self._learn(usage, truncated=truncated)
+        if truncated and self.max_output_tokens is not None:
+            self._note_cut()
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         else:
@@ -247,6 +251,12 @@ class Call(Charged):
                 counted_input=self.request.counted_input,
                 input_tokens=usage.input_tokens,
             )
+
+    def _note_cut(self) -> None:
+        """Count an answer that was cut short by what was left of a budget."""
+        with LOCK:
+            for account in self.accounts:
+                account.cut += 1
 
     def settle_free(self) -> None:
         """Charge nothing: the answer came from a cache."""

@@ -34,6 +34,10 @@ LOOK_EVERY_S = 0.05
 LONGEST_KNOWN = 4096
 """Output tokens of the longest answer of a model of which nothing is known."""
 
+WAITED_HINT = (
+    "the room did not come free in the time that wait_s allows: raise it, make fewer calls at once, or give"
+    " them a max_tokens"
+)
 NO_WAIT_HINT = (
     "a call on a running event loop cannot wait here: use the async function, or call from a thread"
 )
@@ -157,7 +161,7 @@ class Reservation:
 
     def give_up(self) -> Outcome:
         """Decide for the last time, after waiting in vain."""
-        self.patient, self._hint = False, "the room did not come free in the time that wait_s allows"
+        self.patient, self._hint = False, WAITED_HINT
         outcome = self.decide(behind=False)
         assert not isinstance(outcome, frozenset)  # only the patient are told to wait
         return outcome

@@ -165,6 +165,12 @@ def spent(usage: Usage) -> str:
     return f"{cost_of(usage)} in {plural(usage.calls, 'call')}"
 
 
+def status_of(record: CompletedStep) -> str:
+    """Write how a step ended, and how many calls it was refused and why."""
+    counted = {"denied": record.denied_calls - record.busy_calls, "busy": record.busy_calls}
+    return ", ".join([record.status, *(f"{count:,} {why}" for why, count in counted.items() if count > 0)])
+
+
 def remarks_on(record: CompletedStep, *, refused: int, late: int, extras: bool = True) -> Iterator[str]:
     """Yield what a row of numbers cannot show of a step's own calls.
 
@@ -178,6 +184,7 @@ def remarks_on(record: CompletedStep, *, refused: int, late: int, extras: bool =
         "still in flight at the end": record.in_flight_calls,
         "settled late": late,
         "beyond a strict limit": record.strict_breaches,
+        "cut short by what was left": record.cut_calls,
         "refused": refused,
     }
     parts = doubts_about(record.own_usage)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from steptrack_callbacks.values.usage import Usage
 
 from .folding import Fold, Line, folded
-from .marks import cost_of, printable, shares_of
+from .marks import cost_of, printable, shares_of, status_of
 from .rich_table import TreeTable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _row_of(each: Line | Fold) -> Row:
         return _row_of_usage(name, each.usage, each.statuses, tuple(nearest))
     name = "  " * each.depth + printable(each.record.name)
     shares = tuple(map(str, shares_of(each.record)))
-    return _row_of_usage(name, each.record.usage, each.record.status, shares)
+    return _row_of_usage(name, each.record.usage, status_of(each.record), shares)
 
 
 def _row_of_usage(name: str, usage: Usage, status: str = "", shares: tuple[str, ...] = ()) -> Row:

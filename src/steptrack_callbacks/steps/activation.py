@@ -249,6 +249,8 @@ class Activation(Placed):
             own_usage=self.own_usage,
             usage=usage,
             denied_calls=account.denied,
+            busy_calls=account.busy,
+            cut_calls=account.cut,
             in_flight_calls=account.in_flight_calls,
             late_calls=account.late_calls,
             strict_breaches=account.breached,

@@ -94,6 +94,9 @@ class Breach:
         }
 
 
+_BUSY_CURE = "raise wait_s, make fewer calls at once, or give them a max_tokens"
+
+
 class BudgetExhausted(StepTrackError):
     """A step has no budget left: a call was refused, a stream cut, or what was spent is over a limit.
 
@@ -234,7 +237,8 @@ class BudgetExhausted(StepTrackError):
             "closed": f"has ended, and admits no more calls: {spent} spent of {allowed}",
         }[self.phase]
         anew = f"; it begins anew at {self.resets_at.isoformat()}" if self.resets_at else ""
-        return f"step {self.path!r} {text}{anew}" + (f"; {self.hint}" if self.hint else "")
+        cure = self.hint or (_BUSY_CURE if self.phase == "busy" else "")
+        return f"step {self.path!r} {text}{anew}" + (f"; {cure}" if cure else "")
 
     def _amounts(self) -> tuple[str, str, str]:
         """Put in words what is spent, what is reserved beside it if anything is, and the limit."""

@@ -48,6 +48,9 @@ class CompletedStep:
         usage: The same with all steps inside it, which is what its limits count. Of what is begun again
             (a run with a `run_id`, a thread of an agent) with all that was spent before or elsewhere.
         denied_calls: Calls refused in it and inside it; nothing was sent for them.
+        busy_calls: Those of them that would have fit, had other calls in flight not held the room.
+        cut_calls: Answers in it and inside it that were cut short, since the call was given what was left of
+            a budget as its `max_tokens`.
         in_flight_calls: Calls still open when it ended, charged their estimate.
         late_calls: Calls in it and inside it whose usage came only after their step had ended.
         strict_breaches: Times a `strict` limit was passed, because a provider reported more than its bound.
@@ -92,6 +95,8 @@ class CompletedStep:
     revision: int = 0
     budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resumed_usage: Usage = field(default_factory=Usage)
+    busy_calls: int = 0
+    cut_calls: int = 0
 
     @property
     def llm_calls(self) -> int:
@@ -118,6 +123,8 @@ class CompletedStep:
             },
             "own_usage": self.own_usage.to_dict(),
             "denied_calls": self.denied_calls,
+            "busy_calls": self.busy_calls,
+            "cut_calls": self.cut_calls,
             "in_flight_calls": self.in_flight_calls,
             "late_calls": self.late_calls,
             "strict_breaches": self.strict_breaches,
@@ -167,6 +174,7 @@ _USAGES = ("own_usage", "resumed_usage", "here_usage")
 _REBUILT = (*_USAGES, "usage", "models", "limits", "grants", "budgets")
 _NAMES = ("id", "run_id", "path", "name")
 _COUNTS = ("denied_calls", "in_flight_calls", "late_calls", "strict_breaches", "tool_calls", "revision")
+_NEWER_COUNTS = ("busy_calls", "cut_calls")
 _TIMES = ("started_at", "ended_at", "duration_s")
 _LATEST = 1e11  # in the year 5138
 _CHOICES = {"status": get_args(Status), "kind": get_args(Kind)}
@@ -174,6 +182,7 @@ _CHOICES = {"status": get_args(Status), "kind": get_args(Kind)}
 
 def _plain_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Take what is written as it is, checked: somebody else may have had the file."""
+    data = {**dict.fromkeys(_NEWER_COUNTS, 0), **data}
     plain = {each.name: data[each.name] for each in fields(CompletedStep) if each.name not in _REBUILT}
     for name, value in plain.items():
         _check(name, value)
@@ -184,7 +193,7 @@ def _check(name: str, value: Any) -> None:
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise ValueError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
-    elif name in _COUNTS:
+    elif name in _COUNTS or name in _NEWER_COUNTS:
         count_of(value, name)
     elif name in _TIMES:
         if _number(value, name) > _LATEST:
