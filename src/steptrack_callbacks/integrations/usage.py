@@ -94,11 +94,19 @@ class Reading:
     def _add_fields(self, get: Callable[[str], Any]) -> None:
         if (usage := get("usage")) is not None:
             self.add_usage(usage)
+        self.add_beside(get)
+
+    def add_beside(self, get: Callable[[str], Any]) -> None:
+        """Read what an answer, or a piece of it, says of itself beside its usage.
+
+        Args:
+            get: Returns a field of it.
+        """
         model, tier = get("model"), get("service_tier")
         if not self._model and isinstance(model, str):
             self._model = model
-        if isinstance(tier, str) and tier:
-            self._tier = tier
+        if tier is not None and isinstance(tier, str):
+            self._tier = tier or self._tier
         if not self.is_cut:
             self.is_cut = _says_cut(get)
         for name in ("output", "content"):
@@ -132,8 +140,9 @@ class Reading:
         self._tools |= server_tools.used_in(kinds)
         self._untold |= any(kind.get("type") in _UNTOLD for kind in kinds)
 
-    def set_tier(self, tier: str | None) -> None:
-        """Name the tier that served, if the host knows."""
+    def name(self, *, model: str = "", tier: str | None = None) -> None:
+        """Name the model that answered and the tier that served, where the host knows them better."""
+        self._model = model or self._model
         self._tier = tier or self._tier
 
     def cut(self) -> None:
@@ -200,8 +209,11 @@ def _says_cut(get: Callable[[str], Any]) -> bool:
 
 
 def _is_cut_by(get: Callable[[str], Any]) -> bool:
-    reasons = (get(name) for name in _REASONS)
-    return any(isinstance(reason, str) and reason in _CUT for reason in reasons)
+    for name in _REASONS:
+        reason = get(name)
+        if reason is not None and isinstance(reason, str) and reason in _CUT:
+            return True
+    return False
 
 
 def _with_parts(
@@ -214,6 +226,8 @@ def _with_parts(
     """
     is_doubtful = found is not None and found.is_contradictory
     usage = None if found is None else found.usage
+    if iterations is None:
+        return usage, (), is_doubtful
     rounds = _rounds(iterations, model)
     told = sum((used for _, used in rounds), Usage())
     if not told.total_tokens or (usage is not None and usage.total_tokens > told.total_tokens):

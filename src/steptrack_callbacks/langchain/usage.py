@@ -16,13 +16,21 @@ from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.counts import TIERS
 from steptrack_callbacks.integrations.stated_cost import FIELDS
 from steptrack_callbacks.integrations.usage import Reading, read_usage
-from steptrack_callbacks.values.untrusted import fields_of
 from steptrack_callbacks.values.usage import Usage
 
 _DETAILS = ("input_token_details", "output_token_details")
 _NO_DETAILS: Mapping[str, Any] = {}
 _USAGES = ("token_usage", "usage", "usage_metadata")
-_READ_ABOVE = frozenset({"usage", "service_tier", "message", "response"})
+_TRANSLATED = frozenset(
+    {
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_tokens_details",
+        "completion_tokens_details",
+    }
+)
+_USUAL_PARTS = frozenset({"cached_tokens", "audio_tokens", "reasoning_tokens"})
 _LONGEST_TIER = 10_000
 
 
@@ -45,10 +53,10 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
     reading = Reading()
     if reported is not None:
         reading.add_usage(reported)
-        reading.set_tier(_tier_in(reported))
+        reading.name(tier=_tier_in(reported))
     told = _told(answer)
-    for more in (told, _mapping(result.llm_output)):
-        _add_details(reading, more, reported)
+    if not _add_details(reading, told, reported):
+        _add_details(reading, result.llm_output, reported)
     _add_told(reading, told)
     message = getattr(answer, "message", None)
     if message is not None and isinstance(message.content, list):
@@ -66,7 +74,7 @@ def settle_reported(call: Call, reported: Any, told: Mapping[str, Any]) -> None:
     """
     reading = Reading()
     reading.add_usage(reported)
-    reading.set_tier(_tier_in(reported))
+    reading.name(tier=_tier_in(reported))
     _add_told(reading, told)
     _settle(call, reading, told, str, is_whole=False)
 
@@ -85,21 +93,38 @@ def _settle(
     return settling.settle(call, answer, said, is_whole=is_whole, response=response)
 
 
-def _add_details(reading: Reading, holder: Mapping[str, Any], reported: Any) -> None:
-    """Read what LangChain has of the same usage as the provider has told it."""
-    for name in _USAGES:
-        usage = holder.get(name)
-        if usage is not None and usage is not reported:
+def _add_details(reading: Reading, holder: Any, reported: Any) -> bool:
+    """Read the same usage as the provider has told it, if that says any more; tells whether there is one."""
+    if not isinstance(holder, dict):
+        return False
+    told = [usage for name in _USAGES if (usage := holder.get(name)) is not None and usage is not reported]
+    for usage in told:
+        if not (reading.has_usage and _is_translated(usage)):
             reading.add_details(usage)
+    return bool(told)
+
+
+def _is_translated(usage: Any) -> bool:
+    """Tell a provider's usage of which LangChain's says as much."""
+    if type(usage) is not dict or not usage.keys() <= _TRANSLATED:
+        return False
+    details = (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details"))
+    return all(not told or (type(told) is dict and _has_usual_parts(told)) for told in details)
+
+
+def _has_usual_parts(details: dict[Any, Any]) -> bool:
+    return all(not count or name in _USUAL_PARTS for name, count in details.items())
 
 
 def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
     """Read what a message says of itself beside its usage."""
     if not told:
         return
-    model, tier = told.get("model_name"), told.get("service_tier")
-    reading.add({"model": model, "service_tier": _once(tier) if isinstance(tier, str) else None})
-    reading.add({name: value for name, value in told.items() if name not in _READ_ABOVE})
+    reading.add_beside(told.get)
+    tier = told.get("service_tier")
+    reading.name(
+        model=_text(told.get("model_name")), tier=_once(tier) if isinstance(tier, str) and tier else None
+    )
     if not FIELDS.isdisjoint(told):
         reading.add_said({name: told[name] for name in FIELDS & told.keys()})
 
@@ -126,9 +151,13 @@ def has_lost_its_usage(result: LLMResult) -> bool:
 
 def _tier_in(reported: Any) -> str | None:
     """Name the service tier by which LangChain has renamed the details of a usage."""
-    names = (name for details in _DETAILS for name in fields_of(fields_of(reported).get(details)))
-    told = [name for name in names if isinstance(name, str)]
-    return next((tier for name in told for tier in TIERS if name.startswith(tier)), None)
+    for name in _DETAILS:
+        details = reported.get(name) if isinstance(reported, dict) else None
+        if isinstance(details, dict) and details:
+            names = [detail for detail in details if isinstance(detail, str)]
+            if tier := next((tier for tier in TIERS for each in names if each.startswith(tier)), None):
+                return tier
+    return None
 
 
 def model_of(result: LLMResult) -> str | None:
