@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from . import hosts, pricing, settings
 from .concurrency import threads as carrying
 from .config import Config, load
-from .integrations import changes, import_hooks, proxy_client
+from .integrations import changes, http_clients, import_hooks, losses, proxy_client
 from .ledgers import current
 from .ledgers.protocol import Store
 from .pricing.chain import with_prices
@@ -45,6 +46,8 @@ def _attach_langchain() -> Callable[[], None]:
 
 
 _EDGES: dict[str, Attach] = {"litellm": _attach_litellm, "langchain_core": _attach_langchain}
+_LOOKED_AT = tuple(set(losses.PACKAGES) - set(_EDGES) - set(http_clients.PACKAGES))
+"""Packages that nothing is attached to, and that are used all the same."""
 
 
 def install(
@@ -116,7 +119,7 @@ def install(
     with _installing:
         told = given.laid_over(_told_by(file))
         if on_integration_change == "raise":
-            changes.require_unchanged(tuple(_EDGES))
+            changes.require_unchanged((*_EDGES, *_LOOKED_AT))
         choice = current.choose(
             file.ledger.url if ledger is None else ledger,
             on_store_error=file.ledger.on_store_error if on_store_error is None else on_store_error,
@@ -130,8 +133,9 @@ def install(
         _carry_into_threads(wanted=told.threads)
         if on_integration_change is not None:
             hosts.trust_all()
-            for host in _undo:
-                changes.heed(host)
+            for package in (*_undo, *_LOOKED_AT):
+                if package in sys.modules:
+                    changes.heed(package)
         _attach_all(names_steps=proxy_url is not None)
 
 
@@ -197,6 +201,8 @@ def _attach_all(*, names_steps: bool) -> None:
     for host in _EDGES:
         if host not in _undo:
             import_hooks.when_imported(host, partial(_attach, host))
+    for package in _LOOKED_AT:
+        import_hooks.when_imported(package, partial(_look_at, package))
 
 
 def uninstall() -> None:
@@ -240,3 +246,8 @@ def _attach(host: str) -> bool:
         broken = error
     changes.heed(host, broken)
     return broken is None
+
+
+def _look_at(package: str) -> bool:
+    changes.heed(package)
+    return True

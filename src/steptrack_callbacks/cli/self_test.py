@@ -128,7 +128,8 @@ def _of_litellm() -> Iterator[Probe]:
     router = litellm.Router(
         model_list=[
             {"model_name": "hello", "litellm_params": {"model": "gpt-4o-mini", "mock_response": _ANSWER}}
-        ]
+        ],
+        num_retries=0,
     )
     asked = {"model": "hello", "messages": _ASK}
     yield from _modes(router, "litellm.Router.completion", "completion", asked, streams=True)

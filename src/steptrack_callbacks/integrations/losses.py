@@ -15,6 +15,9 @@ SEAMS: tuple[Seam, ...] = (
 )
 """All that are known."""
 
+PACKAGES = tuple(dict.fromkeys(seam.package for seam in SEAMS))
+"""Those that they are in."""
+
 
 class Loss(NamedTuple):
     """A seam that cannot be used.

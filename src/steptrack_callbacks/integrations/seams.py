@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.machinery import PathFinder
 from types import CodeType
 from typing import Any, Literal
 
@@ -85,7 +86,12 @@ class Seam:
         module = sys.modules.get(module_name)
         if module is None:
             if not load:
-                return Finding("not imported")
+                is_gone = self.package in sys.modules and not _is_there(module_name)
+                return (
+                    Finding("missing", detail=f"{module_name} is gone")
+                    if is_gone
+                    else Finding("not imported")
+                )
             try:
                 module = import_module(module_name)
             except ModuleNotFoundError as error:
@@ -112,6 +118,19 @@ class Seam:
     def get(self) -> Any:
         """Return what stands there, its module imported if need be; `None` if it is missing or changed."""
         return self.look(load=True).value
+
+
+def _is_there(module_name: str) -> bool:
+    """Tell whether a module could be imported, as far as the modules around it are; none is, to find out."""
+    parent: Any = None
+    parts = module_name.split(".")
+    for name in (".".join(parts[: end + 1]) for end in range(len(parts))):
+        if name not in sys.modules:
+            return PathFinder.find_spec(name, getattr(parent, "__path__", [])) is not None
+        parent = sys.modules[name]
+        if parent is None:  # as Python marks what must not be imported
+            return False
+    return True
 
 
 class GoneError(Exception):

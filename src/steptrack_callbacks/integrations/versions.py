@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ def distribution_of(package: str) -> str:
     return _DISTRIBUTIONS.get(package, package.replace("_", "-"))
 
 
+@cache
 def version_of(package: str) -> str | None:
     """Return the installed version of a top-level module's distribution; `None` if it is not installed."""
     try:

@@ -7,6 +7,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from steptrack_callbacks.integrations.changes import heed
+
 if TYPE_CHECKING:
     from .handling import budget_error_handler
     from .middleware import StepBudgetMiddleware
@@ -17,16 +19,20 @@ __all__ = ("StepBudgetMiddleware", "budget_error_handler", "budget_left")
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for: graphs without agents need no `langchain`."""
-    if name == "StepBudgetMiddleware":
-        from .middleware import StepBudgetMiddleware  # noqa: PLC0415
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        if name == "StepBudgetMiddleware":
+            from .middleware import StepBudgetMiddleware  # noqa: PLC0415
 
-        return StepBudgetMiddleware
-    if name == "budget_error_handler":
+            return StepBudgetMiddleware
+        if name == "budget_left":
+            from .telling import budget_left  # noqa: PLC0415
+
+            return budget_left
         from .handling import budget_error_handler  # noqa: PLC0415
 
         return budget_error_handler
-    if name == "budget_left":
-        from .telling import budget_left  # noqa: PLC0415
-
-        return budget_left
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    finally:  # also where it cannot be imported, to say why
+        for package in ("langchain", "langgraph"):
+            heed(package)
