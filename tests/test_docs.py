@@ -29,7 +29,7 @@ def test_the_rooms_that_people_start_from_have_examples():
         "steps.verbs",
         "hooks",
         "testing",
-        "reports.tree",
+        "reports.views",
         "concurrency.contexts",
         "values.usage",
         "values.definitions",

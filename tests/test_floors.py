@@ -1,8 +1,9 @@
-"""The house stands: a room imports only rooms below it, and hosts only where they belong."""
+"""The house stands: a room imports only rooms below it, nothing goes in circles, and hosts are where they belong."""
 
 import ast
 import re
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,45 +11,19 @@ import pytest
 import steptrack_callbacks
 
 HOUSE = Path(steptrack_callbacks.__file__).parent
+US = "steptrack_callbacks"
 
-# From the ground up. A folder is one room, but for those whose files stand on floors of their own. What a
-# room needs from outside the standard library stands beside it; outside of EDGES it may be imported in a
-# function only.
+# From the ground up. A folder is one room. What a room needs from outside the standard library stands beside
+# it; outside of EDGES it may be imported in a function only.
 FLOORS = [
-    {"values.money", "values.showing", "values.untrusted", "values.user_warnings", "concurrency"},
-    {"values.usage", "values.limits"},
-    {"values.budgets"},
-    {"values.definitions"},
-    {"values.errors", "values.records"},
-    # what was said
+    {"values", "concurrency"},
     {"settings"},
-    # policies, each ignorant of the others
-    {"pricing", "hooks", "hosts", "ledgers.stores", "steps.registry", "steps.tool_policy"},
+    {"pricing", "hooks", "hosts", "ledgers"},
     {"tokens", "config"},
-    # the machine
-    {"engine.amounts", "engine.output_stats"},
-    {"ledgers.outbox", "ledgers.snapshot"},
-    {"ledgers.client"},
-    {"ledgers.current"},
-    {"ledgers.budget"},
-    {"engine.in_flight"},
-    {"engine.balance"},
-    {"engine.account", "engine.request"},
-    {"engine.budget_account", "engine.escalation", "engine.queue", "engine.thresholds"},
-    {"engine.budget_binding", "engine.chain", "engine.lease"},
-    {"engine.reservation"},
-    {"engine.settlement", "engine.shared_reservation"},
-    {"engine.call"},
-    {"engine.call_log"},
-    # scopes around it
-    {"steps.boundary", "steps.placement"},
-    {"steps.decorators", "steps.activation"},
-    {"steps.step"},
-    {"steps.attribution"},
-    {"steps.verbs"},
-    # what is seen of them, and what all hosts share
+    {"engine"},
+    {"steps"},
     {"reports", "integrations"},
-    # the hosts, and what attaches them
+    # the hosts, and hosts on hosts
     {"litellm", "langchain", "opentelemetry"},
     {"langgraph", "litellm_proxy"},
     {"installation"},
@@ -61,42 +36,50 @@ FLOORS = [
 EDGES = {"litellm", "litellm_proxy", "langchain", "langgraph", "opentelemetry", "cli", "demo", "testing"}
 HOSTS = {"litellm", "langchain", "langchain_core", "langgraph"}
 OUTSIDE = {
-    "ledgers.stores": {"redis"},
+    "ledgers": {"redis"},
     "pricing": {"litellm", "genai_prices"},
     "tokens": {"tiktoken"},
     "reports": {"rich", "IPython"},
     "notebook": {"IPython"},
 }
+OPENED_BY_NAME = {
+    "__init__": "the door opens a room when one of its names is first used",
+    "cli.main": "a command is imported when it is run",
+}
+FILLED_FROM_ABOVE = {("steps.attribution", "hooks.set_isolation")}
+"""Who tells a room below, as it is imported, what to call. There is one, and there shall be no other."""
 
 FILES = sorted(HOUSE.rglob("*.py"))
-BARE = {"values", "engine", "steps"}
-"""Folders whose own file is empty, so that whoever imports what is in them imports nothing else."""
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 
-def room_of(path):
-    return room_called(_module_of(path))
+def module_of(path):
+    name = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
 
 
-def room_called(name):
-    """The room that a module is in, or that a folder is."""
-    parts = name.split(".")[1:] or ["__init__"]
-    whole = ".".join(parts[:2])
-    if whole in FLOOR_OF:
-        return whole
-    return "ledgers.stores" if parts[0] == "ledgers" else parts[0]
+MODULES = {module_of(path): path for path in FILES}
+
+
+def room_of(name):
+    """The room that a module is in."""
+    return name.split(".")[0]
 
 
 def imports_of(path, *, inside_functions=True):
-    """Yield the dotted names that a file imports when it runs: of this package from its top."""
-    pending = [ast.parse(path.read_text())]
+    """Yield the dotted names that a file imports, those for type checking too: of this package from its top."""
+    yield from imports_in(path.read_text(encoding="utf-8"), path, inside_functions=inside_functions)
+
+
+def imports_in(source, path, *, inside_functions=True):
+    pending = [ast.parse(source)]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.ImportFrom | ast.Import):
             yield from _names(node, path)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            pending += node.orelse
-        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        elif isinstance(node, ast.Call) and _is_import_module(node):
+            yield from _named_in_call(node, path)
+        if inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             pending += ast.iter_child_nodes(node)
 
 
@@ -104,70 +87,109 @@ def _names(node, path):
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not node.level:
-        return (
-            [node.module]
-            if node.module != "steptrack_callbacks"
-            else _of_the_door(node, "steptrack_callbacks")
-        )
-    package = path.relative_to(HOUSE.parent).parts[: -node.level]
-    if node.module is None:
-        return _of_the_door(node, ".".join(package))
-    return [".".join([*package, node.module])]
+        return _each_of(node, node.module) if _is_ours(node.module) else [node.module]
+    package = [US, *path.relative_to(HOUSE).parts][: -node.level]
+    return _each_of(node, ".".join([*package, *([node.module] if node.module else [])]))
 
 
-def _of_the_door(node, package):
-    """Tell rooms, which are imported by name, from what the package's own file offers."""
-    folder = HOUSE.parent.joinpath(*package.split("."))
-    inside = {path.name.removesuffix(".py") for path in folder.iterdir()}
-    return [f"{package}.{alias.name if alias.name in inside else '__init__'}" for alias in node.names]
+def _each_of(node, package):
+    """Tell modules, which are imported by name, from what a package's own file offers."""
+    inside = package.removeprefix(US).removeprefix(".")
+    prefix = f"{inside}." if inside else ""
+    return [f"{package}.{alias.name}" if prefix + alias.name in MODULES else package for alias in node.names]
+
+
+def _is_import_module(node):
+    return ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__")
+
+
+def _named_in_call(node, path):
+    """Yield what is imported by a string; a name that is put together as the program runs is of ours, or not."""
+    [name, *package] = [ast.unparse(argument) for argument in node.args]
+    if isinstance(node.args[0], ast.Constant) and not package:
+        return [node.args[0].value]
+    return [f"{US}.<put together>"] if package or US in name else []
+
+
+def _is_ours(name):
+    return name.split(".")[0] == US
+
+
+def ours(path):
+    """The modules of ours that a file imports; the door is called `__init__`."""
+    found = {name.removeprefix(US).removeprefix(".") for name in imports_of(path) if _is_ours(name)}
+    return {name or "__init__" for name in found}
 
 
 def rooms_imported(path):
-    ours = [name for name in imports_of(path) if name.split(".")[0] == "steptrack_callbacks"]
-    return {room_called(name) for name in ours} - {room_of(path), *BARE}
+    return {room_of(name) for name in ours(path) if name != "<put together>"} - {room_of(module_of(path))}
 
 
 def outside_imported(path, **how):
     names = {name.split(".")[0] for name in imports_of(path, **how)}
-    return names - {"steptrack_callbacks"} - sys.stdlib_module_names
+    return names - {US} - sys.stdlib_module_names
 
 
-def name_of(path):
-    return str(path.relative_to(HOUSE))
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_imports_only_rooms_below_it(name):
+    assert room_of(name or "__init__") in FLOOR_OF, f"give {room_of(name)} a floor in this file"
+    floor = FLOOR_OF[room_of(name)]
+    assert {room for room in rooms_imported(MODULES[name]) if FLOOR_OF[room] >= floor} == set()
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_room_imports_only_rooms_below_it(path):
-    if room_of(path) in BARE:
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_takes_from_outside_only_what_stands_beside_it(name):
+    if room_of(name) in EDGES:
         return
-    assert room_of(path) in FLOOR_OF, f"give {room_of(path)} a floor in this file"
-    floor = FLOOR_OF[room_of(path)]
-    assert {room for room in rooms_imported(path) if FLOOR_OF[room] >= floor} == set()
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_room_takes_from_outside_only_what_stands_beside_it(path):
-    if room_of(path) in EDGES:
-        return
-    assert outside_imported(path) <= OUTSIDE.get(room_of(path), set())
+    path = MODULES[name]
+    assert outside_imported(path) <= OUTSIDE.get(room_of(name), set())
     assert outside_imported(path, inside_functions=False) == set()
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_an_edge_takes_its_own_host_only(path):
-    if room_of(path) in ("litellm", "langchain", "langgraph"):
-        own = {"litellm"} if room_of(path) == "litellm" else HOSTS - {"litellm"}
-        assert outside_imported(path) & HOSTS <= own
+@pytest.mark.parametrize("name", MODULES)
+def test_an_edge_takes_its_own_host_only(name):
+    if room_of(name) in ("litellm", "langchain", "langgraph"):
+        own = {"litellm"} if room_of(name) == "litellm" else HOSTS - {"litellm"}
+        assert outside_imported(MODULES[name]) & HOSTS <= own
 
 
-def test_no_two_files_import_each_other():
-    taken = {_module_of(path): set(imports_of(path)) for path in FILES}
-    mutual = {one for one, others in taken.items() for other in others if one in taken.get(other, ())}
-    assert mutual == set()
+def graph(files):
+    """Which modules each file imports, wherever in it, whatever for."""
+    return {name: {each for each in ours(path) if each in files} - {name} for name, path in files.items()}
 
 
-def _module_of(path):
-    return ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(".__init__")
+def test_nothing_goes_in_a_circle_not_in_functions_and_not_for_type_checking():
+    try:
+        TopologicalSorter(graph(MODULES)).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
+def test_nobody_imports_a_module_of_ours_by_a_name_put_together_but_the_door_and_the_command_line():
+    found = {name for name, path in MODULES.items() if f"{US}.<put together>" in set(imports_of(path))}
+    assert found == set(OPENED_BY_NAME)
+
+
+def told_below(name):
+    """Yield the functions of other modules of ours that a file calls as it is imported, for what they do."""
+    path = MODULES[name]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    taken = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and any(_is_ours(each) for each in _names(node, path))
+        for alias in node.names
+    }
+    for node in tree.body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = ast.unparse(node.value.func)
+            if called.split(".")[0] in taken:
+                yield called
+
+
+def test_no_room_is_told_from_above_what_to_call_as_another_is_imported():
+    found = {(name, called) for name in MODULES for called in told_below(name)}
+    assert found == FILLED_FROM_ABOVE
 
 
 def test_the_house_has_no_empty_floors_and_no_room_on_two():
@@ -175,16 +197,38 @@ def test_the_house_has_no_empty_floors_and_no_room_on_two():
     assert sum(map(len, FLOORS)) == len(FLOOR_OF)
 
 
+def test_no_file_is_longer_than_four_hundred_lines():
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
 def test_the_design_page_names_every_room():
     page = (Path(__file__).parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
     [floors] = re.findall(r"## Floors\n.*?```\n(.*?)```", page, re.DOTALL)
-    rooms = {room.split(".")[-1] for room in FLOOR_OF}
-    assert rooms - {"__main__"} - set(re.findall(r"\w+", floors)) == set()
+    assert set(FLOOR_OF) - {"__main__"} - set(re.findall(r"\w+", floors)) == set()
 
 
-def test_this_file_sees_imports_wherever_they_stand(tmp_path):
+def test_this_file_sees_imports_wherever_they_stand():
     source = HOUSE / "steps" / "step.py"
-    assert {"engine.account", "steps.activation", "steps.decorators"} <= rooms_imported(source)
+    assert {"engine", "values", "concurrency"} <= rooms_imported(source)
+    assert {"steps.activation", "engine.account"} <= ours(source)
     assert "rich" in outside_imported(HOUSE / "reports" / "text.py")
     assert "rich" not in outside_imported(HOUSE / "reports" / "text.py", inside_functions=False)
     assert "litellm" in rooms_imported(HOUSE / "installation.py")
+
+
+@pytest.mark.parametrize(
+    ("source", "seen"),
+    [
+        ("def f():\n    from .step import Step", f"{US}.steps.step"),
+        ("if TYPE_CHECKING:\n    from .step import Step", f"{US}.steps.step"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import step", f"{US}.steps.step"),
+        (f"from {US} import hooks", f"{US}.hooks"),
+        (f"from {US} import report", US),
+        (f"import_module('{US}.reports')", f"{US}.reports"),
+        ("importlib.import_module('.reports', __package__)", f"{US}.<put together>"),
+        (f"__import__('{US}.reports')", f"{US}.reports"),
+    ],
+)
+def test_this_file_sees_an_import_however_it_is_written(source, seen):
+    assert seen in set(imports_in(source, HOUSE / "steps" / "boundary.py"))

@@ -248,7 +248,7 @@ def test_what_a_hook_does_is_not_told_to_hooks(events):
 def test_handlers_are_called_in_the_order_of_registration_and_outside_locks():
     import threading
 
-    from steptrack_callbacks.engine.amounts import LOCK
+    from steptrack_callbacks.concurrency.lock import LOCK
 
     def try_lock(_):
         thread = threading.Thread(

@@ -16,7 +16,7 @@ import pytest
 
 from spending import open_call, spend
 from steptrack_callbacks import Usage, step
-from steptrack_callbacks.reports import cards, live
+from steptrack_callbacks.reports import live
 
 ANSWER_S = 60
 
@@ -133,7 +133,7 @@ def test_refused_calls_are_said():
 def test_the_card_of_a_running_step_says_what_is_in_flight():
     with step("plan", max_usd=100) as plan:
         call = open_call()
-        html = cards.live_card(plan)
+        html = live.live_card(plan)
         call.withdraw()
     assert "1 call in flight" in html
     assert 'data-in-flight="1"' in html

@@ -22,7 +22,8 @@ from steptrack_callbacks import (
     step,
     testing,
 )
-from steptrack_callbacks.reports import Report, cards, markup, page
+from steptrack_callbacks.reports import Report, page
+from steptrack_callbacks.values import markup
 
 EVIL = "</style><script>alert('x')</script><img src=x onerror=\"alert(1)\">&amp;"
 
@@ -143,7 +144,12 @@ def test_nothing_that_somebody_chose_becomes_markup():
 
 
 @pytest.mark.parametrize(
-    "show", [cards.card_of, lambda step: cards.card_of(step.record()), lambda step: report()._repr_html_()]
+    "show",
+    [
+        lambda step: step._repr_html_(),
+        lambda step: step.record()._repr_html_(),
+        lambda step: report()._repr_html_(),
+    ],
 )
 def test_nothing_that_somebody_chose_becomes_markup_in_a_notebook(show):
     with pytest.raises(BudgetExhausted) as caught:
@@ -280,10 +286,6 @@ class TestCards:
             assert "of which $15.0000 in 1 call before this start" in text
         assert "granted 1 call by ops" in card
         assert report().total.calls == 2
-
-    def test_something_else_has_no_card(self):
-        with pytest.raises(TypeError, match="there is no card of 3"):
-            cards.card_of(3)
 
 
 class TestTree:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from steptrack_callbacks.reports.marks import Share
 from steptrack_callbacks.values.budgets import BudgetDefinition
+from steptrack_callbacks.values.words import Share
 
 from .output import date
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.definitions import ErrorBoundary, Grant, LimitName, StepDefinition
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage
 
-from .amounts import LOCK, Sums, Tally
+from .amounts import Sums, Tally
 from .balance import Balance, Estimate
 
 _NOTHING = Usage()

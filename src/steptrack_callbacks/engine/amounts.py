@@ -1,26 +1,14 @@
-"""The lock of the process, and sums of what was charged.
-
-Everything that is charged or reserved changes under `BOOKS`. Admission has to see all accounts
-around a call at one instant, and a critical section is a few microseconds of integer arithmetic, so
-one lock is both the simplest and the fastest that is right. It is re-entrant because a garbage
-collection inside a critical section may close a generator or a stream, which charges as well.
-"""
+"""Sums of what was charged."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage, count_names
-
-LOCK = threading.RLock()
-# A child process must not inherit a lock that another thread held at the time of the fork.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 _NAMES = count_names()
 _COST = len(_NAMES)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Totals, from_pico, to_pico
 from steptrack_callbacks.ledgers.validation import MOST
@@ -16,7 +17,7 @@ from steptrack_callbacks.values.money import plain, to_usd
 from steptrack_callbacks.values.usage import Usage, count_names
 
 from .account import Account, StepRef
-from .amounts import LOCK, Sums, Tally
+from .amounts import Sums, Tally
 from .balance import Estimate, Hold, Holding
 from .output_stats import Flight
 

@@ -21,6 +21,7 @@ from decimal import Decimal
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
@@ -29,7 +30,7 @@ from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
 from .account import Account
-from .amounts import LOCK, NOTHING, Charge
+from .amounts import NOTHING, Charge
 from .escalation import question_about
 from .queue import Outcome, Waiter, advance_queue
 from .request import Request

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Self
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import BudgetExhausted, UnknownCostWarning, UnpricedModel
 
 from .account import Account
-from .amounts import LOCK
 from .budget_account import BudgetAccount
 from .request import Request
 

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from steptrack_callbacks import hooks, settings
 from steptrack_callbacks.concurrency.flow import Waitable
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import current_owner, running_loop
 from steptrack_callbacks.values.definitions import Escalation, Grant
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .account import Account
-from .amounts import LOCK
 
 ASYNC_ONLY = "an async escalation function can only answer async calls; make it a plain function"
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.forks import process_name
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.outbox import PendingCharge
 from steptrack_callbacks.ledgers.protocol import (
@@ -22,7 +23,7 @@ from steptrack_callbacks.ledgers.protocol import (
 )
 from steptrack_callbacks.values.errors import StepDenied
 
-from .amounts import LOCK, Sums
+from .amounts import Sums
 from .balance import Hold
 from .budget_account import BudgetAccount, to_amounts, to_sums
 from .queue import QUEUE

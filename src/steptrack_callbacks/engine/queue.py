@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 
 from .account import Account
-from .amounts import LOCK
 
 if TYPE_CHECKING:
     import asyncio

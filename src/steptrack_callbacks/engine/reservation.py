@@ -12,12 +12,12 @@ import time
 from collections.abc import Hashable, Sequence
 
 from steptrack_callbacks import pricing
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import Breach, Phase
 
 from .account import Account
-from .amounts import LOCK
 from .balance import Estimate, Hold, Holding
 from .budget_account import BudgetAccount
 from .chain import AccountChain

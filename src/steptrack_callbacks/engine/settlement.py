@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
+from steptrack_callbacks.concurrency.lock import LOCK
 
 from .account import Account
-from .amounts import LOCK, NOTHING, Charge
+from .amounts import NOTHING, Charge
 from .chain import AccountChain
 from .lease import Lease
 from .queue import advance_queue

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.lock import LOCK
 
 from .account import Account
-from .amounts import LOCK
 
 logger = logging.getLogger("steptrack_callbacks")
 

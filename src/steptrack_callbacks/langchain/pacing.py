@@ -7,8 +7,8 @@ between two looks. So these are far apart while much is left, and come with each
 
 from __future__ import annotations
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import Call
 
 LONGEST_STRIDE = 1_024

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Self, TypedDict
 from langgraph.errors import GraphInterrupt
 
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.escalation import has_default, no_in, why_not_granted
 from steptrack_callbacks.engine.queue import advance_queue
 from steptrack_callbacks.langchain import run_tree

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
-from steptrack_callbacks.engine.amounts import LOCK
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.settings import OnStoreError
 from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.limits import check_choice

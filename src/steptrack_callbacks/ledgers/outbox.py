@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from steptrack_callbacks.engine.amounts import LOCK
+from steptrack_callbacks.concurrency.lock import LOCK
 
 from .protocol import Entry, ReservationRequest, Totals
 

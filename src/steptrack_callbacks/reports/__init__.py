@@ -1,6 +1,6 @@
 """What people look at: the tree of steps, with what each spent of what it had, as text, HTML and dicts."""
 
 from .folding import Line
-from .tree import Report, report
+from .views import Report, report
 
 __all__ = ["Line", "Report", "report"]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from steptrack_callbacks.engine.call_log import SeenCall
+from steptrack_callbacks.values.markup import Child, Markup, tag
+from steptrack_callbacks.values.pieces import amounts, cost, named
 from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.words import plural, seconds
 
-from .bars import amounts, cost, named, row, table
+from .bars import row, table
 from .folding import Fold, folded
-from .marks import plural, seconds
-from .markup import Child, Markup, tag
-
-if TYPE_CHECKING:
-    from .tree import Report
+from .tree import Tree
 
 MOST_CALLS = 500
 MOST_LANES = 40
@@ -35,7 +33,7 @@ _WORDS = {
 """What a mark is called, where that is not its name."""
 
 
-def timeline_of(report: Report) -> Markup | None:
+def timeline_of(report: Tree) -> Markup | None:
     """Show when the calls of a report ran; nothing if there are none."""
     calls = report.calls[-MOST_CALLS:]
     if not calls:
@@ -54,7 +52,7 @@ def timeline_of(report: Report) -> Markup | None:
     )
 
 
-def _charts(report: Report, calls: Iterable[SeenCall]) -> Iterator[Markup]:
+def _charts(report: Tree, calls: Iterable[SeenCall]) -> Iterator[Markup]:
     """Show each run by itself, on an axis of its own: between runs there may be days."""
     runs: dict[str, list[SeenCall]] = {}
     for call in calls:
@@ -127,7 +125,7 @@ def _mark_of(call: SeenCall) -> str:
     return "estimated" if call.usage.estimated_calls else "settled"
 
 
-def _lanes(report: Report, run_id: str, calls: Iterable[SeenCall], axis: _Axis) -> Iterator[Markup]:
+def _lanes(report: Tree, run_id: str, calls: Iterable[SeenCall], axis: _Axis) -> Iterator[Markup]:
     """Yield a lane for each step of a run that made calls, and for those around them."""
     inside: dict[str | None, list[SeenCall]] = {}
     for call in calls:
@@ -147,7 +145,7 @@ def _lanes(report: Report, run_id: str, calls: Iterable[SeenCall], axis: _Axis) 
         yield _lane("(unattributed)", inside[None], axis)
 
 
-def _with_those_around(report: Report, ids: Iterable[str | None]) -> set[str]:
+def _with_those_around(report: Tree, ids: Iterable[str | None]) -> set[str]:
     parents = {record.id: record.parent_id for record in report.records}
     shown: set[str] = set()
     for step_id in ids:
@@ -212,7 +210,7 @@ def _keys(calls: Iterable[SeenCall]) -> Markup:
     return tag("ul", keys, class_="keys")
 
 
-def _left_out(report: Report, shown: int) -> Markup | None:
+def _left_out(report: Tree, shown: int) -> Markup | None:
     known = sum(call.usage.calls for call in report.calls[-shown:])
     if (missing := report.total.calls - known) <= 0:
         return None

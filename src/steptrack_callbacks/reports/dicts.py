@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from steptrack_callbacks.values.definitions import LimitName
-from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.records import CompletedStep, shares_of
 from steptrack_callbacks.values.usage import Usage
-
-from .marks import shares_of, sureness_of
+from steptrack_callbacks.values.words import sureness_of
 
 Table = Literal["steps", "calls", "models", "budgets", "grants"]
 

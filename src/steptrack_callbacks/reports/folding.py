@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.records import CompletedStep, shares_of
 from steptrack_callbacks.values.usage import Usage
-
-from .marks import Share, shares_of
+from steptrack_callbacks.values.words import Share
 
 FEWEST = 5
 """So many steps of one name in the same step are folded."""

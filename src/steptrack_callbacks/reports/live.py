@@ -14,10 +14,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
 from steptrack_callbacks.steps.step import Step
-from steptrack_callbacks.values.records import CompletedStep
-
-from .cards import card_of, live_card
-from .marks import cost_of, plural, printable, shares_of
+from steptrack_callbacks.values.cards import Card
+from steptrack_callbacks.values.records import CompletedStep, shares_of
+from steptrack_callbacks.values.words import cost_of, plural, printable
 
 INTERVAL_S = 0.25
 
@@ -224,6 +223,19 @@ def _bars(step: Step) -> Any:
     return Group(Text(head), grid)
 
 
+def live_card(step: Step) -> str:
+    """Return the card of a running step: what is spent of what it has, and how many calls are in flight."""
+    record = step.record()
+    return Card(
+        name=record.path,
+        status=record.status,
+        took_s=record.duration_s,
+        shares=shares_of(record),
+        usage=record.usage,
+        calls_in_flight=step.account.open_calls,
+    ).to_html()
+
+
 class NotebookView:
     """A card below the cell that changes."""
 
@@ -239,7 +251,7 @@ class NotebookView:
 
     def close(self, step: Step) -> None:
         """Change the card for the last time."""
-        self._show(card_of(step), line_of(step))
+        self._show(step._repr_html_(), line_of(step))
 
     def _show(self, html: str, text: str) -> None:
         from IPython import display as ipython  # noqa: PLC0415 - a notebook has it

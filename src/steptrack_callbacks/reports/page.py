@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steptrack_callbacks.values.definitions import Grant
+from steptrack_callbacks.values.markup import Child, Markup, document, tag
+from steptrack_callbacks.values.pieces import amounts, chip, cost, facts, named, style
+from steptrack_callbacks.values.statuses import STATUS_MEANS
 from steptrack_callbacks.values.usage import Usage
+from steptrack_callbacks.values.words import amounts_granted, percent, plural, seconds, sureness_of
 
-from .bars import STATUS_MEANS, amounts, chip, cost, facts, named, row, style, table
+from .bars import row, table
 from .chart import timeline_of
-from .marks import amounts_granted, percent, plural, seconds, sureness_of
-from .markup import Child, Markup, document, tag
 from .steps_table import doubts, moment, steps_table
-
-if TYPE_CHECKING:
-    from .tree import Report
+from .tree import Tree
 
 PAGE_STEPS = 1_000
 FRAGMENT_STEPS = 100
 MOST_REMARKS = 50
 
 
-def page_of(report: Report, title: str) -> str:
+def page_of(report: Tree, title: str) -> str:
     """Return a whole page."""
     return document(
         "en",
@@ -50,16 +50,16 @@ def page_of(report: Report, title: str) -> str:
     )
 
 
-def fragment_of(report: Report) -> str:
+def fragment_of(report: Tree) -> str:
     """Return what a notebook shows below a cell."""
     return tag("div", style(), _body(report, FRAGMENT_STEPS), class_="steptrack", **_totals(report))
 
 
-def _totals(report: Report) -> dict[str, Any]:
+def _totals(report: Tree) -> dict[str, Any]:
     return amounts(report.total) | {"data_denied_calls": report.denied_calls}
 
 
-def _subtitle(report: Report) -> Iterator[Child]:
+def _subtitle(report: Tree) -> Iterator[Child]:
     if not report.records:
         return
     began = min(record.started_at for record in report.records)
@@ -72,7 +72,7 @@ def _subtitle(report: Report) -> Iterator[Child]:
     yield f", over {seconds(max(0.0, ended - began))}"
 
 
-def _body(report: Report, most: int) -> Iterator[Child]:
+def _body(report: Tree, most: int) -> Iterator[Child]:
     yield _headline(report)
     if not report.records and not report.total.calls:
         yield tag("p", "No steps to show.", class_="note")
@@ -85,7 +85,7 @@ def _body(report: Report, most: int) -> Iterator[Child]:
     yield _statuses(report)
 
 
-def _headline(report: Report) -> Markup:
+def _headline(report: Tree) -> Markup:
     total = report.total
     pairs: list[tuple[str, Child]] = [
         ("Cost", cost(total)),
@@ -109,7 +109,7 @@ def _part(count: int, what: str) -> Child:
     return [" ", tag("small", f"{count:,} {what}")] if count else None
 
 
-def _remarks(report: Report) -> Markup | None:
+def _remarks(report: Tree) -> Markup | None:
     remarks = list(islice(report.remarks(extras=False), MOST_REMARKS + 1))
     if not remarks:
         return None
@@ -119,7 +119,7 @@ def _remarks(report: Report) -> Markup | None:
     return tag("section", tag("h2", "What the sums do not show"), tag("ul", shown), class_="remarks")
 
 
-def _models(report: Report) -> Markup | None:
+def _models(report: Tree) -> Markup | None:
     models, rest, whole = report.models, report.unbroken, report.total.cost_usd
     if not models and not rest.calls:
         return None
@@ -149,7 +149,7 @@ def _numbers(usage: Usage) -> list[tuple[str, Child]]:
     ]
 
 
-def _grants(report: Report) -> Markup | None:
+def _grants(report: Tree) -> Markup | None:
     rows = [
         row(named(line.record.path), [("Granted", _granted(grant)), ("By", named(grant.by or "not said"))])
         for line in report.lines()
@@ -165,7 +165,7 @@ def _granted(grant: Grant) -> str:
     return ", ".join(f"+{amount}" for amount in amounts_granted(grant))
 
 
-def _statuses(report: Report) -> Markup | None:
+def _statuses(report: Tree) -> Markup | None:
     counts = Counter(record.status for record in report.records)
     if not counts:
         return None

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
-from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.markup import Child, Markup, tag
+from steptrack_callbacks.values.pieces import amounts, bars, chip, cost, named
+from steptrack_callbacks.values.records import CompletedStep, shares_of, spent_elsewhere
 from steptrack_callbacks.values.usage import Usage
+from steptrack_callbacks.values.words import plural, seconds
 
-from .bars import amounts, bars, chip, cost, named, part_of_whole, row, table, trouble
+from .bars import part_of_whole, row, table, trouble
 from .folding import Fold, Line, folded
-from .marks import plural, seconds, shares_of, spent_elsewhere
-from .markup import Child, Markup, tag
-
-if TYPE_CHECKING:
-    from .tree import Report
+from .tree import Tree
 
 COLUMNS = ("Step", "Status", "Used of limit", "Calls", "In", "Out", "Cost")
 MOST_IN_A_FOLD = 300
@@ -25,7 +23,7 @@ _UNFINISHED = tag(
 )
 
 
-def steps_table(report: Report, most: int) -> Iterator[Child]:
+def steps_table(report: Tree, most: int) -> Iterator[Child]:
     """Show the steps of a report, `most` rows of them."""
     rows: list[Child] = []
     shown = 0

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from io import StringIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from steptrack_callbacks.values.records import shares_of
 from steptrack_callbacks.values.usage import Usage
+from steptrack_callbacks.values.words import cost_of, printable
 
 from .folding import Fold, Line, folded
-from .marks import cost_of, printable, shares_of, status_of
+from .marks import status_of
 from .rich_table import TreeTable
-
-if TYPE_CHECKING:
-    from .tree import Report
+from .tree import Tree
 
 _COLUMNS = ("step", "status", "calls", "in", "out", "cost", "used of limit")
 _NUMBERS = range(2, 6)
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     shares: tuple[str, ...]
 
 
-def text_of(report: Report) -> str:
+def text_of(report: Tree) -> str:
     """Write a report as people read it in a terminal or a log."""
     rows = _rows(report)
     if not rows:
@@ -34,7 +34,7 @@ def text_of(report: Report) -> str:
     return "\n".join([_table(rows), *(f"  {remark}" for remark in report.remarks())])
 
 
-def rich_report(report: Report) -> Any:
+def rich_report(report: Tree) -> Any:
     """Return what `rich.print` shows: as wide as the terminal is."""
     from rich.console import Group  # noqa: PLC0415 - whoever calls has it
     from rich.text import Text  # noqa: PLC0415
@@ -45,7 +45,7 @@ def rich_report(report: Report) -> Any:
     return Group(_rich_table(rows), *(Text(f"  {remark}") for remark in report.remarks()))
 
 
-def _rows(report: Report) -> list[Row]:
+def _rows(report: Tree) -> list[Row]:
     rows = [_row_of(each) for each in folded(report.branches())]
     rows += [_row_of_usage(str(each.run), each.usage, "unfinished") for each in report.unfinished]
     if report.unattributed.calls:

@@ -10,8 +10,7 @@ from urllib.parse import unquote
 from steptrack_callbacks.ledgers.protocol import COST, Totals, pico_to_usd
 from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage, count_names
-
-from .marks import difference, plural, printable, spent
+from steptrack_callbacks.values.words import difference, plural, printable, spent
 
 _RUN = "run:"
 

@@ -9,7 +9,7 @@ from typing import Any
 from steptrack_callbacks import hooks, hosts
 from steptrack_callbacks.concurrency.contexts import Stack
 from steptrack_callbacks.concurrency.flow import Flow
-from steptrack_callbacks.engine.amounts import LOCK
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.call import open_calls_of
 from steptrack_callbacks.engine.queue import advance_queue
 from steptrack_callbacks.ledgers import current
@@ -17,7 +17,8 @@ from steptrack_callbacks.ledgers.memory import MemoryLedger
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, StepDenied, StepTrackError
-from steptrack_callbacks.values.records import CompletedStep, Kind, Status
+from steptrack_callbacks.values.records import CompletedStep, Kind
+from steptrack_callbacks.values.statuses import Status
 
 from .boundary import Ending, decide, status_of
 from .failures import Failures

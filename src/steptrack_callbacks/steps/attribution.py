@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine import call_log
 from steptrack_callbacks.engine.account import Account, StepRef
-from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.call_log import TimedCall
 from steptrack_callbacks.engine.chain import AccountChain

@@ -10,7 +10,7 @@ from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_account import BudgetAccount
 from steptrack_callbacks.engine.escalation import question_about, why_not_granted
 from steptrack_callbacks.values.errors import BudgetEscalated, BudgetExhausted
-from steptrack_callbacks.values.records import Status
+from steptrack_callbacks.values.statuses import Status
 
 
 class Ending(NamedTuple):

@@ -10,14 +10,14 @@ from typing import Any, ParamSpec, Self, TypeVar, cast, get_args, overload
 
 from steptrack_callbacks.concurrency.contexts import Stack
 from steptrack_callbacks.concurrency.flow import run_async, run_sync
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.amounts import LOCK
 from steptrack_callbacks.engine.call import open_calls_of
 from steptrack_callbacks.engine.lease import look
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.records import CompletedStep
-from steptrack_callbacks.values.showing import html_of
+from steptrack_callbacks.values.words import amount_of
 
 from .activation import Activation, innermost, ledger, running, stack
 from .boundary import pass_on
@@ -146,7 +146,13 @@ class Step(Activation):
         return [record for record in records if is_inside(record.id)]
 
     def _repr_html_(self) -> str:
-        return html_of(self)
+        if self.status != "new":
+            return self.record()._repr_html_()
+        from steptrack_callbacks.values.cards import Card  # noqa: PLC0415 - only once somebody wants HTML
+
+        limits = [f"{limit} {amount_of(limit, value)}" for limit, value in self.limits.items()]
+        note = f"limits: {', '.join(limits)}" if limits else "without limits"
+        return Card(name=self.name, note=note).to_html()
 
     def __repr__(self) -> str:
         limits = [f"{name}={value}" for name, value in self.limits.items()]

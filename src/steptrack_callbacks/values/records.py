@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
 from .definitions import Grant, LimitName
 from .money import count_of, decimal_of
-from .showing import html_of
+from .statuses import STATUS_MEANS, Status
 from .usage import LATER_COUNTS, Usage
+from .words import Share, all_granted, difference, doubts_about, shortened, spent
 
-Status = Literal[
-    "new",  # not begun
-    "open",  # still running
-    "completed",
-    "exhausted",  # ran out of budget; the body handled it
-    "continued",  # ran out of budget; the boundary went on without it
-    "escalated",  # ran out of budget; handed to whoever can decide
-    "failed",  # ran out of budget; raised
-    "stopped",  # a step around it ran out of budget
-    "error",  # any other exception
-    "cancelled",  # cancelled, interrupted by the user, or a generator closed early
-    "interrupted",  # paused by a graph host, to be resumed
-    "denied",  # a hook said no
-]
 Kind = Literal["step", "persona", "hook"]
 
 
@@ -104,7 +91,30 @@ class CompletedStep:
         return self.usage.calls
 
     def _repr_html_(self) -> str:
-        return html_of(self)
+        from .cards import Card  # noqa: PLC0415 - only once somebody wants HTML
+
+        return Card(
+            name=self.path,
+            status=self.status,
+            took_s=self.duration_s,
+            note="" if self.status in ("completed", "open") else STATUS_MEANS[self.status],
+            error=shortened(self.error or ""),
+            shares=shares_of(self),
+            usage=self.usage,
+            notes=list(self._notes()),
+        ).to_html()
+
+    def _notes(self) -> Iterator[str]:
+        calls = doubts_about(self.usage)
+        calls += [f"{self.denied_calls:,} refused"] if self.denied_calls else []
+        calls += [f"{self.in_flight_calls:,} still in flight at the end"] if self.in_flight_calls else []
+        if calls:
+            yield f"calls {', '.join(calls)}"
+        yield from spent_elsewhere(self)
+        yield from all_granted(self.grants)
+        for name, budget in self.budgets.items():
+            if budget["resets_at"]:
+                yield f"budget {name} begins anew at {budget['resets_at']}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; the top-level sums include the steps inside it."""
@@ -251,3 +261,29 @@ def _number(value: Any, name: str) -> float:
 def _text(value: Any, name: str) -> None:
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text, not {value!r}")  # noqa: TRY004
+
+
+def spent_elsewhere(record: CompletedStep) -> Iterator[str]:
+    """Say which part of a record's sums was not charged in this activation of the step."""
+    before = record.resumed_usage
+    beside = difference(record.usage, before + record.here_usage)
+    for part, whose in ((before, "before this start"), (beside, "by other starts since")):
+        if part.calls or part.cost_usd:
+            yield f"of which {spent(part)} {whose}"
+
+
+def shares_of(record: CompletedStep) -> list[Share]:
+    """Say how much of each limit of a step is used, and of the shared budgets that are bound to it."""
+    consumed = {
+        "max_usd": record.usage.cost_usd,
+        "max_tokens": record.usage.total_tokens,
+        "max_calls": record.usage.calls,
+        "max_seconds": record.duration_s,
+    }
+    own = [Share(limit, value, consumed[limit]) for limit, value in record.limits.items()]
+    shared = [
+        Share(limit, value, budget["spent"][limit], name, budget["window"])
+        for name, budget in record.budgets.items()
+        for limit, value in budget["limits"].items()
+    ]
+    return own + shared

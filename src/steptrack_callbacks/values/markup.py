@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from .marks import printable
+from .words import printable
 
 
 class Markup(str):

@@ -1,0 +1,286 @@
+"""A budget that is exhausted: the error that says whose it is, and of what there was too little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from .base_error import StepTrackError
+from .definitions import ErrorBoundary, Grant, LimitName
+from .money import format_usd, plain, to_units
+from .usage import Usage
+from .words import Share, all_granted, amount_of
+
+Phase = Literal["denied", "busy", "stream", "settled", "closed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """One limit that left no room.
+
+    Attributes:
+        path: The step's path, outermost first.
+        step_id: The step's id, or `None` for an account that belongs to no step.
+        limit: The limit's name, as it was passed to `step()`.
+        limit_value: The limit, in US dollars, tokens, calls or seconds.
+        consumed: What was settled, in the same unit; in phase `stream` with what runs.
+        projected: What would have been settled had the refused call been let through, at the
+            least; `None` where there is no such call.
+        budget: The name of the shared budget that set the limit, or `None` for the step itself.
+        reserved: What calls in flight held beside it, in the same unit; 0 in phase `stream`.
+    """
+
+    path: str
+    step_id: str | None
+    limit: LimitName
+    limit_value: Decimal | float
+    consumed: Decimal | float
+    projected: Decimal | float | None = None
+    budget: str | None = None
+    reserved: Decimal | float = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; money becomes a float."""
+        return {
+            "path": self.path,
+            "budget": self.budget,
+            "limit": self.limit,
+            "limit_value": plain(self.limit_value),
+            "consumed": plain(self.consumed),
+            "reserved": plain(self.reserved),
+        }
+
+
+_BUSY_CURE = "raise wait_s, make fewer calls at once, or give them a max_tokens"
+
+
+class BudgetExhausted(StepTrackError):
+    """A step has no budget left: a call was refused, a stream cut, or what was spent is over a limit.
+
+    Attributes:
+        step: Name of the step that owns the exhaustion: the outermost one without room.
+        step_id: Its id; `None` if what is exhausted belongs to no step.
+        path: Its path, outermost first, joined with `/`.
+        function: The decorated function's name, or `None`.
+        persona: The nearest persona around that step, or `None`.
+        phase: `denied` (would not fit whatever comes back of what is reserved), `busy` (room was merely
+            reserved), `stream` (cut as it ran), `settled` (what was spent is over), `closed` (the step has
+            ended).
+        limit: The limit's name, as it was passed to `step()`.
+        limit_value: The limit, in US dollars, tokens, calls or seconds.
+        consumed_tokens: Tokens settled in the step and the steps inside it; in phase `stream` with
+            what streams in flight have come to.
+        consumed_cost_usd: US dollars, likewise.
+        projected_cost_usd: What the refused call would have brought it to, at the least; `None`
+            if no call was refused or its price is unknown.
+        breaches: Every limit without room, outermost first.
+        error_boundary: What the step does about it.
+        grants: What an escalation had granted before.
+        escalated: Whether the boundary has handed it on.
+        hint: What to do about it, or an empty string.
+        budget: The name of the shared budget that hangs on that step and has no room, or `None` if it
+            is the step's own limit. What is consumed is then the budget's.
+        resets_at: When that budget begins anew, in UTC; `None` if it never does.
+        is_of_run: Whether it is the limit of one run of an agent, and not of its thread (`run_limit` of
+            `StepBudgetMiddleware`).
+        response: The last answer of a call that was paid for, or the partial text of a cut stream.
+        result: The return value of a decorated function that finished over its limit.
+    """
+
+    category = "budget_exceeded"
+    kind = "budget_exhausted"
+    reason = "step_budget_exhausted"
+    escalated = False
+    is_of_run = False
+    _fields = (
+        "step",
+        "step_id",
+        "path",
+        "function",
+        "persona",
+        "phase",
+        "limit",
+        "limit_value",
+        "consumed_tokens",
+        "consumed_cost_usd",
+        "projected_cost_usd",
+        "breaches",
+        "error_boundary",
+        "grants",
+        "hint",
+        "budget",
+        "resets_at",
+    )
+
+    def __init__(
+        self,
+        *,
+        step: str,
+        limit: LimitName,
+        limit_value: Decimal | float,
+        consumed_tokens: int = 0,
+        consumed_cost_usd: Decimal = Decimal(0),
+        step_id: str | None = None,
+        path: str | None = None,
+        function: str | None = None,
+        persona: str | None = None,
+        phase: Phase = "denied",
+        projected_cost_usd: Decimal | None = None,
+        breaches: tuple[Breach, ...] = (),
+        error_boundary: ErrorBoundary = "fail",
+        grants: tuple[Grant, ...] = (),
+        hint: str = "",
+        budget: str | None = None,
+        resets_at: datetime | None = None,
+    ) -> None:
+        self.step = step
+        self.step_id = step_id
+        self.path = step if path is None else path
+        self.function = function
+        self.persona = persona
+        self.phase: Phase = phase
+        self.limit: LimitName = limit
+        self.limit_value = limit_value
+        self.consumed_tokens = consumed_tokens
+        self.consumed_cost_usd = consumed_cost_usd
+        self.projected_cost_usd = projected_cost_usd
+        self.breaches = breaches
+        self.error_boundary: ErrorBoundary = error_boundary
+        self.grants = grants
+        self.hint = hint
+        self.budget = budget
+        self.resets_at = resets_at
+        self.response: Any = None
+        self.result: Any = None
+        super().__init__(self._message())
+
+    @property
+    def consumed(self) -> Decimal | float:
+        """What was settled against the limit, in its unit; in phase `stream` with what runs."""
+        if self.limit == "max_usd":
+            return self.consumed_cost_usd
+        if self.limit == "max_tokens":
+            return self.consumed_tokens
+        own = next(filter(self._owns, self.breaches), None)
+        return own.consumed if own else 0
+
+    @property
+    def remaining(self) -> Decimal | float:
+        """What is left under the limit beside what is settled and reserved, in its unit; at least 0."""
+        own = next(filter(self._owns, self.breaches), None)
+        used = self.consumed + (own.reserved if own else 0)  # type: ignore[operator]
+        left: Decimal | float = self.limit_value - used  # type: ignore[operator]
+        return max(left, type(left)(0))
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds until a budget with a window begins anew, at least 0.
+
+        `None` if waiting is no cure, as for a step's own limit, and if nobody knows how long: of what is
+        merely reserved (phase `busy`) others give room back when they are done.
+        """
+        if self.resets_at is None or self.phase == "busy":
+            return None
+        return max(0.0, (self.resets_at - datetime.now(UTC)).total_seconds())
+
+    def _message(self) -> str:
+        spent, reserved, allowed = self._amounts()
+        limit = self.limit if self.budget is None else f"{self.limit} of budget {self.budget!r}"
+        text = {
+            "denied": f"has no room under {limit}: {spent} spent{reserved} of {allowed}{self._projection()}",
+            "busy": f"has no room under {limit} beside calls in flight: {spent} spent{reserved} of {allowed}",
+            "stream": f"exceeded {limit} in a running stream, which was cut: {spent} spent of {allowed}",
+            "settled": f"exceeded {limit}: {spent} spent of {allowed}",
+            "closed": f"has ended, and admits no more calls: {spent} spent of {allowed}",
+        }[self.phase]
+        anew = f"; it begins anew at {self.resets_at.isoformat()}" if self.resets_at else ""
+        cure = self.hint or (_BUSY_CURE if self.phase == "busy" else "")
+        return f"step {self.path!r} {text}{anew}" + (f"; {cure}" if cure else "")
+
+    def _amounts(self) -> tuple[str, str, str]:
+        """Put in words what is spent, what is reserved beside it if anything is, and the limit."""
+        own = next((breach for breach in self.breaches if self._owns(breach)), None)
+        reserved = own.reserved if own else 0
+        if self.limit == "max_usd":
+            beside = f" and {_usd(Decimal(reserved))} reserved" if reserved else ""
+            return _usd(self.consumed_cost_usd), beside, _usd(Decimal(str(self.limit_value)))
+        consumed = self.consumed_tokens if self.limit == "max_tokens" else own.consumed if own else 0
+        one, many = _UNITS[self.limit]
+        form = "g" if self.limit == "max_seconds" else ".15g"
+        beside = f" and {reserved:{form}} reserved" if reserved else ""
+        return f"{consumed:{form}} {one if consumed == 1 else many}", beside, f"{self.limit_value:{form}}"
+
+    def _owns(self, breach: Breach) -> bool:
+        mine = (self.limit, self.step_id, self.budget)
+        return (breach.limit, breach.step_id, breach.budget) == mine
+
+    def _projection(self) -> str:
+        own = next(filter(self._owns, self.breaches), None)
+        if self.limit == "max_tokens" and own and own.projected is not None:
+            needed = int(own.projected) - self.consumed_tokens
+            return f", and the next call needs at least {needed}" if needed > 0 else ""
+        if self.limit != "max_usd" or self.projected_cost_usd is None:
+            return ""
+        cost = self.projected_cost_usd - self.consumed_cost_usd
+        return f", and the next call needs at least {_usd(cost)}" if cost > 0 else ""
+
+    def _repr_html_(self) -> str:
+        from .cards import Card  # noqa: PLC0415 - only once somebody wants HTML
+
+        limit = f"{self.limit} {amount_of(self.limit, self.limit_value)}"
+        before = [("Before", ", ".join(all_granted(self.grants)))] if self.grants else []
+        return Card(
+            name=self.path,
+            trouble=self.phase,
+            error=str(self),
+            shares=[Share(one.limit, one.limit_value, one.consumed, one.budget) for one in self.breaches],
+            facts=[
+                ("Limit", limit),
+                ("Spent", Usage(cost_usd=self.consumed_cost_usd)),
+                ("Tokens", f"{self.consumed_tokens:,}"),
+                ("Boundary", self.error_boundary),
+                *before,
+            ],
+        ).to_html()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, in the shape that logs and other processes can rely on."""
+        return {
+            "category": self.category,
+            "kind": self.kind,
+            "reason": self.reason,
+            "step": self.step,
+            "step_id": self.step_id,
+            "path": self.path,
+            "function": self.function,
+            "persona": self.persona,
+            "phase": self.phase,
+            "limit": self.limit,
+            "limit_value": plain(self.limit_value),
+            "consumed_tokens": self.consumed_tokens,
+            "consumed_cost_usd": float(self.consumed_cost_usd),
+            "breaches": [breach.to_dict() for breach in self.breaches],
+            "error_boundary": self.error_boundary,
+            "budget": self.budget,
+            "resets_at": self.resets_at.isoformat() if self.resets_at else None,
+            "message": str(self),
+        }
+
+
+class BudgetEscalated(BudgetExhausted):
+    """A step with `error_boundary="escalate"` is out of budget, and nobody granted more."""
+
+    escalated = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `BudgetExhausted.to_dict` does, with the hand-over beside the category."""
+        return super().to_dict() | {"escalated": True, "handoff": "handoff_escalation"}
+
+
+_UNITS = {"max_tokens": ("token", "tokens"), "max_calls": ("call", "calls"), "max_seconds": ("s", "s")}
+
+
+def _usd(amount: Decimal) -> str:
+    return format_usd(to_units(max(amount, Decimal(0)), "amount"))
