@@ -46,8 +46,12 @@ OPENED_BY_NAME = {
     "__init__": "the door opens a room when one of its names is first used",
     "cli.main": "a command is imported when it is run",
 }
-FILLED_FROM_ABOVE = {("steps.attribution", "hooks.set_isolation")}
-"""Who tells a room below, as it is imported, what to call. There is one, and there shall be no other."""
+FILLED_FROM_ABOVE = {
+    ("steps.attribution", "hooks.set_isolation"): "hooks run in a step of their own",
+    ("integrations.handoff", "carried.append"): "threads carry what is handed over",
+    ("litellm.custom", "carried.append"): "threads carry what a provider is asked",
+}
+"""Who tells a room below, as it is imported, what to call. There shall be no other."""
 
 FILES = sorted(HOUSE.rglob("*.py"))
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -189,7 +193,7 @@ def told_below(name):
 
 def test_no_room_is_told_from_above_what_to_call_as_another_is_imported():
     found = {(name, called) for name in MODULES for called in told_below(name)}
-    assert found == FILLED_FROM_ABOVE
+    assert found == set(FILLED_FROM_ABOVE)
 
 
 def test_the_house_has_no_empty_floors_and_no_room_on_two():
