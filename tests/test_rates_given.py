@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, Usage, pricing, step
+from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
 from steptrack_callbacks.litellm.requests import request_of
@@ -27,8 +28,10 @@ MOSTLY_CACHED = Usage(input_tokens=10_000, output_tokens=100, cache_read_tokens=
 @pytest.fixture(autouse=True)
 def _clean():
     pricing.reset()
+    output_stats.reset()
     yield
     pricing.reset()
+    output_stats.reset()
 
 
 def asked(model="openai/house", **options):
@@ -249,12 +252,31 @@ def most_usd(model, *, sent=1_000, made=1_000, kinds=(), **asked_for):
         ({"service_tier": "default"}, "0.01125"),
         ({"service_tier": "flex"}, "0.01125"),  # it may be served as a plain one
         ({"service_tier": "priority"}, "0.0225"),
-        ({}, "0.0225"),  # a project may be set to it
-        ({"service_tier": "auto"}, "0.0225"),
+        ({}, "0.01125"),
+        ({"service_tier": "auto"}, "0.0225"),  # a project may be set to it
     ],
 )
 def test_a_strict_limit_bounds_by_the_dearest_tier_that_may_serve(asked_for, expected):
     assert most_usd("gpt-5", **asked_for) == Decimal(expected)
+
+
+def test_a_strict_limit_learns_on_which_tier_calls_are_served_that_ask_for_none():
+    def bound(**told):
+        request = Request(
+            model="gpt-5",
+            count_input=lambda: InputCount(tokens=1, upper_bound=1),
+            max_output_tokens=1,
+            **told,
+        )
+        return Decimal(request.most_cost(1_000, 1_000)) / ONE
+
+    assert bound() == Decimal("0.01125")
+    with step("plan"):
+        call = new_call(asked("gpt-5"))
+        call.admit()
+        call.settle(Usage(input_tokens=1, output_tokens=1), terms=Terms(service_tier="priority"))
+    assert bound() == Decimal("0.0225")
+    assert bound(service_tier="default") == Decimal("0.01125")
 
 
 @pytest.mark.parametrize(

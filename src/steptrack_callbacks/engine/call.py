@@ -231,7 +231,7 @@ class Call(Charged):
             return
         self.answered_by = model
         if not estimated:
-            self._learn(usage, truncated=truncated)
+            self._learn(usage, terms, truncated=truncated)
         if truncated and self.max_output_tokens is not None:
             self._note_cut()
         if cost_usd is not None:
@@ -242,7 +242,8 @@ class Call(Charged):
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         self._close(charge, "settled", response)
 
-    def _learn(self, usage: Usage, *, truncated: bool) -> None:
+    def _learn(self, usage: Usage, terms: Terms | None, *, truncated: bool) -> None:
+        tier = terms.service_tier if terms and self.request.service_tier is None else None
         with LOCK:
             output_stats.learn(
                 self.request.model,
@@ -251,6 +252,7 @@ class Call(Charged):
                 truncated=truncated,
                 counted_input=self.request.counted_input,
                 input_tokens=usage.input_tokens,
+                service_tier=tier,
             )
 
     def _note_cut(self) -> None:

@@ -25,6 +25,8 @@ from typing import NamedTuple
 
 REMEMBERED_ANSWERS = 200
 RECENT_ANSWERS = 20
+MOST_TIERS = 8
+"""More than any provider has; what a strange server makes up is not kept without end."""
 START_OUTPUT_TOKENS = 500
 """Output expected of a model of which nothing is known, where its first call cannot go alone."""
 
@@ -121,11 +123,13 @@ class OutputStats:
     Attributes:
         output: The largest of the last twenty outputs in tokens; `None` if none was seen whole.
         surplus: By how many tokens inputs were undercounted at most; `None` if never compared.
+        tiers: Service tiers that some were served on though nobody had asked for one.
         revision: Counts what was learned.
     """
 
     output: int | None = None
     surplus: int | None = None
+    tiers: frozenset[str] = frozenset()
     revision: int = 0
     _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
     _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
@@ -147,6 +151,11 @@ class OutputStats:
         self._tables.clear()
         self._fresh.clear()
         self.revision += 1
+
+    def add_tier(self, service_tier: str) -> None:
+        """Remember on which tier an answer was served."""
+        if service_tier not in self.tiers and len(self.tiers) < MOST_TIERS:
+            self.tiers |= {service_tier}
 
     def add_surplus(self, tokens: int) -> None:
         """Remember by how many tokens an input was undercounted."""
@@ -320,6 +329,7 @@ def learn(
     input_tokens: int,
     took_s: float = 0.0,
     truncated: bool = False,
+    service_tier: str | None = None,
 ) -> None:
     """Remember an answer that a provider reported.
 
@@ -330,12 +340,15 @@ def learn(
         input_tokens: Input tokens as reported.
         took_s: Seconds from sending to the answer's end.
         truncated: Whether its own `max_tokens` cut it short, so that it says how far it went at least.
+        service_tier: On which tier it was served; `None` if that was asked for, or not told.
     """
     answers = _seen.get(model)
     if answers is None:
         answers = _seen[model] = OutputStats()
     if output_tokens is not None:
         answers.add_output(output_tokens, took_s, whole=not truncated)
+    if service_tier is not None:
+        answers.add_tier(service_tier)
     if counted_input is not None:
         answers.add_surplus(max(0, input_tokens - counted_input))
 

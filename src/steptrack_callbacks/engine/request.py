@@ -105,7 +105,7 @@ class Request:
     kinds: Callable[[], Collection[str]] | None = None
     cure: str = ""
     _counted: InputCount | None = field(default=None, init=False)
-    _costs: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
+    _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
     _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
     _listed: tuple[tuple[str | None, ...], Prices] | None = field(default=None, init=False)
 
@@ -352,17 +352,21 @@ class Request:
 
     def most_cost(self, input_tokens: int, output_tokens: int) -> int:
         """Price tokens as dearly as they may be billed: written to a cache, thought, on a dearer tier."""
-        tokens = (input_tokens, output_tokens)
-        if (known := self._costs.get(tokens)) is None:
-            known = self._costs[tokens] = self._most_cost(input_tokens, output_tokens) or 0
+        tiers = frozenset() if self.service_tier else output_stats.of(self.model).tiers
+        asked = (input_tokens, output_tokens, tiers)
+        if (known := self._costs.get(asked)) is None:
+            costs = [self._most_cost(input_tokens, output_tokens, tier) for tier in (None, *tiers)]
+            known = self._costs[asked] = max(cost or 0 for cost in costs)
         return known
 
-    def _most_cost(self, input_tokens: int, output_tokens: int) -> int | None:
+    def _most_cost(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
         if self.fee.replaces_tokens:
             return self.fee.likely
         if self.price is None:
             kinds = () if self.kinds is None else self.kinds()
-            return self._prices().most(input_tokens, output_tokens, kinds)
+            served = Terms(service_tier=service_tier)
+            prices = self._prices_of(self.model, served) if service_tier else self._prices()
+            return prices.most(input_tokens, output_tokens, kinds)
         plain = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         dear = plain.replace(cache_write_tokens=input_tokens, reasoning_tokens=output_tokens)
         return max(self.price(plain) or 0, self.price(dear) or 0)

@@ -73,9 +73,8 @@ _HABITS = dict.fromkeys(
     "fireworks_ai": Habits(tiers=False, cached_divisor=2),
     "perplexity": Habits(tiers=False, one_price=True),
     "xai": Habits(tiers=False, inclusive=True),
-    # A project of OpenAI's, a deployment of Azure's may be set to it.
-    "openai": Habits(unasked_tier="priority"),
-    "azure": Habits(unasked_tier="priority"),
+    "openai": Habits(auto_tier="priority"),
+    "azure": Habits(auto_tier="priority"),
 }
 
 

@@ -116,10 +116,10 @@ class Listed:
 
     @cached_property
     def _dearest(self) -> tuple[Rates, ...]:
-        """These rates, those of the tier that a call may fall back to, and of one that nobody asked for."""
-        asked = (self._terms.service_tier or "auto").lower()
-        unasked = habits_of(self._found.entry).unasked_tier if asked == "auto" else None
-        others = [replace(self._terms, service_tier=tier) for tier in {None, unasked}]
+        """These rates, plain ones, which a call may fall back to, and those that `auto` may come to."""
+        is_auto = (self._terms.service_tier or "").lower() == "auto"
+        tiers = {None, habits_of(self._found.entry).auto_tier if is_auto else None}
+        others = [replace(self._terms, service_tier=tier) for tier in tiers]
         return (self.rates, *(rates_of(self._found.entry, terms) for terms in others))
 
     def bound(self, usage: Usage) -> int | None:

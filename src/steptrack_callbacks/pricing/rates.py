@@ -26,14 +26,14 @@ class Habits:
         one_price: However long the prompt, and written to a cache or not, its tokens cost the same.
         inclusive: A prompt that just reaches a threshold is above it.
         cached_divisor: A fresh token costs so many cached ones where the table does not say.
-        unasked_tier: The tier that a call may be served on though it asked for none.
+        auto_tier: The dearest tier that a call may be served on if it leaves that to the provider.
     """
 
     tiers: bool = True
     one_price: bool = False
     inclusive: bool = False
     cached_divisor: int = 1
-    unasked_tier: str | None = None
+    auto_tier: str | None = None
 
 
 USUAL = Habits()
