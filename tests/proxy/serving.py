@@ -39,6 +39,14 @@ model_list:
   - model_name: vllm
     litellm_params:
       {{model: hosted_vllm/mine, api_base: "{provider}", api_key: none, input_cost_per_token: 1.5e-7, output_cost_per_token: 6e-7}}
+  - model_name: rates-in-params
+    litellm_params:
+      {{model: openai/our-house, api_base: "{provider}", api_key: none, input_cost_per_token: 1.0e-6,
+        output_cost_per_token: 2.0e-6, cache_read_input_token_cost: 1.0e-7}}
+  - model_name: rates-in-info
+    litellm_params: {{model: openai/our-house-too, api_base: "{provider}", api_key: none}}
+    model_info:
+      {{input_cost_per_token: 1.0e-6, output_cost_per_token: 2.0e-6, cache_read_input_token_cost: 1.0e-7}}
   - model_name: nobody-knows
     litellm_params: {{model: openai/nobody-knows-its-price, api_base: "{provider}", api_key: none}}
   - model_name: house
