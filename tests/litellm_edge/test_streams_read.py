@@ -25,7 +25,7 @@ import steptrack_callbacks as steptrack
 from provider import Provider, words
 from spending import open_call
 from steptrack_callbacks import bind, step
-from steptrack_callbacks.litellm.streams import metered
+from steptrack_callbacks.litellm.streams import Meter, metered
 from steptrack_callbacks.steps.attribution import unattributed_usage
 
 
@@ -239,9 +239,14 @@ def test_a_stream_that_is_a_mere_generator_is_metered_too() -> None:
             yield chunk
 
     async def main() -> list[Any]:
-        return [chunk async for chunk in metered(generate_async(), open_call(), hides_usage=False)]
+        return [
+            chunk async for chunk in metered(generate_async(), Meter(open_call(), None), hides_usage=False)
+        ]
 
-    for ask in (lambda: list(metered(generate(), open_call(), hides_usage=False)), lambda: run(main())):
+    for ask in (
+        lambda: list(metered(generate(), Meter(open_call(), None), hides_usage=False)),
+        lambda: run(main()),
+    ):
         with step("plan", max_usd=100) as plan:
             assert text_of(ask()) == "".join(words(5))
             assert (plan.usage.output_tokens, plan.usage.estimated_calls) == (5, 1)

@@ -144,6 +144,8 @@ def _cost_of(request: Request, answer: Answer, parts: Priced, *, is_told: bool) 
     the host has overlooked something, nor may it know the fees of tools that were used.
     """
     host_cost = answer.host_cost_usd if is_told else None
+    if host_cost == answer.unsure_cost_usd:
+        host_cost = None  # it has worked out nothing, but repeats what stands in the usage
     if answer.cost_usd is not None or (host_cost is None and answer.unsure_cost_usd is None):
         return answer.cost_usd
     has_overlooked = bool(answer.parts) or answer.is_corrected or answer.is_contradictory
