@@ -28,7 +28,7 @@ from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
-from . import output_stats
+from . import call_log, output_stats
 from .account import Account
 from .amounts import NOTHING, Charge
 from .escalation import question_about
@@ -168,6 +168,7 @@ class Call(Charged):
             for account in self.accounts:
                 account.denied += 1
                 account.busy += busy
+        call_log.note_denial(self.number, self.accounts[0].ref, self.request.model, error)
         self.accounts.revise_ended()
         if hooks.wanted(hooks.CallDenied):
             self._emit(hooks.CallDenied, model=self.request.model, error=error)
@@ -347,6 +348,10 @@ class Call(Charged):
         """Count the call itself, and as failed each attempt before the last."""
         retries = max(0, self.attempts - 1)
         return Charge(usage, cost, calls=1 + retries, failed=failed + retries, estimated=estimated)
+
+    def seen(self) -> call_log.SeenCall:
+        """Return it as a timeline shows a call that still runs."""
+        return call_log.in_flight(self.number, self.accounts[0].ref, self.request.model, self.started_at)
 
     # Afterwards
 

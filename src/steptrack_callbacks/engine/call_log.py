@@ -15,9 +15,8 @@ from typing import Any, Literal, NamedTuple
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from .account import Account, StepRef
+from .account import StepRef
 from .amounts import NOTHING, Charge
-from .call import Call, open_calls_of
 
 KEPT_CALLS = 2_000
 KEPT_DENIALS = 500
@@ -92,44 +91,43 @@ _settled: deque[_Line] = deque(maxlen=KEPT_CALLS)
 _denied: deque[_Line] = deque(maxlen=KEPT_DENIALS)
 
 
-class TimedCall(Call):
-    """A call that leaves a line in the timeline whenever something final is known of it."""
-
-    __slots__ = ("started_at",)
-
-    started_at: float
-
-    def note(self) -> None:
-        """Begin, and remember when."""
-        self.started_at = time.time()
-        super().note()
-
-    def _tell(self, charge: Charge) -> None:
-        _settled.append(
-            _Line(
-                self.number,
-                self.accounts[0].ref,
-                self.request.model,
-                self.state,
-                self.started_at,
-                time.time(),
-                self._charge,  # not the one told of: another thread may have replaced it by a true report
-            )
-        )
-        super()._tell(charge)
-
-    def _deny(self, error: StepTrackError) -> None:
-        now = time.time()
-        ref, model = self.accounts[0].ref, self.request.model
-        _denied.append(_Line(self.number, ref, model, "denied", now, now, error=str(error)))
-        super()._deny(error)
+def now() -> float:
+    """Return when something happens, in seconds since the epoch."""
+    return time.time()
 
 
-def seen_calls(running: Iterable[Account] = ()) -> list[SeenCall]:
+def note_charge(
+    number: int, ref: StepRef, charge: Charge, *, model: str, state: Any, started_at: float
+) -> None:
+    """Keep what was charged for a call; a swept one is told again when more is known."""
+    _settled.append(_Line(number, ref, model, state, started_at, time.time(), charge))
+
+
+def note_denial(number: int, ref: StepRef, model: str, error: StepTrackError) -> None:
+    """Keep that a call was refused."""
+    at = time.time()
+    _denied.append(_Line(number, ref, model, "denied", at, at, error=str(error)))
+
+
+def in_flight(number: int, ref: StepRef, model: str, started_at: float) -> SeenCall:
+    """Return a call that still runs."""
+    return SeenCall(
+        number=number,
+        run_id=ref.run_id,
+        step_id=ref.step_id,
+        path=ref.path,
+        model=model,
+        outcome="in flight",
+        started_at=started_at,
+        ended_at=None,
+    )
+
+
+def seen_calls(running: Iterable[SeenCall] = ()) -> list[SeenCall]:
     """Return the calls that are kept, each once, in the order in which they began.
 
     Args:
-        running: Accounts whose calls in flight are to be told as well.
+        running: Calls in flight, which are to be told of as well.
     """
     settled = _copy(_settled)
     swept = {line.number for line in settled if line.state == "swept"}
@@ -138,12 +136,10 @@ def seen_calls(running: Iterable[Account] = ()) -> list[SeenCall]:
         is_final = line.state != "swept"
         if line.number not in newest or is_final:  # two threads may have told of a call in any order
             newest[line.number] = _seen(line, late=is_final and line.number in swept)
-    for account in running:
-        for call in open_calls_of(account):
-            if call.number not in newest and isinstance(call, TimedCall):
-                newest[call.number] = _in_flight(call)
-    calls = (call for call in newest.values() if call.outcome != "withdrawn")
-    return sorted(calls, key=lambda call: (call.started_at, call.number))
+    for call in running:
+        newest.setdefault(call.number, call)
+    shown = (call for call in newest.values() if call.outcome != "withdrawn")
+    return sorted(shown, key=lambda call: (call.started_at, call.number))
 
 
 def _copy(lines: deque[_Line]) -> list[_Line]:
@@ -167,20 +163,6 @@ def _seen(line: _Line, *, late: bool) -> SeenCall:
         usage=line.charge.as_usage(),
         late=late,
         error=line.error,
-    )
-
-
-def _in_flight(call: TimedCall) -> SeenCall:
-    ref = call.accounts[0].ref
-    return SeenCall(
-        number=call.number,
-        run_id=ref.run_id,
-        step_id=ref.step_id,
-        path=ref.path,
-        model=call.request.model,
-        outcome="in flight",
-        started_at=call.started_at,
-        ended_at=None,
     )
 
 

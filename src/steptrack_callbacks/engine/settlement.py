@@ -12,6 +12,7 @@ from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 
+from . import call_log
 from .account import Account
 from .amounts import NOTHING, Charge
 from .chain import AccountChain
@@ -42,6 +43,7 @@ class Charged:
         "answered_by",
         "number",
         "request",
+        "started_at",
         "state",
     )
 
@@ -58,6 +60,7 @@ class Charged:
         self._lease = Lease(self.number, shared) if shared else None
         self._untold: list[Flow[None]] | None = None
         self._sent_at: float | None = None
+        self.started_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -66,7 +69,7 @@ class Charged:
 
     def note(self) -> None:
         """Begin without admission, for a call that was sent already."""
-        self._sent_at = time.monotonic()
+        self._sent_at, self.started_at = time.monotonic(), call_log.now()
         with LOCK:
             self.state = "in flight"
             for account in self.accounts:
@@ -139,7 +142,16 @@ class Charged:
                 await run_async(telling)
 
     def _tell(self, charge: Charge) -> None:
-        """Let those know who want to: late records, hooks, thresholds."""
+        """Let those know who want to: the timeline, late records, hooks, thresholds."""
+        # Not the charge that is told of: another thread may have replaced it by a true report.
+        call_log.note_charge(
+            self.number,
+            self.accounts[0].ref,
+            self._charge,
+            model=self.request.model,
+            state=self.state,
+            started_at=self.started_at,
+        )
         self.accounts.revise_ended()
         for account in self.accounts.observed:
             warn_if_observed(account)

@@ -9,7 +9,6 @@ from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine import call_log
 from steptrack_callbacks.engine.account import Account, StepRef
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.call_log import TimedCall
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.values import user_warnings
@@ -65,16 +64,16 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
             wrapped_up = _NOT_WRAPPING
             if entries := wrapping.entries():
                 wrapped_up = frozenset(entries) & frozenset(step.accounts)
-            return TimedCall(_joined(step, within), request, wrapping=wrapped_up)
+            return Call(_joined(step, within), request, wrapping=wrapped_up)
         if stack.is_started_in(step):
             break  # the thread has outlived it, and may work for others now
         enforced = step.account.enforce != "observe" and not step.left_elsewhere
         if enforced and not sent and step.exhausted:
             raise _left_behind(step)
     if within is not None:
-        return TimedCall(within.accounts, request)
+        return Call(within.accounts, request)
     _warn_of_lost_step()
-    return TimedCall((_unattributed,), request)
+    return Call((_unattributed,), request)
 
 
 def _joined(active: Activation, within: Step | None) -> AccountChain:
