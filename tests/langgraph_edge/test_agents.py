@@ -226,20 +226,19 @@ def test_on_an_event_loop_calls_wait_for_room_that_is_merely_reserved(where: str
     assert by_path()["answer"].denied_calls == 0
 
 
-def test_without_the_middleware_they_are_refused_and_told_of_it() -> None:
-    async def main() -> None:
-        model = gated()
-        agent = create_agent(model)
-        with step("answer", max_tokens=50):
-            first = asyncio.create_task(agent.ainvoke(HELLO))
-            await model.asked.wait()
-            with pytest.raises(BudgetExhausted, match="StepBudgetMiddleware in its agent") as refusal:
-                await agent.ainvoke(HELLO)
-            assert refusal.value.phase == "busy"
-            model.gate.set()
-            await first
+def test_without_the_middleware_they_wait_as_well_once_installed() -> None:
+    async def main() -> set[str]:
+        inner = gated()
+        agent = create_agent(inner)
+        with step("answer", max_usd=1) as answer:
+            asking = [asyncio.create_task(agent.ainvoke(HELLO)) for _ in range(3)]
+            while not answer.account.waiting:
+                await asyncio.sleep(0)
+            inner.gate.set()
+            return {last(each) for each in await asyncio.gather(*asking)}
 
-    asyncio.run(main())
+    assert asyncio.run(main()) == {"done"}
+    assert by_path()["answer"].denied_calls == 0
 
 
 @pytest.mark.parametrize("order", ["first", "last"])

@@ -69,8 +69,8 @@ carried.append(_Offers())
 def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Handoff:
     """Offer a call to whatever this context goes on to."""
     made = Handoff(call, is_within)
-    standing = [before for before in _offers.get() if before.stands]
-    _offers.set((*standing, made))
+    before = _offers.get()
+    _offers.set((*(other for other in before if other.stands), made) if before else (made,))
     return made
 
 

@@ -59,24 +59,19 @@ def inside_model() -> Callable[[], bool]:
     A run that was cancelled is told nothing, and lives as long as somebody keeps its error. In its own task
     or thread, only what is called from inside its model's methods belongs to it.
     """
-    owner = current_owner()
-    methods = frozenset(_methods_of_model())
+    owner, methods = current_owner(), set[int]()
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - a traceback would have to be raised for it
+    while frame is not None:  # the model's methods stand together above LangChain's callbacks
+        if _is_of_model(frame.f_code.co_filename):
+            methods.add(id(frame))
+        elif methods:
+            break
+        frame = frame.f_back
 
     def is_within() -> bool:
         return current_owner() != owner or any(id(frame) in methods for frame in _frames())
 
     return is_within
-
-
-def _methods_of_model() -> Iterator[int]:
-    """Name the frames of the model's methods, which stand together above LangChain's callbacks."""
-    found = False
-    for frame in _frames():
-        if _is_of_model(frame.f_code.co_filename):
-            found = True
-            yield id(frame)
-        elif found:
-            return
 
 
 def _frames() -> Iterator[FrameType]:

@@ -50,8 +50,8 @@ class Run:
         self.has_reported = False
         self.offer: Handoff | None = None
         self.watch: _Watch | None = None
-        self._produced = StreamText()
-        self._pace = None if call is None else pacing.Pace(call)
+        self._produced: StreamText | None = None  # both made when something of a stream is seen
+        self._pace: pacing.Pace | None = None
         self._has_chunks = False
 
     def begun(self) -> None:
@@ -76,19 +76,23 @@ class Run:
             self._has_chunks = True
             if self.offer is not None:
                 self.offer.sent = True
-        self._produced.add(text)
-        if self._pace is not None and self._produced.uncounted >= self._pace.stride:
-            self._look(self._pace)
+        produced = self._produced
+        if produced is None:
+            produced = self._produced = StreamText()
+            self._pace = None if self.call is None else pacing.Pace(self.call)
+        produced.add(text)
+        if self._pace is not None and produced.uncounted >= self._pace.stride:
+            self._look(self._pace, produced)
 
-    def _look(self, pace: pacing.Pace) -> None:
+    def _look(self, pace: pacing.Pace, produced: StreamText) -> None:
         call = self.call
         if call is None or self._is_metered_below:
             return
         try:
-            call.progress(self._produced.tokens(call.request.model))
+            call.progress(produced.tokens(call.request.model))
             pace.renew()
         except BudgetExhausted as error:
-            error.response = self._produced.text
+            error.response = produced.text
             self.abandon()
             raise raised_in(self.within, host_error(error)) from None
 
@@ -101,7 +105,8 @@ class Run:
         call, self.call = self.call, None
         if self._pace is not None:
             self._pace.end()
-        self._produced.forget()
+        if self._produced is not None:
+            self._produced.forget()
         return call
 
     @property
@@ -112,7 +117,9 @@ class Run:
     @property
     def seen(self) -> int:
         """Tokens that were seen of its answer."""
-        return 0 if self.call is None else self._produced.tokens(self.call.request.model)
+        if self.call is None or self._produced is None:
+            return 0
+        return self._produced.tokens(self.call.request.model)
 
     def withdraw(self) -> None:
         """Charge nothing: it was never sent."""
