@@ -95,7 +95,7 @@ def test_an_async_block_does_as_a_block(boundary):
 @OF_ANY_KIND
 @pytest.mark.parametrize("boundary", ["fail", "escalate"])
 def test_a_decorated_function_that_fails_or_escalates_raises(function, boundary):
-    limited = step("plan", max_calls=1, error_boundary=boundary, default="instead")(function)
+    limited = step("plan", max_calls=1, error_boundary=boundary)(function)
     with pytest.raises(RAISED[boundary]) as caught:
         run(limited)
     assert type(caught.value) is RAISED[boundary]

@@ -130,7 +130,10 @@ def test_a_grant_raises_the_limits_that_are_set_and_sets_none():
 @pytest.mark.parametrize("boundary", ["fail", "continue"])
 def test_only_steps_that_escalate_ask(boundary):
     asked = Asked()
-    with step("plan", max_calls=1, error_boundary=boundary, escalation=asked):
+    with pytest.raises(ValueError, match="escalation is asked under error_boundary='escalate' only"):
+        step("plan", max_calls=1, error_boundary=boundary, escalation=asked)
+    settings.change(escalation=asked)
+    with step("plan", max_calls=1, error_boundary=boundary):
         ask()
         with pytest.raises(BudgetExhausted):
             ask()

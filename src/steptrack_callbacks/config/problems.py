@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from steptrack_callbacks.values.synonyms import ours_for
+
 Path = tuple[str, ...]
 """The keys that lead to a value, outermost first."""
 
@@ -96,8 +98,10 @@ def shown(value: Any) -> str:
 
 
 def meant(word: object, known: Any) -> str:
-    """Ask whether one of the known words was meant; empty if none is near."""
+    """Ask whether one of the known words was meant, or name ours for it; empty if there is none."""
     if not isinstance(word, str) or len(word) > _LONGEST_WORD:
         return ""
+    if ours := ours_for(word, known):
+        return f"; here it is {' or '.join(map(quoted, ours))}"
     near = get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {quoted(near[0])}?" if near else ""

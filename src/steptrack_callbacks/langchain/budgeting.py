@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -14,7 +14,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from steptrack_callbacks.steps.decorators import around
 from steptrack_callbacks.steps.step import Step
-from steptrack_callbacks.values.definitions import StepDefinition, defined
+from steptrack_callbacks.values.definitions import StepDefinition, StepOptions, defined
 
 from .async_handler import watched
 from .embeddings import BudgetedEmbeddings
@@ -28,13 +28,18 @@ _MAKES_ANOTHER = ("bind_tools", "with_structured_output")
 
 @overload
 def budgeted(
-    runnable: Runnable[Input, Output], /, step: str | StepDefinition | None = None, **options: Any
+    runnable: Runnable[Input, Output],
+    /,
+    step: str | StepDefinition | None = None,
+    **options: Unpack[StepOptions],
 ) -> Runnable[Input, Output]: ...
 @overload
 def budgeted(
-    runnable: Embeddings, /, step: str | StepDefinition | None = None, **options: Any
+    runnable: Embeddings, /, step: str | StepDefinition | None = None, **options: Unpack[StepOptions]
 ) -> Embeddings: ...
-def budgeted(runnable: Any, /, step: str | StepDefinition | None = None, **options: Any) -> Any:
+def budgeted(
+    runnable: Any, /, step: str | StepDefinition | None = None, **options: Unpack[StepOptions]
+) -> Any:
     """Run each call of a runnable in a step of its own.
 
     It is seen whether `install()` was called or not, and on an event loop its calls wait for room
@@ -70,7 +75,9 @@ def budgeted(runnable: Any, /, step: str | StepDefinition | None = None, **optio
     return BudgetedEmbeddings(runnable, definition)
 
 
-def _definition(runnable: Any, step: str | StepDefinition | None, options: dict[str, Any]) -> StepDefinition:
+def _definition(
+    runnable: Any, step: str | StepDefinition | None, options: Mapping[str, Any]
+) -> StepDefinition:
     said = step
     if said is None:
         said = runnable.get_name() if isinstance(runnable, Runnable) else type(runnable).__name__
@@ -177,7 +184,7 @@ class Budgeted(Runnable[Input, Output]):
 
     def _step_that_says_something(self) -> Step:
         """Make a step whose default goes on down the sequence, be it `None`: what follows waits for it."""
-        if self.definition.default is not None:
+        if self.definition.error_boundary != "continue" or self.definition.default is not None:
             return self._step()
         return HostStep(replace(self.definition, default=lambda _: None))
 

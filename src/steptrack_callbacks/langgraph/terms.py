@@ -73,10 +73,9 @@ def terms_of(
         raise ValueError(f"closing_turn must be True or False, not {closing_turn!r}")  # noqa: TRY004
     of_run = _limits_of("run_limit", run_limit)
     of_thread, kept = _sorted_out({**options, **limits}, of_run, closing_turn=closing_turn)
+    _check_text(options.get("default"))
     definition = defined(StepDefinition, step, of_thread, "StepBudgetMiddleware")
-    text = definition.default
-    if not (text is None or isinstance(text, str | list) or callable(text)):
-        raise ValueError(f"default must be the text that the agent ends with, or a function, not {text!r}")
+    _check_text(definition.default)
     terms = Terms(definition, _run_of(definition, of_run, kept), checked_tell(tell), closing_turn)
     if closing_turn and not any(map(_keeps_back, (terms.definition, terms.run))):
         raise ValueError(
@@ -100,6 +99,11 @@ def _sorted_out(
     kept = {name: value for name, value in given.items() if of_run.get(_KEPT_FROM[name])}
     only_of_run = [name for name in kept if options.get(_KEPT_FROM[name]) is None]
     return {name: value for name, value in options.items() if name not in only_of_run}, kept
+
+
+def _check_text(text: Any) -> None:
+    if not (text is None or isinstance(text, str | list) or callable(text)):
+        raise ValueError(f"default must be the text that the agent ends with, or a function, not {text!r}")
 
 
 def _keeps_back(definition: StepDefinition | None) -> bool:

@@ -115,7 +115,7 @@ class Extension:
         """Run the cell in a step: `%%step NAME [--max-usd USD] [--max-tokens N] [--max-calls N] ...`.
 
         NAME         the step's name; `cell N` if there is none
-        --max-usd, --max-tokens, --max-calls, --max-seconds, --wrap-up-usd
+        --max-usd, --max-tokens, --max-calls, --max-seconds, --wrap-up-usd, --wrap-up-calls
                      its limits
         --error-boundary continue|escalate|fail
                      what happens at a limit: go on with the next cell, ask, or raise

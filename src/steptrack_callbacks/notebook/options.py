@@ -57,7 +57,7 @@ def _parser() -> _Parser:
     parser.add_argument("name", nargs="?")
     for option in ("--max-usd", "--wrap-up-usd"):
         parser.add_argument(option, type=_number)
-    for option in ("--max-tokens", "--max-calls"):
+    for option in ("--max-tokens", "--max-calls", "--wrap-up-calls"):
         parser.add_argument(option, type=_count)
     for option in ("--max-seconds", "--wait-s"):
         parser.add_argument(option, type=_seconds)

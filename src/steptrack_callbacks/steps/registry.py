@@ -14,6 +14,8 @@ from steptrack_callbacks.values.limits import did_you_mean
 
 Declared = Mapping[str, Any] | StepDefinition
 
+_ONLY_IN_CODE = {"error_boundary": "fail", "default": None, "escalation": None}
+
 D = TypeVar("D", bound=StepDefinition)
 
 
@@ -93,6 +95,8 @@ def completed(definition: D, said: Collection[str] = ()) -> D:
         for field in fields(definition)
         if field.name not in ("name", *said) and getattr(definition, field.name) == field.default
     }
+    if missing.get("error_boundary", definition.error_boundary) != "continue":
+        missing.pop("default", None)  # the code says otherwise, and then nothing returns it
     try:
         return replace(definition, **missing)
     except ValueError as error:
@@ -173,16 +177,19 @@ def _refuse_if_no_mapping(what: str, given: object) -> None:
 
 def _definition(name: str, options: Declared) -> StepDefinition:
     if isinstance(options, StepDefinition):
-        definition = replace(options, name=name)
-    elif isinstance(options, Mapping):
-        definition = _from_mapping(name, options)
-    else:
+        _refuse_what_only_code_can_do(name, {field: getattr(options, field) for field in _ONLY_IN_CODE})
+        return replace(options, name=name)
+    if not isinstance(options, Mapping):
         raise ValueError(f"step {name!r}: give its options as a mapping, such as {{'max_usd': 0.05}}")  # noqa: TRY004
-    for field, only in (("error_boundary", "fail"), ("default", None), ("escalation", None)):
-        if getattr(definition, field) != only:
+    _refuse_what_only_code_can_do(name, options)
+    return _from_mapping(name, options)
+
+
+def _refuse_what_only_code_can_do(name: str, options: Mapping[str, Any]) -> None:
+    for field, only in _ONLY_IN_CODE.items():
+        if field in options and options[field] != only:
             raise ValueError(
                 f"step {name!r}: {field} cannot be declared from outside of the code, where such a step can"
                 " only fail; use budgeted(...) around the runnable, StepBudgetMiddleware in the agent, or"
                 " budget_error_handler(...) on the node"
             )
-    return definition

@@ -166,6 +166,11 @@ class Step(Activation):
         return f"{'>=' if usage.unpriced_calls else ''}{usage.cost_usd} USD"
 
     def __enter__(self) -> Self:
+        if "default" in self.said:
+            raise ValueError(
+                f"step {self.name!r}: a `with` block has nowhere to put its default: decorate a function with"
+                " the step, or set the value before the block"
+            )
         self.begin()
         stack.push(self)
         return self
@@ -208,7 +213,7 @@ class Step(Activation):
     def fresh(self, definition: StepDefinition) -> Step:
         """Return a step like this one, not begun, with another declaration."""
         fresh = Step(definition, kind=self.kind, parent=self.parent, run_id=self._run_id)
-        fresh.said = self.said
+        fresh.said = frozenset(self.said) - {"default"}  # a function can return it
         return fresh
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:

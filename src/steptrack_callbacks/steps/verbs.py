@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.tokens import InputCount
@@ -17,6 +17,7 @@ from steptrack_callbacks.values.definitions import (
     SideEffectLevel,
     Stage,
     StepDefinition,
+    StepOptions,
     Unpriced,
     defined,
 )
@@ -60,12 +61,12 @@ def step(
     parent: Step | None = None,
     run_id: str | None = None,
 ) -> Step: ...
-def step(  # noqa: D417 - the overload above names the options
+def step(
     name: str | StepDefinition | Callable[..., Any] | None = None,
     *,
     parent: Step | None = None,
     run_id: str | None = None,
-    **options: Any,
+    **options: Unpack[StepOptions],
 ) -> Any:
     """Name a stretch of work, limit what its model calls may use, and say what happens at the limit.
 
@@ -99,8 +100,8 @@ def step(  # noqa: D417 - the overload above names the options
         wrap_up_calls: Calls of `max_calls` kept back likewise.
         unpriced: What a call of unknown price does under a `max_usd`: `None` refuses it, `warn` sends it
             and warns, `free` sends it.
-        escalation: A function of the exception that answers with a `Grant`, or with `None` or `False`
-            for no; it may be a coroutine function where calls are async.
+        escalation: Under `escalate`, a function of the exception that answers with a `Grant`, or with `None`
+            or `False` for no; it may be a coroutine function where calls are async.
         budgets: Shared limits that this step's calls are charged to as well: each a `Budget`, or the name of
             one in `steptrack.toml`. Their exhaustion is this step's to handle.
         parent: The step to begin in, for threads that have no context of their own.
@@ -141,7 +142,7 @@ def persona(
     stages: Sequence[Stage] = (),
     parent: Step | None = None,
     run_id: str | None = None,
-    **options: Any,
+    **options: Unpack[StepOptions],
 ) -> Step:
     """Name an actor around steps: a step with limits over all its work, and stages.
 
@@ -168,9 +169,8 @@ def persona(
         ...     current_policy().allows("search"), current_policy().allows("shell")
         (True, False)
     """
-    if stages:
-        options["stages"] = tuple(stages)
-    definition = defined(PersonaDefinition, name, options, "persona")
+    staged: Mapping[str, Any] = {**options, "stages": tuple(stages)} if stages else options
+    definition = defined(PersonaDefinition, name, staged, "persona")
     made = Step(definition, kind="persona", parent=parent, run_id=run_id)
     made.said = _given(options)
     return made

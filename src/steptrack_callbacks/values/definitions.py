@@ -175,6 +175,16 @@ class StepDefinition:
             raise ValueError(
                 f"{where}escalation must be a function of the exception, not {self.escalation!r}"
             )
+        if self.escalation is not None and self.error_boundary != "escalate":
+            raise ValueError(
+                f"{where}escalation is asked under error_boundary='escalate' only, and here it is"
+                f" {self.error_boundary!r}: say both, or neither"
+            )
+        if self.default is not None and self.error_boundary != "continue":
+            raise ValueError(
+                f"{where}default is returned under error_boundary='continue' only, and here it is"
+                f" {self.error_boundary!r}: say both, or neither"
+            )
 
     def _check_wrap_up(self, where: str) -> None:
         if self.wrap_up_calls is not None:

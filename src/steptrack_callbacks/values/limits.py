@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, Literal, TypeVar, get_args
 
 from .money import count_of, decimal_of
+from .synonyms import ours_for
 
 Enforce = Literal["estimate", "strict", "observe"]
 
@@ -55,7 +56,10 @@ def seconds_of(value: object, name: str) -> float:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ask whether a known word was meant; empty if none is near."""
+    """Ask whether a known word was meant, or name ours for it; empty if there is none."""
+    known = list(known)
+    if ours := ours_for(word, known):
+        return f"; here it is {' or '.join(map(repr, ours))}"
     from difflib import get_close_matches  # noqa: PLC0415 - for errors only
 
     near = get_close_matches(word, known, n=1)
