@@ -51,6 +51,21 @@ model_list:
     litellm_params: {{model: openai/nobody-knows-its-price, api_base: "{provider}", api_key: none}}
   - model_name: house
     litellm_params: {{model: openai/house-model, api_base: "{provider}", api_key: none, max_retries: 0}}
+  - model_name: pictures
+    litellm_params: {{model: openai/gpt-image-1, api_base: "{provider}", api_key: none}}
+  - model_name: judge
+    litellm_params: {{model: openai/omni-moderation-latest, api_base: "{provider}", api_key: none}}
+  - model_name: voice
+    litellm_params: {{model: openai/tts-1, api_base: "{provider}", api_key: none}}
+  - model_name: ears
+    litellm_params: {{model: openai/whisper-1, api_base: "{provider}", api_key: none}}
+    model_info: {{mode: audio_transcription}}
+  - model_name: ranks
+    litellm_params: {{model: cohere/rerank-v3.5, api_base: "{provider}", api_key: none}}
+files_settings:
+  - custom_llm_provider: openai
+    api_base: "{provider}"
+    api_key: none
 router_settings:
   num_retries: 1
   retry_after: 0

@@ -42,6 +42,8 @@ _CONNECTION = (
     "vertex_location",
     "vertex_project",
 )
+_NOBODY = "batch"
+"""Stands for the model of a batch that does not say of which it is."""
 _MOST_REMEMBERED = 10_000
 _charged: OrderedDict[tuple[str, str], None] = OrderedDict()
 _lock = Lock()
@@ -155,7 +157,7 @@ def _finished(
     provider = named if isinstance(named, str) else None
     cost = _cost_of(parts, provider)
     request = Request(
-        model=parts[0][0] if parts else str(field(batch, "model") or "batch"),
+        model=parts[0][0] if parts else _NOBODY,
         operation="batch",
         provider=provider,
         service_tier="batch",
@@ -175,7 +177,8 @@ def _cost_of(parts: tuple[Part, ...], provider: str | None) -> int | None:
 
 def _told(batch: Any, options: Mapping[str, Any]) -> tuple[Part, ...]:
     usage, model = read_usage(field(batch, "usage")), field(batch, "model") or _model_in(batch, options)
-    return ((model, usage),) if usage is not None and isinstance(model, str) and model else ()
+    named = model if isinstance(model, str) and model else _NOBODY
+    return () if usage is None else ((named, usage),)
 
 
 def _model_in(batch: Any, options: Mapping[str, Any]) -> Any:

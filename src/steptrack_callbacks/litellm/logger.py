@@ -40,10 +40,10 @@ class StepTrackLogger(CustomLogger):
     """Charges calls that LiteLLM reports, and refuses those of steps that are exhausted already.
 
     `install()` puts it behind the entry points, for functions that were imported by name before, and
-    for what has no gate: images, speech, rerank, batches. Alone, in `litellm.callbacks`, it
-    promises less: it learns of a call when it is sent and of its usage after the caller went on, so
-    it reserves nothing, calls in flight together overshoot together, and sync calls are
-    refused only if `refuse_exhausted` stands in `litellm.pre_call_rules`.
+    for what has no gate. Alone, in `litellm.callbacks`, it promises less: it learns of a call when it is
+    sent and of its usage after the caller went on, so it reserves nothing, calls in flight together
+    overshoot together, and sync calls are refused only if `refuse_exhausted` stands in
+    `litellm.pre_call_rules`.
 
     Example:
         >>> import litellm

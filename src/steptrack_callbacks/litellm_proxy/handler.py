@@ -78,6 +78,7 @@ class StepTrackProxyHandler(CustomLogger):
         except StepTrackError as error:
             refused = refusal(error)
             refused.headers = _what_is_left(ticket)
+            refused.status_code = int(refused.code)  # some endpoints look at it, and no Router does by now
             raise refused from None
         _ask_for_usage(ticket, data)
         return data
@@ -104,7 +105,10 @@ class StepTrackProxyHandler(CustomLogger):
             LedgerError: Nobody can tell.
         """
         ticket = ticket_of(kwargs)
-        if ticket is None or ticket.kind == "batch":
+        if ticket is None:
+            return None
+        ticket.bind(kwargs)  # of some requests LiteLLM has no account before
+        if ticket.kind == "batch":
             return None
         price = self._accounts.price_of(group_of(kwargs))
         exact = request_from(ticket.kind, str(kwargs.get("model") or ""), kwargs, price)

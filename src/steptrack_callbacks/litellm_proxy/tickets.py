@@ -16,7 +16,8 @@ from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.litellm import batches
 from steptrack_callbacks.litellm.call_types import Kind
 from steptrack_callbacks.values.definitions import LimitName
-from steptrack_callbacks.values.errors import LedgerError, StepDenied
+from steptrack_callbacks.values.errors import LedgerError, StepDenied, StepTrackError
+from steptrack_callbacks.values.usage import Usage
 
 from . import reading
 from .accounts import Accounts, ProxyAccount
@@ -184,9 +185,19 @@ class Ticket:
         """Charge a batch that LiteLLM reports, if it is finished and was not charged before."""
         finished = batches.reported(batch, details)
         if finished is not None:
-            call = Call(self.around, finished.request)
-            call.note()
+            call = await self._begin_free(finished.request)
             await self.charge(call, partial(finished.settle, call))
+
+    async def _begin_free(self, request: Request) -> Call:
+        """Begin a call that was made already, and make the steps known that it is charged to."""
+        price, request.price = request.price, _nothing
+        try:
+            call = await self.admit(request)
+        except StepTrackError:  # there is no room, but it has to be charged all the same
+            call = Call(self.around, request)
+            call.note()
+        request.price = price
+        return call
 
     async def settle_late(self, call: Call, answer: Any, cost: Any, *, from_cache: bool) -> None:
         """Charge what LiteLLM reports of an attempt that nothing else has charged."""
@@ -263,6 +274,10 @@ class Ticket:
             if rests:
                 left[name] = min(rests)
         return left
+
+
+def _nothing(_usage: Usage) -> int:
+    return 0
 
 
 def _came_late(error: LedgerError) -> bool:
