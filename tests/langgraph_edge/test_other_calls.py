@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -517,3 +520,28 @@ def test_a_tool_whose_fallback_was_refused_is_answered_with_an_error(invoke: Inv
     assert answer["messages"][-2].status == "error"
     assert last(answer).startswith("Stopped:")
     assert fallback.sent == []
+
+
+def test_a_hook_may_copy_the_state_and_write_it_down(invoke: Invoke) -> None:
+    copies: list[Any] = []
+
+    class Copying(AgentMiddleware):
+        def before_model(self, state: Any, runtime: Any) -> None:
+            copies.append((copy.deepcopy(state), pickle.loads(pickle.dumps(state))))
+
+    assert (
+        last(invoke(agent_of(scripted(["look"]), look, max_calls=2, middleware=[Copying()]), HELLO)) == "done"
+    )
+    for deep, written in copies:
+        assert deep["steptrack_run"] == written["steptrack_run"]
+
+
+def test_the_state_that_can_be_looked_up_is_plain(invoke: Invoke) -> None:
+    agent = agent_of(scripted(), max_calls=2, checkpointer=InMemorySaver())
+    invoke(agent, HELLO, thread())
+    values = agent.get_state(thread()).values
+    agent.update_state(thread(), {"messages": [("user", "and now?")]})
+    assert json.dumps({name: value for name, value in values.items() if name.startswith("steptrack")})
+    with pytest.raises(BudgetExhausted):
+        for _ in range(3):
+            invoke(agent, HELLO, thread())

@@ -17,6 +17,7 @@ from test_other_calls import HOOKS, asking, calling, is_whole
 from test_people import paused
 
 from steptrack_callbacks import Budget, BudgetEscalated, BudgetExhausted, step
+from steptrack_callbacks.langchain import budgeted
 from steptrack_callbacks.langgraph import StepBudgetMiddleware, budget_left
 
 Invoke = Any
@@ -268,7 +269,7 @@ def test_without_room_for_it_happens_what_happens_at_the_limit(invoke: Invoke, b
         wrap_up_usd=CALL_USD / 1000,
         closing_turn=True,
         error_boundary=boundary,
-        default="sorry",
+        default="sorry" if boundary == "continue" else None,
     )
     if boundary == "continue":
         assert last(invoke(agent, HELLO)) == "sorry"
@@ -323,6 +324,19 @@ def test_an_exhaustion_of_a_step_around_leads_to_no_closing_turn(invoke: Invoke)
     assert len(model.sent) == 1
 
 
+@pytest.mark.parametrize("boundary", ["fail", "continue"])
+def test_what_a_step_around_keeps_back_pays_its_closing_turn_too(invoke: Invoke, boundary: Any) -> None:
+    model = recording(*LOOKS)
+    budget = StepBudgetMiddleware("research", closing_turn=True)
+    agent = create_agent(model, [look], middleware=[budget])
+    limited = budgeted(agent, step="answer", max_calls=3, wrap_up_calls=1, error_boundary=boundary)
+    answer = invoke(limited, HELLO)
+    assert last(answer) == "found a little"
+    assert is_whole(answer["messages"])
+    assert (len(model.sent), by_path()["answer"].usage.calls) == (3, 3)
+    assert by_path()["answer/research/closing"].usage.calls == 1
+
+
 def test_each_turn_of_a_thread_has_a_closing_turn_of_its_own(invoke: Invoke) -> None:
     model = recording(*LOOKS)
     agent = agent_of(model, look, run_limit=2, closing_turn=True, checkpointer=InMemorySaver())
@@ -334,8 +348,10 @@ def test_each_turn_of_a_thread_has_a_closing_turn_of_its_own(invoke: Invoke) -> 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"closing_turn": True}, "closing_turn is paid from what is kept back for it: say wrap_up_usd"),
-        ({"closing_turn": True, "max_usd": 1}, "closing_turn is paid from"),
+        (
+            {"closing_turn": True, "max_usd": 1},
+            "closing_turn is paid from what is kept back for it: say wrap_up_usd",
+        ),
         ({"closing_turn": 1, "max_calls": 5}, "closing_turn must be True or False"),
         ({"closing_turn": True, "max_calls": 1}, "wrap_up_calls=1 is kept back from max_calls"),
         ({"tell": 5}, "tell must be True, a template"),

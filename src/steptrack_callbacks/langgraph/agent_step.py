@@ -23,6 +23,7 @@ from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import nodes
+from .last_turn import LastTurn
 from .run_account import RunAccount
 from .spending import Spending
 
@@ -35,11 +36,7 @@ class Owner(Protocol):
 
     graphs: set[str]
 
-    has_last_word: bool
-
-    @property
-    def may_close(self) -> bool:
-        """Whether the agent may still have its closing turn."""
+    last_turn: LastTurn
 
     def stop_at(self, error: BudgetExhausted) -> BudgetExhausted:
         """Return an exhaustion if the agent goes on from it: to its closing turn, or as its boundary says."""
@@ -97,7 +94,7 @@ class AgentStep(HostStep):
         if node is None:
             return error
         assert isinstance(error, BudgetExhausted)
-        if owner.has_last_word:
+        if owner.last_turn.has_answered:
             return _command(error, Command(graph=node, update={"jump_to": "end"}))
         try:
             is_over = nodes.name_of(node).endswith(".after_agent")
@@ -105,7 +102,7 @@ class AgentStep(HostStep):
         except StepTrackError as raised:
             return raised
         update = {STOPPED: owner.last_word(exhaustion), "jump_to": "end"}
-        if owner.may_close and not is_over:
+        if owner.last_turn.is_left and not is_over:
             # A hook before the model is followed by it anyway; whoever jumped there would come back for ever.
             update["jump_to"] = "model" if nodes.name_of(node).endswith(".after_model") else None
         return _command(exhaustion, Command(graph=node, update=update))

@@ -149,7 +149,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
                     asked = told(asked, self._tell, run.step.remaining())
                 return ExtendedModelResponse(handler(asked), Command(update=_saved(run)))
         last = Attempts(run, is_last=True)
-        for attempt in last if run.may_close else ():
+        for attempt in last if run.last_turn.is_left else ():
             with attempt, run.closing() as step, _seen():
                 response = handler(closing.last_turn(tools.offered(request, step.policy)))
                 return _closed_by(run, request, response, attempts.exhaustion)
@@ -170,7 +170,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
                         response = await handler(asked)
                 return ExtendedModelResponse(response, Command(update=_saved(run)))
         last = Attempts(run, is_last=True)
-        for attempt in last if run.may_close else ():
+        for attempt in last if run.last_turn.is_left else ():
             with attempt:
                 async with run.closing_async() as step:
                     with _seen(waiting=True):

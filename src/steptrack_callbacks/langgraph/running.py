@@ -33,6 +33,7 @@ from steptrack_callbacks.values.usage import Usage
 
 from . import nodes, people, spending
 from .agent_step import AgentStep
+from .last_turn import LastTurn
 from .spending import Spending
 from .terms import Terms
 
@@ -142,7 +143,7 @@ class AgentRun:
     Attributes:
         step: The agent's step; while it runs, it has spent what the thread had spent before, too.
         fate: What the step is to end with.
-        has_last_word: Whether it has answered in its closing turn.
+        last_turn: Its closing turn.
         graphs: The paths of the agent's graph through the graphs that it is in: of each visit its own.
     """
 
@@ -157,9 +158,6 @@ class AgentRun:
         self.graphs: set[str] = set()
         self._visits: set[str] = set()
         self._is_ending = False
-        self._terms = terms
-        self._has_closed = False
-        self.has_last_word = False
         self._earlier = earlier
         place = None if node is None else run_tree.place_around(node)
         if self.pauses:
@@ -171,6 +169,7 @@ class AgentRun:
             beside=None if place is None else place.step,
         )
         self.step.owner = weakref.ref(self)
+        self.last_turn = LastTurn(self.step, is_wanted=terms.closing_turn)
         self._count = 0
         # Of what was granted, what was saved: the rest is granted again on resuming.
         self._granted = Granted()
@@ -267,27 +266,19 @@ class AgentRun:
         Raises:
             BudgetExhausted: It is not to go on, or the exhaustion is of a step around it.
         """
-        mine = error.step_id == self.step.id and not error.escalated and error.phase != "closed"
-        return error if mine and self.may_close else self.act_on(error)
-
-    @property
-    def may_close(self) -> bool:
-        """Whether the agent may still have its closing turn."""
-        return self._terms.closing_turn and not self._has_closed
+        return error if self.last_turn.follows(error) else self.act_on(error)
 
     @contextmanager
     def closing(self) -> Generator[Step]:
         """Let the agent have its closing turn, from what is kept back for it."""
-        self._has_closed = True
-        with self.inside("closing") as step, self.step.wrap_up():
+        with self.inside("closing") as step, self.last_turn.paid():
             yield step
 
     @asynccontextmanager
     async def closing_async(self) -> AsyncGenerator[Step]:
         """Do as `closing`, on the event loop."""
-        self._has_closed = True
         async with self.inside("closing") as step:
-            with self.step.wrap_up():
+            with self.last_turn.paid():
                 yield step
 
     def has_closed(self, error: BudgetExhausted | None) -> None:
@@ -295,9 +286,9 @@ class AgentRun:
 
         What hooks of other middlewares are refused from now on takes nothing from its answer.
         """
-        self.has_last_word = True
-        if self.step.definition.error_boundary == "continue":
-            self.fate.exhaustion = error
+        self.last_turn.has_answered = True
+        if error is not None and error.step_id == self.step.id:
+            self.fate.exhaustion = error if self.step.definition.error_boundary == "continue" else None
 
     def last_word(self, error: BudgetExhausted) -> Any:
         """Return what the agent ends with: `default`, or what ran out."""

@@ -77,7 +77,8 @@ def terms_of(
     definition = defined(StepDefinition, step, of_thread, "StepBudgetMiddleware")
     _check_text(definition.default)
     terms = Terms(definition, _run_of(definition, of_run, kept), checked_tell(tell), closing_turn)
-    if closing_turn and not any(map(_keeps_back, (terms.definition, terms.run))):
+    limited = bool(definition.limits or of_run)  # without limits of its own it closes for those around it
+    if closing_turn and limited and not any(map(_keeps_back, (terms.definition, terms.run))):
         raise ValueError(
             "closing_turn is paid from what is kept back for it: say wrap_up_usd, a part of max_usd, or"
             " wrap_up_calls, a part of max_calls"

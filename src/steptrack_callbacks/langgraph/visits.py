@@ -40,6 +40,17 @@ class Visit(str):
         visit._beginning = threading.RLock()
         return visit
 
+    # Whoever copies the state has the same visit, and whoever writes it down its number: it is of one run.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
     @property
     def is_open(self) -> bool:
         """Whether the agent's step is running."""
