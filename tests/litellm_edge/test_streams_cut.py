@@ -14,7 +14,7 @@ from litellm.exceptions import GuardrailRaisedException
 from provider import Provider, words
 from spending import open_call
 from steptrack_callbacks import BudgetExhausted, Grant, step
-from steptrack_callbacks.litellm.streams import metered
+from steptrack_callbacks.litellm.streams import Meter, metered
 
 LIMITS = {
     "max_tokens": {"max_tokens": 60},
@@ -221,7 +221,7 @@ def test_a_stream_of_single_letters_is_cut_by_its_tokens() -> None:
 
     chunks: list[Any] = []
     with step("plan", max_tokens=110, error_boundary="continue") as plan:
-        for chunk in metered(generate(), open_call(10), hides_usage=False):
+        for chunk in metered(generate(), Meter(open_call(10), None), hides_usage=False):
             chunks.append(chunk)  # noqa: PERF402 - what was read until the cut is looked at
     assert plan.exhausted
     assert len(text_of(chunks).split()) == 100
