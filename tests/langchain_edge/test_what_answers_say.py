@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from asking import FakeChat, chat
+from langchain_core.load import dumpd
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
@@ -15,6 +16,7 @@ import payloads
 from payloads import U
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, Usage, step
+from steptrack_callbacks.langchain.requests import chat_request
 from steptrack_callbacks.values.money import to_usd
 
 MODES = ["invoke", "stream"]
@@ -320,3 +322,33 @@ def test_its_input_is_counted_however_it_is_written(content: Any, provider: Prov
         model.invoke([SystemMessage(content), HumanMessage("hello")])
     assert 1_000 <= plan.usage.input_tokens <= 1_010
     assert to_usd(0) < plan.cost_usd
+
+
+# Whose server it is
+
+
+@pytest.mark.parametrize(
+    ("address", "model", "provider", "usd"),
+    [
+        ("https://api.groq.com/openai/v1", "openai/gpt-oss-120b", "groq", "0.00045"),
+        ("https://api.cerebras.ai/v1", "gpt-oss-120b", "cerebras", "0.000725"),
+        ("https://api.x.ai/v1", "grok-4.20", "xai", "0.0025"),
+        ("https://bedrock-mantle.us-east-1.api.aws/openai/v1", "openai.gpt-5.6-luna", "bedrock", None),
+        ("http://localhost:8000/v1", "gpt-4o", None, "0.0075"),
+        ("http://[", "gpt-4o", None, "0.0075"),
+    ],
+)
+def test_openais_client_is_charged_as_the_server_that_it_talks_to(
+    address: str, model: str, provider: str | None, usd: str | None
+) -> None:
+    serialized = {"name": "ChatOpenAI", "kwargs": {"openai_api_base": address}}
+    told = {"ls_provider": "openai", "ls_model_name": model}
+    request = chat_request(serialized, [], told, {})
+    assert request.provider == provider
+    cost = request.cost(1_000, 500)
+    assert cost is not None
+    assert usd is None or to_usd(cost) == Decimal(usd)
+
+
+def test_langchain_tells_the_address_of_a_server(provider: Provider) -> None:
+    assert dumpd(chat(provider))["kwargs"]["openai_api_base"] == provider.url

@@ -8,6 +8,7 @@ from typing import Any
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.servers import server_at
 from steptrack_callbacks.pricing.names import GATEWAYS, accepts, canonical
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
@@ -104,12 +105,15 @@ def _model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
 def _provider(serialized: Named, metadata: Mapping[str, Any]) -> str | None:
     """Name who serves the model; `None` if nothing says it, so that its price is its maker's.
 
-    OpenAI's client talks to anybody's server, and of a class that names no provider LangChain makes
-    one up from the class's name.
+    OpenAI's client talks to anybody's server, which its address may tell, and of a class that names no
+    provider LangChain makes one up from the class's name.
     """
     provider = metadata.get("ls_provider")
-    if not isinstance(provider, str) or provider == "openai":
+    if not isinstance(provider, str):
         return None
+    if provider == "openai":
+        given = (serialized or {}).get("kwargs")
+        return server_at(given.get("openai_api_base")) if isinstance(given, Mapping) else None
     class_name = str((serialized or {}).get("name", ""))
     is_made_up = provider in class_name.lower() and not _is_listed(provider)
     return None if is_made_up else provider
