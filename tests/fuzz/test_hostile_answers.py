@@ -17,6 +17,8 @@ from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.integrations.usage import read_usage
 from steptrack_callbacks.langchain import usage as langchain_answers
 from steptrack_callbacks.litellm import usage as litellm_answers
+from steptrack_callbacks.litellm.call_types import CALL_TYPES
+from steptrack_callbacks.litellm.messages import MessageMeter
 from steptrack_callbacks.litellm.requests import request_of
 from steptrack_callbacks.litellm.streams import Meter
 from steptrack_callbacks.litellm_proxy import reading
@@ -186,7 +188,7 @@ def test_an_answer_of_langchains_is_charged(
         {"usage": USAGE | anything}, optional={"content": anything, "stop_reason": anything}
     )
     | as_object(table_of("usage", "content", "choices", "_hidden_params")),
-    kind=st.sampled_from(["chat", "messages", "text", "responses", "other"]),
+    kind=st.sampled_from(list(CALL_TYPES)),
     cost=st.none() | atoms,
 )
 @tried()
@@ -196,7 +198,7 @@ def test_an_answer_of_the_proxys_is_charged(answer: Any, kind: Any, cost: Any) -
         assert plan.usage.calls == 1
         assert plan.usage.cost_usd >= 0
         assert plan.account.open_calls == 0
-        if kind != "other":
+        if CALL_TYPES[kind].answers_in_words:
             assert plan.usage.input_tokens > 0
 
 
@@ -214,7 +216,7 @@ EVENT = table_of("delta", "usage", "message") | st.fixed_dictionaries(
 @tried()
 def test_a_stream_of_anthropics_may_be_anything(chunks: list[Any]) -> None:
     with step("plan", max_usd=10**9) as plan:
-        meter = reading.MessageMeter(opened(plan))
+        meter = MessageMeter(opened(plan))
         for chunk in chunks:
             meter.see(chunk)
         meter.finish()
