@@ -29,10 +29,13 @@ def not_run(call: Mapping[str, Any]) -> ToolMessage:
 
 def unanswered(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
     """Answer the last calls of tools that have no answer yet: no provider takes a history with such."""
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-    last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
-    calls = [] if last is None else last.tool_calls
-    return [not_run(call) for call in calls if call["id"] not in answered]
+    answered: set[str] = set()  # since the last answer of the model: some providers use their ids again
+    for message in reversed(messages):
+        if isinstance(message, AIMessage):
+            return [not_run(call) for call in message.tool_calls if call["id"] not in answered]
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
+    return []
 
 
 def last_turn(request: Any) -> Any:
