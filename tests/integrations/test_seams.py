@@ -81,7 +81,7 @@ def test_a_module_that_nobody_has_imported_is_looked_at_only_if_it_shall_be_load
         ("a", equals("a"), None),
         ("b", equals("a"), "is 'b', and was 'a'"),
         (one, stands_in("/tests/"), None),
-        (one, stands_in("/elsewhere/"), "stands in another folder than /elsewhere/"),
+        (one, stands_in("/elsewhere/"), "stands elsewhere than in elsewhere"),
         (one, all_of(takes("model"), mentions("messages")), None),
         (one, all_of(takes("model"), mentions("prompt")), "says nothing of prompt"),
     ],

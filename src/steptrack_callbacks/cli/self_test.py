@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -123,40 +124,47 @@ _LITELLM: dict[str, dict[str, Any]] = {
 
 def _of_litellm() -> Iterator[Probe]:
     litellm = import_module("litellm")
-    for name, options in _LITELLM.items():
-        yield from _modes(litellm, f"litellm.{name}", name, options, streams=name != "embedding")
-    router = litellm.Router(
-        model_list=[
-            {"model_name": "hello", "litellm_params": {"model": "gpt-4o-mini", "mock_response": _ANSWER}}
-        ],
-        num_retries=0,
-    )
-    asked = {"model": "hello", "messages": _ASK}
-    yield from _modes(router, "litellm.Router.completion", "completion", asked, streams=True)
+
+    @cache
+    def router() -> Any:
+        target = {"model": "gpt-4o-mini", "mock_response": _ANSWER}
+        return litellm.Router(model_list=[{"model_name": "hello", "litellm_params": target}], num_retries=0)
 
     async def on_a_loop() -> None:
-        router.completion(**asked)
+        router().completion(**asked)
+
+    async def message() -> None:
+        await litellm.anthropic.messages.acreate(**{**_CHAT, "model": "claude-sonnet-4-5"}, max_tokens=9)
 
     def batch() -> None:
-        litellm.batch_completion(**{**_CHAT, "messages": [_ASK]})
+        for answer in litellm.batch_completion(**{**_CHAT, "messages": [_ASK]}):
+            if isinstance(answer, Exception):  # which it returns, and does not raise
+                raise answer
 
+    asked = {"model": "hello", "messages": _ASK}
+    for name, options in _LITELLM.items():
+        yield from _modes(lambda: litellm, f"litellm.{name}", name, options, streams=name != "embedding")
+    yield from _modes(router, "litellm.Router.completion", "completion", asked, streams=True)
     yield Probe("litellm", "litellm.Router.completion", "sync on a loop", on_a_loop)
     yield Probe("litellm", "litellm.batch_completion", "sync", batch)
+    yield Probe("litellm", "litellm.anthropic.messages", "async", message)
 
 
-def _modes(holder: Any, entry: str, name: str, options: dict[str, Any], *, streams: bool) -> Iterator[Probe]:
+def _modes(
+    holder: Callable[[], Any], entry: str, name: str, options: dict[str, Any], *, streams: bool
+) -> Iterator[Probe]:
     """Call a function and its async twin, for a whole answer and for a stream."""
 
     async def awaited() -> None:
-        await getattr(holder, f"a{name}")(**options)
+        await getattr(holder(), f"a{name}")(**options)
 
     async def awaited_stream() -> None:
-        await _read(await getattr(holder, f"a{name}")(**options, stream=True))
+        await _read(await getattr(holder(), f"a{name}")(**options, stream=True))
 
-    yield Probe("litellm", entry, "sync", lambda: getattr(holder, name)(**options))
+    yield Probe("litellm", entry, "sync", lambda: getattr(holder(), name)(**options))
     yield Probe("litellm", entry, "async", awaited)
     if streams:
-        yield Probe("litellm", entry, "stream", lambda: list(getattr(holder, name)(**options, stream=True)))
+        yield Probe("litellm", entry, "stream", lambda: list(getattr(holder(), name)(**options, stream=True)))
         yield Probe("litellm", entry, "async stream", awaited_stream)
 
 
@@ -164,55 +172,66 @@ def _modes(holder: Any, entry: str, name: str, options: dict[str, Any], *, strea
 
 
 def _of_langchain() -> Iterator[Probe]:
-    models = import_module("langchain_core.language_models.fake_chat_models")
-    completions = import_module("langchain_core.language_models.fake")
-    chat = models.FakeListChatModel(responses=[_ANSWER])
-    yield from _ways("langchain_core", "chat model", chat)
-    completion = completions.FakeListLLM(responses=[_ANSWER])
-    yield from _ways("langchain_core", "completion model", completion)
+    yield from _ways("langchain_core", "chat model", _chat_model)
+    yield from _ways("langchain_core", "completion model", _completion_model)
 
 
 def _of_langchain_litellm() -> Iterator[Probe]:
-    model = import_module("langchain_litellm").ChatLiteLLM(
-        model="gpt-4o-mini", api_key="none", model_kwargs={"mock_response": _ANSWER}
+    yield from _ways("langchain_litellm", "ChatLiteLLM", _litellm_model)
+
+
+def _chat_model() -> Any:
+    models = import_module("langchain_core.language_models.fake_chat_models")
+    return models.FakeListChatModel(responses=[_ANSWER])
+
+
+def _completion_model() -> Any:
+    return import_module("langchain_core.language_models.fake").FakeListLLM(responses=[_ANSWER])
+
+
+def _litellm_model() -> Any:
+    mocked = {"mock_response": _ANSWER}
+    return import_module("langchain_litellm").ChatLiteLLM(
+        model="gpt-4o-mini", api_key="none", model_kwargs=mocked
     )
-    yield from _ways("langchain_litellm", "ChatLiteLLM", model)
 
 
-def _ways(package: str, entry: str, model: Any) -> Iterator[Probe]:
+def _ways(package: str, entry: str, model: Callable[[], Any]) -> Iterator[Probe]:
     """Call a runnable in each of its ways."""
 
     async def awaited() -> None:
-        await model.ainvoke("hello")
+        await model().ainvoke("hello")
 
     async def awaited_stream() -> None:
-        await _read(model.astream("hello"))
+        await _read(model().astream("hello"))
 
     async def awaited_batch() -> None:
-        await model.abatch(["hello"])
+        await model().abatch(["hello"])
 
-    yield Probe(package, entry, "invoke", lambda: model.invoke("hello"))
+    yield Probe(package, entry, "invoke", lambda: model().invoke("hello"))
     yield Probe(package, entry, "ainvoke", awaited)
-    yield Probe(package, entry, "stream", lambda: list(model.stream("hello")))
+    yield Probe(package, entry, "stream", lambda: list(model().stream("hello")))
     yield Probe(package, entry, "astream", awaited_stream)
-    yield Probe(package, entry, "batch", lambda: model.batch(["hello"]))
+    yield Probe(package, entry, "batch", lambda: model().batch(["hello"]))
     yield Probe(package, entry, "abatch", awaited_batch)
 
 
 def _of_agents() -> Iterator[Probe]:
-    agents = import_module("langchain.agents")
-    models = import_module("langchain_core.language_models.fake_chat_models")
-    model = models.FakeListChatModel(responses=[_ANSWER])
     asked = {"messages": _ASK}
 
-    def agent() -> Any:
+    def agent(*middleware: Any) -> Any:
+        return import_module("langchain.agents").create_agent(_chat_model(), middleware=middleware)
+
+    def budgeted_agent() -> Any:
         from steptrack_callbacks.langgraph import StepBudgetMiddleware  # noqa: PLC0415 - if there are agents
 
-        return agents.create_agent(model, middleware=[StepBudgetMiddleware("agent")])
+        return agent(StepBudgetMiddleware("agent"))
 
     async def awaited() -> None:
-        await agent().ainvoke(asked)
+        await budgeted_agent().ainvoke(asked)
 
-    yield Probe("langchain", "agent", "invoke", lambda: agents.create_agent(model).invoke(asked))
-    yield Probe("langchain", "agent with StepBudgetMiddleware", "invoke", lambda: agent().invoke(asked))
+    yield Probe("langchain", "agent", "invoke", lambda: agent().invoke(asked))
+    yield Probe(
+        "langchain", "agent with StepBudgetMiddleware", "invoke", lambda: budgeted_agent().invoke(asked)
+    )
     yield Probe("langchain", "agent with StepBudgetMiddleware", "ainvoke", awaited)

@@ -206,7 +206,7 @@ def stands_in(folder: str) -> Shape:
 
     def wrong_with(value: Any) -> str | None:
         file = inspect.unwrap(value).__code__.co_filename.replace("\\", "/")
-        return None if folder in file else f"stands in another folder than {folder}"
+        return None if folder in file else f"stands elsewhere than in {folder.strip('/')}"
 
     return wrong_with
 

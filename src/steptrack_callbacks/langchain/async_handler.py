@@ -10,7 +10,7 @@ import asyncio
 from typing import Any, cast
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
@@ -106,19 +106,17 @@ def watched(config: RunnableConfig | None, *, waiting: bool = False) -> Runnable
         waiting: Whether async runs shall wait for room; only where an event loop is running.
     """
     config = ensure_config(config)
-    callbacks = config.get("callbacks")
-    present: list[BaseCallbackHandler] = (
-        callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or []
-    )
+    callbacks: Any = config.get("callbacks")
+    manager = None if callbacks is None or isinstance(callbacks, list) else callbacks
+    present: list[BaseCallbackHandler] = (callbacks or []) if manager is None else manager.handlers
     ours: list[BaseCallbackHandler] = [StepTrackHandler()]
     if waiting:
         ours.insert(0, WaitingHandler())
     active = {type(other) for other in present if not getattr(other, "is_off", False)}
     missing = [handler for handler in ours if type(handler) not in active]
-    if isinstance(callbacks, BaseCallbackManager):
-        callbacks = callbacks.copy()
-        callbacks.handlers = [*missing, *callbacks.handlers]
-        callbacks.inheritable_handlers = [*missing, *callbacks.inheritable_handlers]
-    else:
-        callbacks = [*missing, *present]
-    return cast(RunnableConfig, {**config, "callbacks": callbacks})
+    if manager is None:
+        return cast(RunnableConfig, {**config, "callbacks": [*missing, *present]})
+    manager = manager.copy()
+    manager.handlers = [*missing, *manager.handlers]
+    manager.inheritable_handlers = [*missing, *manager.inheritable_handlers]
+    return cast(RunnableConfig, {**config, "callbacks": manager})

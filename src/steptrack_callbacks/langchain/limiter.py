@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 from types import FrameType
-
-from langchain_core.language_models import BaseChatModel
-from langchain_core.rate_limiters import BaseRateLimiter
+from typing import TYPE_CHECKING, Any
 
 from steptrack_callbacks.concurrency.tasks import running_loop
+from steptrack_callbacks.integrations.seams_langchain import LIMITED_MODEL, LIMITER
 
 from . import run_tree
 from .refusals import given_to_host
 from .runs import Run
 
+if TYPE_CHECKING:
+    from langchain_core.rate_limiters import BaseRateLimiter
+else:
+    BaseRateLimiter = LIMITER.get() or object
+
+_model_class: Any = LIMITED_MODEL.get()
 _waiting: ContextVar[tuple[Run, ...]] = ContextVar("steptrack_waiting_runs", default=())
 _FRAMES = 12
 """How far above a handler the model stands, at most."""
@@ -90,12 +95,12 @@ def _next_waiting() -> Run | None:
 
 def _has_our_limiter() -> bool:
     """Look at the model that is being started; LangChain tells handlers nothing of its limiter."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
+    frame: FrameType | None = None if _model_class is None else sys._getframe(2)  # noqa: SLF001
     for _ in range(_FRAMES):
         if frame is None:
             return False
         model = frame.f_locals.get("self")
-        if isinstance(model, BaseChatModel):
+        if isinstance(model, _model_class):
             return isinstance(model.rate_limiter, Admission)
         frame = frame.f_back
     return False

@@ -9,18 +9,20 @@ from threading import Lock
 
 import litellm
 
-from steptrack_callbacks.integrations.errors import as_host_error
+from steptrack_callbacks.integrations.errors import Members, as_host_error
 from steptrack_callbacks.integrations.seams import GoneError
 from steptrack_callbacks.integrations.seams_litellm import GUARDRAIL
 from steptrack_callbacks.values.errors import StepTrackError
 
 GuardrailRaisedException: type[Exception] = GUARDRAIL.get() or GoneError
-_MEMBERS = (
+_MEMBERS: Members = (
     ("status_code", 400),  # the Router would cool a deployment down for a 402
     ("guardrail_name", "steptrack"),
     ("blocked_content", False),
     ("message", property(str)),
 )
+if GuardrailRaisedException is GoneError:
+    _MEMBERS = ()  # LiteLLM then treats it as any error, and writes a message to it
 
 
 def host_error(error: StepTrackError) -> StepTrackError:
