@@ -172,7 +172,7 @@ class Chain(RuleBasedStateMachine):
     def ask(self, depth, size):
         """Ask where nothing can wait: the call goes exactly if it fits, for it cannot stand in line."""
         asked = self.make(depth, *size)
-        closed, limited = self.steps[depth].account.closed, asked.call._reservation is not None
+        closed, limited = self.steps[depth].account.closed, asked.call.reservation is not None
         if closed and not limited:
             return  # no call finds a step that has ended; one with limits may end while it asks
         free_to_go = not closed and self.fits_everywhere(asked)
@@ -194,7 +194,7 @@ class Chain(RuleBasedStateMachine):
     def ask_and_wait(self, depth, size):
         """Ask where one can wait: a call that does not go now waits exactly if there is hope."""
         asked = self.make(depth, *size)
-        if self.steps[depth].account.closed and asked.call._reservation is None:
+        if self.steps[depth].account.closed and asked.call.reservation is None:
             return
         overtakes, fits = self.overtakes(asked), self.fits_everywhere(asked)
         asked.admission = asked.call._admission(patient=True)
@@ -212,7 +212,7 @@ class Chain(RuleBasedStateMachine):
 
     @staticmethod
     def overtakes(asked: Asked) -> bool:
-        reservation = asked.call._reservation
+        reservation = asked.call.reservation
         return reservation is not None and any(account.waiting for account in reservation.accounts)
 
     def open_calls(self) -> list[Asked]:
@@ -275,7 +275,7 @@ class Chain(RuleBasedStateMachine):
         depth = max(depth for depth, step in enumerate(self.steps) if step.status == "open")
         for asked in self.flying(depth):
             asked.in_flight = False
-            reservation = asked.call._reservation
+            reservation = asked.call.reservation
             strict = reservation is not None and any(
                 account.enforce == "strict" for account in reservation.accounts
             )

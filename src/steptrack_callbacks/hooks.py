@@ -284,6 +284,11 @@ def wanted(event: type[Event]) -> bool:
     return bool(_hooks) and any(issubclass(event, hook.event) for hook in _hooks)
 
 
+def is_silent() -> bool:
+    """Tell whether nobody listens to anything."""
+    return not _hooks
+
+
 def thresholds() -> set[float]:
     """Return the shares of a limit that somebody wants to hear of."""
     return {hook.threshold for hook in _hooks if hook.threshold is not None} if _hooks else set()

@@ -121,6 +121,11 @@ class Account(Balance):
         self.warned = False
         self.on_late_charge: Callable[[], None] | None = None
 
+    @property
+    def judges(self) -> bool:
+        """Whether it looks at what it is charged, and does not only add it up."""
+        return self.enforce == "strict" or type(self).charge is not Account.charge
+
     def here_of(self, settled: Usage) -> Usage:
         """Return the part of what is settled that was charged from here: not before, and not by others."""
         return settled if self.resumed is _NOTHING else settled - self.resumed
@@ -129,9 +134,11 @@ class Account(Balance):
         """Add to what was charged to this very account, and not to one inside it."""
         if (by_model := self.models.get(model)) is None:
             by_model = self.models[model] = Tally()
-        for tally in (self.own, by_model):
-            tally.take_back(instead_of)
-            tally.add(amounts)
+        for sums in (self.own.sums, by_model.sums):
+            for index, value in instead_of:
+                sums[index] -= value
+            for index, value in amounts:
+                sums[index] += value
 
     def grant(self, grant: Grant) -> None:
         """Raise the limits, and remember by what."""

@@ -11,13 +11,13 @@ from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage, count_names
 
 _NAMES = count_names()
-_COST = len(_NAMES)
-_INPUT, _OUTPUT = _NAMES.index("input_tokens"), _NAMES.index("output_tokens")
-_DETAILS = max(_INPUT, _OUTPUT) + 1
-_CALLS, _FAILED = _NAMES.index("calls"), _NAMES.index("failed_calls")
+COST = len(_NAMES)
+INPUT, OUTPUT = _NAMES.index("input_tokens"), _NAMES.index("output_tokens")
+_DETAILS = max(INPUT, OUTPUT) + 1
+CALLS, _FAILED = _NAMES.index("calls"), _NAMES.index("failed_calls")
 _ESTIMATED, _UNPRICED = _NAMES.index("estimated_calls"), _NAMES.index("unpriced_calls")
 _UNGATED = _NAMES.index("ungated_calls")
-_tokens_of = attrgetter(*_NAMES[:_CALLS])  # the counts of tokens come first, totals before their parts
+_tokens_of = attrgetter(*_NAMES[:CALLS])  # the counts of tokens come first, totals before their parts
 
 Sums = Sequence[tuple[int, int]]
 """Amounts to add up: pairs of a sum's index and what to add to it."""
@@ -43,11 +43,11 @@ class Charge(NamedTuple):
     def sums(self) -> Sums:
         """Return it in the form in which tallies take it."""
         tokens = _tokens_of(self.usage)
-        pairs = [(index, tokens[index]) for index in (_INPUT, _OUTPUT) if tokens[index]]
+        pairs = [(index, tokens[index]) for index in (INPUT, OUTPUT) if tokens[index]]
         if any(tokens[_DETAILS:]):
             pairs += [(index, value) for index, value in enumerate(tokens[_DETAILS:], _DETAILS) if value]
         if self.calls:
-            pairs.append((_CALLS, self.calls))
+            pairs.append((CALLS, self.calls))
         if self.failed:
             pairs.append((_FAILED, self.failed))
         if self.estimated:
@@ -57,7 +57,7 @@ class Charge(NamedTuple):
         if self.cost is None:
             pairs.append((_UNPRICED, self.calls))
         elif self.cost:
-            pairs.append((_COST, self.cost))
+            pairs.append((COST, self.cost))
         return pairs
 
     def as_usage(self) -> Usage:
@@ -76,44 +76,50 @@ _NOTHING_USED = Usage()
 
 
 class Tally:
-    """Sums of what was charged, exact."""
+    """Sums of what was charged, exact.
 
-    __slots__ = ("_sums",)
+    Attributes:
+        sums: They, by the index that `Sums` have.
+    """
+
+    __slots__ = ("sums",)
 
     def __init__(self) -> None:
-        self._sums = [0] * (_COST + 1)
+        self.sums = [0] * (COST + 1)
 
-    def add(self, amounts: Sums) -> None:
-        """Add amounts."""
-        sums = self._sums
+    def add(self, amounts: Sums, instead_of: Sums = ()) -> None:
+        """Add amounts, in place of others that were added before."""
+        sums = self.sums
+        for index, value in instead_of:
+            sums[index] -= value
         for index, value in amounts:
             sums[index] += value
 
     def take_back(self, amounts: Sums) -> None:
         """Undo an addition."""
-        sums = self._sums
+        sums = self.sums
         for index, value in amounts:
             sums[index] -= value
 
     @property
     def cost(self) -> int:
         """Money, in units."""
-        return self._sums[_COST]
+        return self.sums[COST]
 
     @property
     def tokens(self) -> int:
         """Input and output together."""
-        return self._sums[_INPUT] + self._sums[_OUTPUT]
+        return self.sums[INPUT] + self.sums[OUTPUT]
 
     @property
     def calls(self) -> int:
         """Requests sent."""
-        return self._sums[_CALLS]
+        return self.sums[CALLS]
 
     def usage(self) -> Usage:
         """Return the sums as a value."""
         with LOCK:
-            sums = list(self._sums)
+            sums = list(self.sums)
         if not any(sums):
             return _NOTHING_USED
-        return Usage(**dict(zip(_NAMES, sums, strict=False)), cost_usd=to_usd(sums[_COST]))
+        return Usage(**dict(zip(_NAMES, sums, strict=False)), cost_usd=to_usd(sums[COST]))

@@ -365,8 +365,7 @@ class Balance:
     def charge(self, amounts: Sums, instead_of: Sums = ()) -> None:
         """Add to what is settled, and count a strict limit that is passed by it."""
         within = self.enforce == "strict" and not self.passed_limits()
-        self.settled.take_back(instead_of)
-        self.settled.add(amounts)
+        self.settled.add(amounts, instead_of)
         if within and self.passed_limits():
             self.breached += 1
 

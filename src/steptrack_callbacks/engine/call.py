@@ -14,9 +14,11 @@ replaces by its difference.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from decimal import Decimal
 
 from steptrack_callbacks import hooks
@@ -24,24 +26,29 @@ from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.pricing import Terms
-from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
-from . import call_log, output_stats
+from . import call_log
 from .account import Account
+from .admission import admission, more_is_granted
 from .amounts import NOTHING, Charge
-from .escalation import question_about
-from .queue import Outcome, Waiter, advance_queue
+from .chain import AccountChain
+from .lease import Lease
+from .queue import QUEUE, advance_queue
 from .request import Request
-from .reservation import Wrapping
-from .settlement import Charged, open_calls
-from .shared_reservation import SharedReservation
+from .reservation import Reservation, Wrapping
+from .settlement import State, emit, estimated_usage, learn_from, open_calls, put_on, swept, tell_of
 
 logger = logging.getLogger("steptrack_callbacks")
 
+_NOT_WRAPPING: Wrapping = frozenset()
+_NOTHING_TO_TELL = nullcontext()
+_numbers = itertools.count(1)
 
-class Call(Charged):
+
+class Call:
     """One request to a model, and its charge.
 
     Attributes:
@@ -52,22 +59,57 @@ class Call(Charged):
         admitted: Whether it went through admission, and was not merely noted after it was sent.
         attempts: Requests that a host was seen to send for it, its own retries among them.
         answered_by: The model that answered, if that was told.
+        started_at: When it began, in seconds since the epoch.
+        reservation: What it asks of the limited accounts around it; `None` if there are none.
+        produced: Tokens that a stream has produced so far.
+        lease: What ledgers have lent to it; `None` if none has an account around it.
     """
 
-    __slots__ = ("_produced", "admitted", "attempts")
+    __slots__ = (
+        "_before",
+        "_charge",
+        "_sent_at",
+        "accounts",
+        "admitted",
+        "answered_by",
+        "attempts",
+        "lease",
+        "number",
+        "produced",
+        "request",
+        "reservation",
+        "started_at",
+        "state",
+    )
 
     def __init__(
-        self, accounts: Sequence[Account], request: Request, *, wrapping: Wrapping = frozenset()
+        self, accounts: Sequence[Account], request: Request, *, wrapping: Wrapping = _NOT_WRAPPING
     ) -> None:
-        super().__init__(accounts, request, wrapping)
+        self.number = next(_numbers)
+        chain = accounts if type(accounts) is AccountChain else AccountChain(accounts)
+        self.accounts = chain
+        self.request = request
+        self.state: State = "new"
+        self.answered_by: str | None = None
         self.admitted = False
         self.attempts = 0
-        self._produced = 0
+        self.started_at = 0.0
+        self._sent_at: float | None = None
+        self.produced = 0
+        self._charge = NOTHING
+        self._before: Charge | None = None
+        self.reservation = Reservation(chain, request, wrapping) if chain.limited else None
+        self.lease = Lease(self.number, chain.shared) if chain.shared else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its usage is still to come, an estimate charged meanwhile or not."""
+        return self.state in ("in flight", "swept")
 
     @property
     def max_output_tokens(self) -> int | None:
         """The `max_tokens` to set on the request so that a strict limit holds; `None` to leave it."""
-        return None if self._reservation is None else self._reservation.max_output_tokens
+        return None if self.reservation is None else self.reservation.max_output_tokens
 
     # Before it is sent
 
@@ -95,83 +137,27 @@ class Call(Charged):
         await run_async(self._admission(patient=True))
 
     def _admission(self, *, patient: bool) -> Flow[None]:
-        if self.accounts.watches_usd:
-            self._require_price()
-        while (outcome := self._ask(patient=patient)) != "admitted":
-            if isinstance(outcome, SharedReservation):
-                outcome = yield from self._reserve_shared(outcome)
-            elif isinstance(outcome, Waiter):
-                outcome = self._begin((yield outcome))
-            if outcome == "admitted":
-                break
-            error = outcome.error()
-            if not (yield from self._more_is_granted(outcome.account, error)):
-                self._deny(error)
-                raise error
+        yield from admission(self, patient=patient)
         self.admitted = True
         if hooks.wanted(hooks.CallAdmitted):
             try:
-                self._emit(hooks.CallAdmitted, call_id=self.number, model=self.request.model)
+                emit(self, hooks.CallAdmitted, call_id=self.number, model=self.request.model)
             except StepTrackError:
                 self.withdraw()
                 raise
 
-    def _ask(self, *, patient: bool) -> Outcome | Waiter | SharedReservation:
-        """Ask for room once, and begin if there is some."""
-        if self._reservation is None:
-            return self._begin("admitted")
-        if self._lease is not None and self._reservation.shared:
-            return SharedReservation(self._reservation, self._lease, patient=patient)
-        outcome = self._reservation.ask(patient=patient)
-        return outcome if isinstance(outcome, Waiter) else self._begin(outcome)
+    def turn_away(self) -> None:
+        """Note that it is denied."""
+        self.state = "denied"
 
-    def _reserve_shared(self, shared: SharedReservation) -> Flow[Outcome]:
-        """Begin once the ledger has agreed as well."""
-        try:
-            outcome = self._begin((yield from shared.decide()))
-        except StepTrackError as error:
-            self._deny(error)
-            raise
-        if outcome != "admitted":
-            yield from shared.give_back()
-        return outcome
-
-    def _begin(self, outcome: Outcome) -> Outcome:
-        """Begin if there was room, and is still."""
+    def note(self) -> None:
+        """Begin without admission, for a call that was sent already."""
+        self._sent_at, self.started_at = time.monotonic(), time.time()
         with LOCK:
-            if outcome == "admitted" and self._reservation is not None:
-                outcome = self._reservation.confirm()
-            if outcome == "admitted":
-                self.note()
-        return outcome
-
-    def _more_is_granted(self, account: Account, error: BudgetExhausted) -> Flow[bool]:
-        question = question_about(account, error)
-        granted = question is not None and (yield question)
-        if granted:
-            advance_queue()  # there may be room for others as well
-        elif error.phase not in ("busy", "closed"):
-            account.blame(error)
-        return bool(granted)
-
-    def _require_price(self) -> None:
-        """Refuse a model of unknown price where dollars are limited: fail closed."""
-        error = None if self.request.is_priced else self.accounts.blindness(self.request)
-        if error is not None:
-            self._deny(error)
-            raise error
-
-    def _deny(self, error: StepTrackError) -> None:
-        busy = isinstance(error, BudgetExhausted) and error.phase == "busy"
-        with LOCK:
-            self.state = "denied"
+            self.state = "in flight"
             for account in self.accounts:
-                account.denied += 1
-                account.busy += busy
-        call_log.note_denial(self.number, self.accounts[0].ref, self.request.model, error)
-        self.accounts.revise_ended()
-        if hooks.wanted(hooks.CallDenied):
-            self._emit(hooks.CallDenied, model=self.request.model, error=error)
+                account.open_calls += 1
+            open_calls[self] = None
 
     # While it runs
 
@@ -193,13 +179,13 @@ class Call(Charged):
         await run_async(self._progress(output_tokens))
 
     def _progress(self, output_tokens: int) -> Flow[None]:
-        self._produced = output_tokens
-        if self._reservation is None or self.state != "in flight":
+        self.produced = output_tokens
+        if self.reservation is None or self.state != "in flight":
             return
-        refusal = self._reservation.run_on(output_tokens)
+        refusal = self.reservation.run_on(output_tokens)
         if refusal is not None:
             error = refusal.error()
-            if not (yield from self._more_is_granted(refusal.account, error)):
+            if not (yield from more_is_granted(refusal.account, error)):
                 raise error
 
     # Once it is over
@@ -232,7 +218,7 @@ class Call(Charged):
             return
         self.answered_by = model
         if not estimated:
-            self._learn(usage, terms, truncated=truncated)
+            learn_from(self.request, usage, terms, self._duration_s(), truncated=truncated)
         if truncated and self.max_output_tokens is not None:
             self._note_cut()
         if cost_usd is not None:
@@ -242,19 +228,6 @@ class Call(Charged):
             cost = self.request.cost_of_parts(told, terms, self._duration_s())
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         self._close(charge, "settled", response)
-
-    def _learn(self, usage: Usage, terms: Terms | None, *, truncated: bool) -> None:
-        tier = terms.service_tier if terms and self.request.service_tier is None else None
-        with LOCK:
-            output_stats.learn(
-                self.request.model,
-                output_tokens=usage.output_tokens,
-                took_s=self._duration_s() or 0.0,
-                truncated=truncated,
-                counted_input=self.request.counted_input,
-                input_tokens=usage.input_tokens,
-                service_tier=tier,
-            )
 
     def _note_cut(self) -> None:
         """Count an answer that was cut short by what was left of a budget."""
@@ -297,7 +270,7 @@ class Call(Charged):
             terms: How it was served, as the answer says.
         """
         if self.is_open:
-            usage = self._estimated_usage(output_tokens, reported)
+            usage = estimated_usage(self, output_tokens, reported)
             cost = self.request.cost_of(usage, model, terms, self._duration_s())
             self._close(self._counted(usage, cost, estimated=1), "abandoned")
 
@@ -310,39 +283,23 @@ class Call(Charged):
         self._close(NOTHING, "withdrawn")
 
     def sweep(self) -> None:
-        """Charge the estimate now, because the step ends; a true report may replace it later.
-
-        Under a strict limit it is the most that the call can come to, so that the later report
-        cannot pass the limit.
-        """
-        most = None if self._reservation is None else self._reservation.most_output
-        if most is None:
-            usage = self._estimated_usage(None)
-            cost: int | None = self.request.cost_of(usage, duration_s=self._duration_s())
-            charge = self._counted(usage, cost, estimated=1)
-        else:
-            usage = self.request.most(max(most, self._produced))
-            cost = self.request.most_cost(usage.input_tokens, usage.output_tokens)
-            charge = self._counted(usage, cost if self.request.is_priced else None, estimated=1)
+        """Charge the estimate now, because the step ends; a true report may replace it later."""
+        usage, cost = swept(self, self._duration_s())
+        charge = self._counted(usage, cost, estimated=1)
         with LOCK:
             if self.state != "in flight":
                 return
             self._release()
-            self._book(charge, "swept")
+            self._charge_with(charge, "swept")
             for account in self.accounts:
                 account.in_flight_calls += 1
-        self._tell_ledger(charge, NOTHING)
+        if self.lease is not None:
+            self._tell_ledger(self.lease, charge, NOTHING)
         advance_queue()
         try:
             self._tell(charge)
         except StepTrackError:  # there is nobody here to tell, and other calls are still to be swept
             logger.exception("a hook refused the estimate of a call that was open when its step ended")
-
-    def _estimated_usage(self, output_tokens: int | None, reported: Usage | None = None) -> Usage:
-        if output_tokens is None:
-            expected, cap = self.request.expected_output(), self.max_output_tokens
-            output_tokens = max(expected if cap is None else min(expected, cap), self._produced)
-        return self.request.estimated_usage(output_tokens, reported)
 
     def _counted(self, usage: Usage, cost: int | None, *, failed: int = 0, estimated: int = 0) -> Charge:
         """Count the call itself, and as failed each attempt before the last."""
@@ -352,6 +309,62 @@ class Call(Charged):
     def seen(self) -> call_log.SeenCall:
         """Return it as a timeline shows a call that still runs."""
         return call_log.in_flight(self.number, self.accounts[0].ref, self.request.model, self.started_at)
+
+    def _close(self, charge: Charge, state: State, response: object = None) -> None:
+        with LOCK:
+            if not self.is_open:
+                return
+            swept, before = self.state == "swept", self._charge
+            if swept:
+                self._before = before
+                for account in self.accounts:
+                    account.in_flight_calls -= 1
+                    account.late_calls += state != "withdrawn"
+            else:
+                self._release()
+            self._charge_with(charge, state)
+            if response is not None:
+                for account in self.accounts:
+                    account.response = response if account.limited else None
+        if self.lease is not None:
+            self._tell_ledger(self.lease, charge, before)
+        if QUEUE.is_waited_in:
+            advance_queue()
+        if swept or state != "withdrawn":
+            self._tell(charge)
+
+    def _release(self) -> None:
+        open_calls.pop(self, None)
+        for account in self.accounts:
+            account.open_calls -= 1
+        if self.reservation is not None:
+            self.reservation.release()
+
+    def _charge_with(self, charge: Charge, state: State) -> None:
+        """Replace what was charged so far, on every account."""
+        put_on(self.accounts, charge, self._charge, self.request.model)
+        self._charge, self.state = charge, state
+
+    def _tell_ledger(self, lease: Lease, charge: Charge, instead_of: Charge) -> None:
+        """Let the ledger have the charge before anybody has the answer."""
+        ref = self.accounts[0].ref
+        detail = {"model": self.request.model, "path": ref.path, "run_id": ref.run_id}
+        lease.tell(charge.sums(), instead_of.sums(), detail)
+
+    def telling_ledger(self) -> AbstractAsyncContextManager[object]:
+        """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
+        return _NOTHING_TO_TELL if self.lease is None else self.lease.telling_at_end()
+
+    def _tell(self, charge: Charge) -> None:
+        """Let those know who want to: the timeline, late records, hooks, thresholds."""
+        ref, model = self.accounts[0].ref, self.request.model
+        # Not the charge that is told of: another thread may have replaced it by a true report.
+        call_log.note_charge(
+            self.number, ref, self._charge, model=model, state=self.state, started_at=self.started_at
+        )
+        self.accounts.revise_ended()
+        before = None if self._before is charge else self._before  # another thread may have been faster
+        tell_of(self, charge, before)
 
     # Afterwards
 
@@ -374,7 +387,7 @@ class Call(Charged):
 
     def _overrun(self) -> Flow[None]:
         while (overrun := self.accounts.overrun()) is not None:
-            if not (yield from self._more_is_granted(*overrun)):
+            if not (yield from more_is_granted(*overrun)):
                 raise overrun[1]
 
 
@@ -382,4 +395,4 @@ def open_calls_of(account: Account) -> list[Call]:
     """Find the calls of an account that are neither settled nor swept."""
     if not account.open_calls:
         return []
-    return [call for call in list(open_calls) if isinstance(call, Call) and account in call.accounts]
+    return [call for call in list(open_calls) if account in call.accounts]

@@ -25,6 +25,8 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         clamps: Whether all of `limited` let a call get what is left as its `max_tokens`.
         limits_usd: Whether one that is enforced limits money.
         watches_usd: Whether any does.
+        adding: Those that only add up what they are charged.
+        judging: The others, which also look at it: for a strict limit that is passed, or in a ledger's units.
     """
 
     limited: tuple[Account, ...]
@@ -34,10 +36,14 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     clamps: bool
     limits_usd: bool
     watches_usd: bool
+    adding: tuple[Account, ...]
+    judging: tuple[Account, ...]
 
     def __new__(cls, accounts: Iterable[Account]) -> Self:
         """Sort accounts out; their limits may grow later, but none is added or taken away."""
         chain = super().__new__(cls, accounts)
+        chain.judging = tuple(account for account in chain if account.judges)
+        chain.adding = chain if not chain.judging else tuple(each for each in chain if not each.judges)
         chain.observed = tuple(account for account in chain if account.enforce == "observe")
         chain.limited = tuple(
             account for account in chain if account.limited and account.enforce != "observe"

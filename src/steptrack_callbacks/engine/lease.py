@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from steptrack_callbacks.concurrency.flow import Flow
+from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.forks import process_name
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
@@ -46,13 +47,14 @@ class Lease:
         accounts: The shared accounts around the call.
     """
 
-    __slots__ = ("_lent", "_revision", "accounts", "name")
+    __slots__ = ("_lent", "_revision", "_untold", "accounts", "name")
 
     def __init__(self, number: int, accounts: Sequence[BudgetAccount]) -> None:
         self.name = f"{process_name()}-{number}"
         self.accounts = accounts
         self._lent: Sequence[LeaseShare] = ()
         self._revision = 0
+        self._untold: list[Flow[None]] | None = None
 
     def reserve(self, shares: Sequence[LeaseShare]) -> Flow[Reason]:
         """Ask for room on all accounts or none, each ledger for its own; a no takes back what others gave.
@@ -116,6 +118,25 @@ class Lease:
                 for other, untold in charges:
                     other.owe([untold])
                 raise
+
+    def tell(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> None:
+        """Charge at once, blocking, or at the end of the block that awaits it."""
+        telling = self.charge(sums, instead_of, detail)
+        if self._untold is None:
+            run_sync(telling)
+        else:
+            self._untold.append(telling)
+
+    @asynccontextmanager
+    async def telling_at_end(self) -> AsyncGenerator[None]:
+        """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
+        self._untold = []
+        try:
+            yield
+        finally:
+            untold, self._untold = self._untold, None
+            for telling in untold:
+                await run_async(telling)
 
     def _pending_charge(
         self,

@@ -140,6 +140,7 @@ class OutputStats:
     _fresh: dict[tuple[int, Caution], Forecast] = field(default_factory=dict)
     _seconds: float = 0.0
     _tokens: int = 0
+    _squares: int = 0
 
     def add_output(self, tokens: int, took_s: float, *, whole: bool) -> None:
         """Remember an output, and how long it took; one that was cut short went at least so far."""
@@ -193,7 +194,7 @@ class OutputStats:
     def _forecast_fresh(self, most: int, caution: Caution) -> Forecast:
         if not self._answers and most < UNBOUNDED:
             return Forecast(most, 0, most, most, most, 0)  # nothing is known but the bound
-        count, total, squares = self._table(most, by_age=False).beyond(-1)
+        count, total, squares = self._sums(most)
         unseen = min(most, self.longest(caution))
         usual = total / count if count else unseen
         excess = squares / total / 2 if total else usual / 2
@@ -204,6 +205,12 @@ class OutputStats:
             most,
             count,
         )
+
+    def _sums(self, most: int) -> tuple[int, int, int]:
+        """Return how many answers there are, the sum of their lengths, and that of their squares."""
+        if not self._answers or _rounded(most) >= self._by_length[-1][1]:
+            return len(self._answers), self._tokens, self._squares
+        return self._table(most, by_age=False).beyond(-1)
 
     def in_flight(self, flights: Sequence[Flight], now: float) -> list[Forecast]:
         """Forecast the answers of calls that are in flight together, those first that have gone furthest."""
@@ -261,11 +268,13 @@ class OutputStats:
             self._by_length.remove((oldest[1], oldest[1]))
             self._seconds -= oldest[0]
             self._tokens -= oldest[1]
+            self._squares -= oldest[1] ** 2
         self._answers.append((took_s, tokens))
         insort(self._by_age, (took_s, tokens))
         insort(self._by_length, (tokens, tokens))
         self._seconds += took_s
         self._tokens += tokens
+        self._squares += tokens * tokens
 
 
 class _Ahead:

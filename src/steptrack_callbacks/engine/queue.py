@@ -155,6 +155,11 @@ class AdmissionQueue:
     def __bool__(self) -> bool:
         return bool(self._waiters)
 
+    @property
+    def is_waited_in(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
+
     def join(self, reservation: Queued, blocked_on: frozenset[Account]) -> Waiter:
         """Give a claim its place, which it must leave or be dropped from."""
         waiter = Waiter(reservation, blocked_on)

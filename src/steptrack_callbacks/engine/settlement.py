@@ -1,178 +1,126 @@
-"""A call's books: what it is charged, on every account around it, and who is told."""
+"""What a charge does to the accounts around a call, and who is told of it."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from steptrack_callbacks import hooks
-from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.values.usage import Usage
 
-from . import call_log
-from .account import Account
+from . import output_stats
 from .amounts import NOTHING, Charge
 from .chain import AccountChain
-from .lease import Lease
-from .queue import advance_queue
 from .request import Request
-from .reservation import Reservation, Wrapping
+from .reservation import Reservation
 from .thresholds import announce_thresholds, warn_if_observed
 
 State = Literal["new", "in flight", "swept", "settled", "failed", "abandoned", "denied", "withdrawn"]
 
-_numbers = itertools.count(1)
-open_calls: dict[Charged, None] = {}
+open_calls: dict[Any, None] = {}
 """Calls that are neither settled nor swept, in the order in which they began."""
 
 
-class Charged:
-    """What is charged once, and may be charged anew when more is known; see `Call`."""
+class Charged(Protocol):
+    """A call, as far as its charge is concerned."""
 
-    __slots__ = (
-        "_before",
-        "_charge",
-        "_lease",
-        "_reservation",
-        "_sent_at",
-        "_untold",
-        "accounts",
-        "answered_by",
-        "number",
-        "request",
-        "started_at",
-        "state",
-    )
-
-    def __init__(self, accounts: Sequence[Account], request: Request, wrapping: Wrapping) -> None:
-        self.number = next(_numbers)
-        self.accounts = accounts if isinstance(accounts, AccountChain) else AccountChain(accounts)
-        self.request = request
-        self.state: State = "new"
-        self.answered_by: str | None = None
-        self._before: Charge | None = None
-        self._charge = NOTHING
-        self._reservation = Reservation(self.accounts, request, wrapping) if self.accounts.limited else None
-        shared = self.accounts.shared
-        self._lease = Lease(self.number, shared) if shared else None
-        self._untold: list[Flow[None]] | None = None
-        self._sent_at: float | None = None
-        self.started_at = 0.0
+    number: int
+    accounts: AccountChain
+    request: Request
+    answered_by: str | None
+    produced: int
+    reservation: Reservation | None
 
     @property
-    def is_open(self) -> bool:
-        """Whether its usage is still to come, an estimate charged meanwhile or not."""
-        return self.state in ("in flight", "swept")
+    def max_output_tokens(self) -> int | None:
+        """The `max_tokens` that was set on its request."""
 
-    def note(self) -> None:
-        """Begin without admission, for a call that was sent already."""
-        self._sent_at, self.started_at = time.monotonic(), call_log.now()
-        with LOCK:
-            self.state = "in flight"
-            for account in self.accounts:
-                account.open_calls += 1
-            open_calls[self] = None
 
-    def _close(self, charge: Charge, state: State, response: object = None) -> None:
-        with LOCK:
-            if not self.is_open:
-                return
-            swept, before = self.state == "swept", self._charge
-            if swept:
-                self._before = before
-                for account in self.accounts:
-                    account.in_flight_calls -= 1
-                    account.late_calls += state != "withdrawn"
-            else:
-                self._release()
-            self._book(charge, state)
-            if response is not None:
-                for account in self.accounts:
-                    account.response = response if account.limited else None
-        self._tell_ledger(charge, before)
-        advance_queue()
-        if swept or state != "withdrawn":
-            self._tell(charge)
+def estimated_usage(call: Charged, output_tokens: int | None, reported: Usage | None = None) -> Usage:
+    """Estimate what a call has used that nobody tells of."""
+    if output_tokens is None:
+        expected, cap = call.request.expected_output(), call.max_output_tokens
+        output_tokens = max(expected if cap is None else min(expected, cap), call.produced)
+    return call.request.estimated_usage(output_tokens, reported)
 
-    def _release(self) -> None:
-        open_calls.pop(self, None)
-        for account in self.accounts:
-            account.open_calls -= 1
-        if self._reservation is not None:
-            self._reservation.release()
 
-    def _book(self, charge: Charge, state: State) -> None:
-        """Replace what was charged so far, on every account."""
-        innermost, model = self.accounts[0], self.request.model
-        amounts, instead_of = charge.sums(), () if self._charge is NOTHING else self._charge.sums()
-        for account in self.accounts:
-            account.charge(amounts, instead_of)
-        if amounts or instead_of:
-            innermost.charge_own(amounts, model, instead_of)
-            innermost.model = model
-        self._charge = charge
-        self.state = state
+def swept(call: Charged, duration_s: float | None) -> tuple[Usage, int | None]:
+    """Return what a call is charged whose step ends before its answer has come, and what that costs.
 
-    def _tell_ledger(self, charge: Charge, instead_of: Charge) -> None:
-        """Let the ledger have the charge before anybody has the answer."""
-        if self._lease is not None:
-            ref = self.accounts[0].ref
-            detail = {"model": self.request.model, "path": ref.path, "run_id": ref.run_id}
-            telling = self._lease.charge(charge.sums(), instead_of.sums(), detail)
-            if self._untold is None:
-                run_sync(telling)
-            else:
-                self._untold.append(telling)
+    Under a strict limit it is the most that the call can come to, so that the later report cannot
+    pass the limit.
+    """
+    request, most = call.request, None if call.reservation is None else call.reservation.most_output
+    if most is None:
+        usage = estimated_usage(call, None)
+        return usage, request.cost_of(usage, duration_s=duration_s)
+    usage = request.most(max(most, call.produced))
+    cost = request.most_cost(usage.input_tokens, usage.output_tokens)
+    return usage, cost if request.is_priced else None
 
-    @asynccontextmanager
-    async def telling_ledger(self) -> AsyncGenerator[None]:
-        """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
-        if self._lease is None:
-            yield
-            return
-        self._untold = []
-        try:
-            yield
-        finally:
-            untold, self._untold = self._untold, None
-            for telling in untold:
-                await run_async(telling)
 
-    def _tell(self, charge: Charge) -> None:
-        """Let those know who want to: the timeline, late records, hooks, thresholds."""
-        # Not the charge that is told of: another thread may have replaced it by a true report.
-        call_log.note_charge(
-            self.number,
-            self.accounts[0].ref,
-            self._charge,
-            model=self.request.model,
-            state=self.state,
-            started_at=self.started_at,
-        )
-        self.accounts.revise_ended()
-        for account in self.accounts.observed:
-            warn_if_observed(account)
-        if hooks.wanted(hooks.CallSettled):
-            self._emit_settled(charge)
-        if shares := hooks.thresholds():
-            for account in self.accounts:
-                announce_thresholds(account, sorted(shares))
-
-    def _emit_settled(self, charge: Charge) -> None:
-        before = None if self._before is charge else self._before  # another thread may have been faster
-        self._emit(
-            hooks.CallSettled,
-            call_id=self.number,
-            model=self.request.model,
-            usage=charge.as_usage(),
-            instead_of=None if before is None else before.as_usage(),
-            operation=self.request.operation,
-            provider=self.request.provider,
-            response_model=self.answered_by,
+def learn_from(
+    request: Request, usage: Usage, terms: Terms | None, took_s: float | None, *, truncated: bool
+) -> None:
+    """Remember an answer, for the estimates of those to come."""
+    with LOCK:
+        output_stats.learn(
+            request.model,
+            output_tokens=usage.output_tokens,
+            took_s=took_s or 0.0,
+            truncated=truncated,
+            counted_input=request.counted_input,
+            input_tokens=usage.input_tokens,
+            service_tier=terms.service_tier if terms and request.service_tier is None else None,
         )
 
-    def _emit(self, event: Any, **fields: Any) -> None:
-        hooks.emit(event(**self.accounts[0].ref.event_fields(), **fields))
+
+def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: str) -> None:
+    """Charge all accounts around a call, in place of what it was charged so far; under the lock."""
+    amounts, before = charge.sums(), () if instead_of is NOTHING else instead_of.sums()
+    for account in accounts.adding:
+        sums = account.settled.sums
+        for index, value in before:
+            sums[index] -= value
+        for index, value in amounts:
+            sums[index] += value
+    for account in accounts.judging:
+        account.charge(amounts, before)
+    if amounts or before:
+        innermost = accounts[0]
+        innermost.charge_own(amounts, model, before)
+        innermost.model = model
+
+
+def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:
+    """Let hooks and thresholds know of a charge, and warn of limits that are only observed."""
+    accounts = call.accounts
+    for account in accounts.observed:
+        warn_if_observed(account)
+    if hooks.is_silent():
+        return
+    if hooks.wanted(hooks.CallSettled):
+        _emit_settled(call, charge, instead_of)
+    if shares := hooks.thresholds():
+        for account in accounts:
+            announce_thresholds(account, sorted(shares))
+
+
+def emit(call: Charged, event: Any, **fields: Any) -> None:
+    """Tell hooks of something that happened to a call."""
+    hooks.emit(event(**call.accounts[0].ref.event_fields(), **fields))
+
+
+def _emit_settled(call: Charged, charge: Charge, instead_of: Charge | None) -> None:
+    emit(
+        call,
+        hooks.CallSettled,
+        call_id=call.number,
+        model=call.request.model,
+        usage=charge.as_usage(),
+        instead_of=None if instead_of is None else instead_of.as_usage(),
+        operation=call.request.operation,
+        provider=call.request.provider,
+        response_model=call.answered_by,
+    )

@@ -1,0 +1,117 @@
+"""How a call is admitted: it asks until there is room, somebody grants more, or it is denied."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.flow import Flow
+from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
+
+from . import call_log
+from .account import Account
+from .escalation import question_about
+from .lease import Lease
+from .queue import Outcome, Waiter, advance_queue
+from .settlement import Charged, emit
+from .shared_reservation import SharedReservation
+
+
+class Asking(Charged, Protocol):
+    """A call, as far as its admission goes."""
+
+    lease: Lease | None
+
+    def note(self) -> None:
+        """Begin."""
+
+    def turn_away(self) -> None:
+        """Note that it is denied."""
+
+
+def admission(call: Asking, *, patient: bool) -> Flow[None]:
+    """Reserve room for a call everywhere; then it may be sent.
+
+    Raises:
+        BudgetExhausted: There is no room, or it did not come free in time.
+        UnpricedModel: A dollar limit is in force and the model's price is unknown.
+    """
+    if call.accounts.watches_usd:
+        _require_price(call)
+    while (outcome := _ask(call, patient=patient)) != "admitted":
+        if isinstance(outcome, SharedReservation):
+            outcome = yield from _reserve_shared(call, outcome)
+        elif isinstance(outcome, Waiter):
+            outcome = _begin(call, (yield outcome))
+        if outcome == "admitted":
+            break
+        error = outcome.error()
+        if not (yield from more_is_granted(outcome.account, error)):
+            _deny(call, error)
+            raise error
+
+
+def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
+    """Ask whoever can grant more, if anybody can; the refusal stands on a no."""
+    question = question_about(account, error)
+    granted = question is not None and (yield question)
+    if granted:
+        advance_queue()  # there may be room for others as well
+    elif error.phase not in ("busy", "closed"):
+        account.blame(error)
+    return bool(granted)
+
+
+def _ask(call: Asking, *, patient: bool) -> Outcome | Waiter | SharedReservation:
+    """Ask for room once, and begin if there is some."""
+    reservation = call.reservation
+    if reservation is None:
+        return _begin(call, "admitted")
+    if call.lease is not None and reservation.shared:
+        return SharedReservation(reservation, call.lease, patient=patient)
+    outcome = reservation.ask(patient=patient)
+    return outcome if isinstance(outcome, Waiter) else _begin(call, outcome)
+
+
+def _reserve_shared(call: Asking, shared: SharedReservation) -> Flow[Outcome]:
+    """Begin once the ledger has agreed as well."""
+    try:
+        outcome = _begin(call, (yield from shared.decide()))
+    except StepTrackError as error:
+        _deny(call, error)
+        raise
+    if outcome != "admitted":
+        yield from shared.give_back()
+    return outcome
+
+
+def _begin(call: Asking, outcome: Outcome) -> Outcome:
+    """Begin if there was room, and is still."""
+    with LOCK:
+        if outcome == "admitted" and call.reservation is not None:
+            outcome = call.reservation.confirm()
+        if outcome == "admitted":
+            call.note()
+    return outcome
+
+
+def _require_price(call: Asking) -> None:
+    """Refuse a model of unknown price where dollars are limited: fail closed."""
+    error = None if call.request.is_priced else call.accounts.blindness(call.request)
+    if error is not None:
+        _deny(call, error)
+        raise error
+
+
+def _deny(call: Asking, error: StepTrackError) -> None:
+    busy = isinstance(error, BudgetExhausted) and error.phase == "busy"
+    with LOCK:
+        call.turn_away()
+        for account in call.accounts:
+            account.denied += 1
+            account.busy += busy
+    call_log.note_denial(call.number, call.accounts[0].ref, call.request.model, error)
+    call.accounts.revise_ended()
+    if hooks.wanted(hooks.CallDenied):
+        emit(call, hooks.CallDenied, model=call.request.model, error=error)
