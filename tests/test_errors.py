@@ -151,7 +151,8 @@ def test_what_is_reserved_is_told_beside_what_is_spent(limit, reserved, said):
 def test_each_phase_says_what_happened():
     texts = {
         "denied": "has no room under max_usd: $3.0000 spent of $5.0000, and the next call needs at least $4.0000",
-        "busy": "has no room under max_usd beside calls in flight: $3.0000 spent of $5.0000",
+        "busy": "has no room under max_usd beside calls in flight: $3.0000 spent of $5.0000; "
+        "raise wait_s, make fewer calls at once, or give them a max_tokens",
         "stream": "exceeded max_usd in a running stream, which was cut: $3.0000 spent of $5.0000",
         "settled": "exceeded max_usd: $3.0000 spent of $5.0000",
         "closed": "has ended, and admits no more calls: $3.0000 spent of $5.0000",

@@ -49,9 +49,9 @@ def test_a_report_shows_the_tree_with_what_was_spent_of_what(style):
     run()
     lines = [line.split() for line in str(report()).splitlines()]
     text = "\n".join(" ".join(line) for line in lines)
-    assert "answer completed 2 1,010 25 $15.0100 15% of $100.0000, 25% of 8 calls" in text
+    assert "answer completed, 1 denied 2 1,010 25 $15.0100 15% of $100.0000, 25% of 8 calls" in text
     assert "plan completed 1 1,000 20 $0.0100 26% of 4,000 tokens" in text
-    assert "write continued 1 10 5 $15.0000 100% of 1 call" in text
+    assert "write continued, 1 denied 1 10 5 $15.0000 100% of 1 call" in text
     assert "total 2 1,010 25 $15.0100" in text
     assert "answer/write: calls 1 refused" in text
 

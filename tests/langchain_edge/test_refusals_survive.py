@@ -148,7 +148,7 @@ def test_the_retry_middleware_for_tools_does_not_retry_it(
     provider: Provider, body: Callable[[FakeChat], Any], paid: int, method: str
 ) -> None:
     provider.behave(tool="ask")
-    inner, runs = FakeChat(), []
+    inner, runs = FakeChat(model="gpt-4o-mini"), []  # whose answers are not those of the agent's model
 
     def counted() -> Any:
         runs.append(1)

@@ -118,7 +118,7 @@ def taking_turns(turns: list[int], texts: list[str], limit: int) -> Any:
 
 
 @pytest.mark.parametrize("pace", ["even", "uneven"])
-@pytest.mark.parametrize("limit", [6_000, 15_000])
+@pytest.mark.parametrize("limit", [15_000, 40_000])
 @pytest.mark.parametrize("streams", [1, 4, 10])
 def test_streams_at_once_overrun_by_a_chunk_each_at_most(streams: int, limit: int, pace: str) -> None:
     texts = [list(TEXTS.values())[number % len(TEXTS)] for number in range(streams)]

@@ -101,7 +101,7 @@ def test_a_limit_holds_over_async_answers_that_cannot_be_parsed(mode: str, provi
 def test_a_limit_holds_over_the_retries_of_an_answer_that_cannot_be_parsed(provider: Provider) -> None:
     model = chat(provider).with_structured_output(Plan)
     tireless = model.with_retry(stop_after_attempt=5, wait_exponential_jitter=False)
-    with pytest.raises(BudgetExhausted), step("plan", max_usd=CALL_USD * 3 / 2):
+    with pytest.raises(BudgetExhausted), step("plan", max_usd=CALL_USD * 5 / 2):
         tireless.invoke("hello")
     assert provider.count() == 2
 

@@ -160,7 +160,8 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
         The same, to be called in any thread or task.
 
     Example:
-        >>>         >>> from steptrack_callbacks import bind, current_step, step
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from steptrack_callbacks import bind, current_step, step
         >>> with step("outer"), ThreadPoolExecutor() as pool:
         ...     pool.submit(bind(lambda: current_step().path)).result()
         'outer'

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from .protocol import TIMEOUT_S, Store
 
 FORMS = (
     "memory:, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0 or rediss://host:6379/0"
 )
+
+_FILE_NAME = re.compile(r"[\w./\\ -]*\w[\w./\\ -]*")
+"""What may be repeated in a message: it has no place for a password."""
 
 
 def open_ledger(url: str) -> Store:
@@ -47,7 +52,7 @@ def open_ledger(url: str) -> Store:
         return _open_redis(url)
     from .urls import redacted  # noqa: PLC0415 - it costs milliseconds, which `memory:` saves
 
-    hint = "" if ":" in url or not url.strip() else f"did you mean 'sqlite:///{url}'? Otherwise "
+    hint = f"did you mean 'sqlite:///{url}'? Otherwise " if _FILE_NAME.fullmatch(url) else ""
     raise ValueError(f"{redacted(url)!r} is no ledger: {hint}use {FORMS}")
 
 
