@@ -55,7 +55,7 @@ newest-proxy:  ## the same with LiteLLM's proxy, whose own requirements may hold
 	$(VENV_NEWEST_PROXY)/bin/python $(PIP) install --upgrade 'pip>=25.1'
 	$(VENV_NEWEST_PROXY)/bin/python $(PIP) install --editable '.[otel,prices,proxy,redis,rich]' --group test
 
-INTEGRATIONS := tests/litellm_edge tests/langchain_edge tests/langgraph_edge
+INTEGRATIONS := tests/with_litellm tests/with_langchain tests/with_langgraph
 SPREAD := --override-ini addopts= --numprocesses auto --dist loadfile --no-loadscope-reorder
 test-newest: newest newest-proxy  ## the integrations' tests with the newest of everything, without the proxy and with it
 	$(VENV_NEWEST)/bin/python -m pytest $(SPREAD) $(INTEGRATIONS)
@@ -76,7 +76,7 @@ $(VENV_MIN)/.installed: pyproject.toml constraints/oldest.txt
 NEWER = retry_middleware or refusal_is_retried or caught_by_a_middleware or out_of_a_step_of_its_own or what_budgeted_raises
 test-min: $(VENV_MIN)/.installed  ## the integrations' tests, with the oldest packages that are supported
 	$(VENV_MIN)/bin/python -m pytest --override-ini addopts= $(INTEGRATIONS) \
-	  --ignore tests/langchain_edge/test_both_layers.py -k 'not ($(NEWER))'
+	  --ignore tests/with_langchain/test_both_layers.py -k 'not ($(NEWER))'
 
 fuzz: $(VENV)/.installed  ## what comes from outside, made up: twenty times as much as the tests do, and other things each time
 	STEPTRACK_FUZZ=20 $(BIN)/python -m pytest tests/fuzz

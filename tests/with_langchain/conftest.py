@@ -28,7 +28,7 @@ gc.freeze()
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "langchain_edge" in str(item.path):
+        if "with_langchain" in str(item.path):
             for warning in WARNINGS_OF_HOSTS:
                 item.add_marker(pytest.mark.filterwarnings(warning))
 

@@ -271,7 +271,7 @@ def test_a_call_by_http_is_charged_by_langchain_alone(provider: Provider) -> Non
 
 
 @pytest.mark.parametrize("mode", ["invoke", "ainvoke", "stream", "astream"])
-def test_without_the_langchain_edge_litellm_charges(mode: str, provider: Provider) -> None:
+def test_litellm_charges_where_langchain_is_not_attached(mode: str, provider: Provider) -> None:
     from steptrack_callbacks.langchain import attachment
 
     attachment._detach()
@@ -282,7 +282,7 @@ def test_without_the_langchain_edge_litellm_charges(mode: str, provider: Provide
 
 
 @pytest.mark.parametrize("mode", ["invoke", "ainvoke", "stream", "astream"])
-def test_without_the_litellm_edge_langchain_charges(mode: str, provider: Provider) -> None:
+def test_langchain_charges_where_litellm_is_not_attached(mode: str, provider: Provider) -> None:
     from steptrack_callbacks.langchain import attach
 
     steptrack.uninstall()

@@ -20,7 +20,7 @@ gc.freeze()
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "langgraph_edge" in str(item.path):
+        if "with_langgraph" in str(item.path):
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
             # LangChain makes the coroutines of all handlers, and awaits none once one has refused.
             item.add_marker(
