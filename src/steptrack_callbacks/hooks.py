@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeVar
 
 from .values.definitions import Grant, LimitName
@@ -300,6 +301,7 @@ def emit(event: Event) -> None:
     Raises:
         StepTrackError: A handler raised one.
     """
+    __tracebackhide__ = True
     of_hook = event.path.startswith("hook:")  # what a hook does is not told to hooks, or they would never end
     for hook in _hooks:
         if hook.matches(event) and (hook.is_watch or not of_hook):
@@ -308,12 +310,13 @@ def emit(event: Event) -> None:
 
 def _call(hook: _Hook, event: Event) -> None:
     global _failures
+    __tracebackhide__ = True
     name = getattr(hook.handler, "__name__", type(hook.handler).__name__)
     try:
         if _isolate is None or hook.is_watch:
             hook.handler(event)
         else:
-            _isolate(name, lambda: hook.handler(event))
+            _isolate(name, partial(hook.handler, event))
     except StepTrackError:
         raise
     except Exception:

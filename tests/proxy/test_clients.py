@@ -120,6 +120,17 @@ def test_a_refusal_is_acted_on_by_the_boundary_of_the_step_that_it_is_about(serv
     assert served.settled(outer.run_id, "outer/twice")["calls"] == 2
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("LiteLLM")])
+def test_litellm_prints_nothing_at_the_client_where_the_proxy_refuses(calls, name, monkeypatch, capfd):
+    monkeypatch.setattr(litellm, "suppress_debug_info", False)  # the Router of these tests has turned it off
+    with step("twice", error_boundary="continue") as twice:
+        for _ in range(3):
+            calls[name]()
+    assert twice.exhausted
+    assert capfd.readouterr() == ("", "")
+    assert litellm.suppress_debug_info is False
+
+
 @pytest.mark.parametrize("name", ["LiteLLM stream", "LangChain stream"])
 def test_a_stream_that_the_proxy_cuts_is_charged_what_was_seen(served, provider, calls, name):
     provider.behave(output_tokens=300)

@@ -27,6 +27,7 @@ Flow = Generator[Waitable, Any, T]
 
 def run_sync(decision: Flow[T]) -> T:
     """Run a decision to its end, blocking where it waits."""
+    __tracebackhide__ = True
     resume: Callable[[Any], Waitable] = decision.send
     value: Any = None
     while True:
@@ -42,6 +43,7 @@ def run_sync(decision: Flow[T]) -> T:
 
 async def run_async(decision: Flow[T]) -> T:
     """Run a decision to its end, awaiting where it waits."""
+    __tracebackhide__ = True
     resume: Callable[[Any], Waitable] = decision.send
     value: Any = None
     while True:

@@ -115,6 +115,7 @@ def _submitted_by(method: Callable[..., Any]) -> Any:
 
 def _job(function: Callable[P, R], taken: Taken) -> Callable[P, R]:
     def job(*args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True
         undo = [variable.put(value, for_good=False) for variable, value in taken]
         try:
             return function(*args, **kwargs)

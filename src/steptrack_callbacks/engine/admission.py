@@ -37,6 +37,7 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
         BudgetExhausted: There is no room, or it did not come free in time.
         UnpricedModel: A dollar limit is in force and the model's price is unknown.
     """
+    __tracebackhide__ = True
     if call.accounts.watches_usd:
         _require_price(call)
     while (outcome := _ask(call, patient=patient)) != "admitted":
@@ -54,6 +55,7 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
 
 def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
     """Ask whoever can grant more, if anybody can; the refusal stands on a no."""
+    __tracebackhide__ = True
     question = question_about(account, error)
     granted = question is not None and (yield question)
     if granted:

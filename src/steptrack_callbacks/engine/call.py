@@ -60,7 +60,7 @@ class Call:
         attempts: Requests that a host was seen to send for it, its own retries among them.
         answered_by: The model that answered, if that was told.
         started_at: When it began, in seconds since the epoch.
-        reservation: What it asks of the limited accounts around it; `None` if there are none.
+        reservation: What it asks of the limited accounts around it, if there are any.
         produced: Tokens that a stream has produced so far.
         lease: What ledgers have lent to it; `None` if none has an account around it.
     """
@@ -124,8 +124,8 @@ class Call:
             BudgetExhausted: There is no room, or it did not come free in time.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
-        on_loop = running_loop() is not None
-        run_sync(self._admission(patient=patient and not on_loop))
+        __tracebackhide__ = True
+        run_sync(self._admission(patient=patient and running_loop() is None))
 
     async def admit_async(self) -> None:
         """Reserve room, waiting on the event loop; then the call may be sent.
@@ -134,9 +134,11 @@ class Call:
             BudgetExhausted: There is no room, or it did not come free in time.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
+        __tracebackhide__ = True
         await run_async(self._admission(patient=True))
 
     def _admission(self, *, patient: bool) -> Flow[None]:
+        __tracebackhide__ = True
         yield from admission(self, patient=patient)
         self.admitted = True
         if hooks.wanted(hooks.CallAdmitted):
@@ -347,9 +349,8 @@ class Call:
 
     def _tell_ledger(self, lease: Lease, charge: Charge, instead_of: Charge) -> None:
         """Let the ledger have the charge before anybody has the answer."""
-        ref = self.accounts[0].ref
-        detail = {"model": self.request.model, "path": ref.path, "run_id": ref.run_id}
-        lease.tell(charge.sums(), instead_of.sums(), detail)
+        ref, model = self.accounts[0].ref, self.request.model
+        lease.tell(charge.sums(), instead_of.sums(), {"model": model, "path": ref.path, "run_id": ref.run_id})
 
     def telling_ledger(self) -> AbstractAsyncContextManager[object]:
         """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
@@ -363,8 +364,7 @@ class Call:
             self.number, ref, self._charge, model=model, state=self.state, started_at=self.started_at
         )
         self.accounts.revise_ended()
-        before = None if self._before is charge else self._before  # another thread may have been faster
-        tell_of(self, charge, before)
+        tell_of(self, charge, None if self._before is charge else self._before)  # the same: in another thread
 
     # Afterwards
 
@@ -374,6 +374,7 @@ class Call:
         Raises:
             BudgetExhausted: It has (phase `settled`); the outermost account that is over owns it.
         """
+        __tracebackhide__ = True
         run_sync(self._overrun())
 
     def check_price(self) -> None:
@@ -386,6 +387,7 @@ class Call:
             raise error
 
     def _overrun(self) -> Flow[None]:
+        __tracebackhide__ = True
         while (overrun := self.accounts.overrun()) is not None:
             if not (yield from more_is_granted(*overrun)):
                 raise overrun[1]

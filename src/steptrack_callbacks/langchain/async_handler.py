@@ -64,6 +64,7 @@ class WaitingHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: There is no room, or it did not come free in time.
         """
+        __tracebackhide__ = True
         await self._begin(serialized, messages[0], run_id, **kwargs)
 
     async def on_llm_start(
@@ -74,6 +75,7 @@ class WaitingHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: There is no room, or it did not come free in time.
         """
+        __tracebackhide__ = True
         await self._begin(serialized, prompts[0], run_id, **kwargs)
 
     async def _begin(
@@ -90,6 +92,7 @@ class WaitingHandler(BaseCallbackHandler):
         batch_size: int = 1,
         **_: Any,
     ) -> None:
+        __tracebackhide__ = True
         # On any other loop the answer would come too late, and a refusal would reach nobody.
         if asyncio.get_running_loop() is self._loop and is_new(run_id):
             within = run_tree.enter(run_id, parent_run_id, name, tags, metadata).step

@@ -101,16 +101,20 @@ class Budgeted(Runnable[Input, Output]):
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
         """Invoke it in a fresh step; an exhaustion that the step continues from gives its `default`."""
+        __tracebackhide__ = True
 
         def body() -> Output:
+            __tracebackhide__ = True
             return self.bound.invoke(input, watched(config), **kwargs)
 
         return around(body, self._step)()  # type: ignore[no-any-return]
 
     async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
         """Do as `invoke`, on the event loop."""
+        __tracebackhide__ = True
 
         async def body() -> Output:
+            __tracebackhide__ = True
             return await self.bound.ainvoke(input, watched(config, waiting=True), **kwargs)
 
         return await around(body, self._step)()  # type: ignore[no-any-return]
@@ -122,8 +126,10 @@ class Budgeted(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> Iterator[Output]:
         """Stream it in a fresh step, which is active in it and not in its reader."""
+        __tracebackhide__ = True
 
         def body() -> Iterator[Output]:
+            __tracebackhide__ = True
             yield from self.bound.stream(input, watched(config), **kwargs)
 
         yield from around(body, self._step)()
@@ -135,8 +141,10 @@ class Budgeted(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
         """Do as `stream`, on the event loop."""
+        __tracebackhide__ = True
 
         async def body() -> AsyncIterator[Output]:
+            __tracebackhide__ = True
             async with _closing(self.bound.astream(input, watched(config, waiting=True), **kwargs)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -152,9 +160,11 @@ class Budgeted(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> Iterator[Output]:
         """Stream it in the middle of a sequence; what comes before runs outside of its step."""
+        __tracebackhide__ = True
         step = self._step_that_says_something()
 
         def body() -> Iterator[Output]:
+            __tracebackhide__ = True
             yield from self.bound.transform(_outside(step, input), watched(config), **kwargs)
 
         yield from around(body, lambda: step)()
@@ -166,9 +176,11 @@ class Budgeted(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
         """Do as `transform`, on the event loop."""
+        __tracebackhide__ = True
         step = self._step_that_says_something()
 
         async def body() -> AsyncIterator[Output]:
+            __tracebackhide__ = True
             config_ = watched(config, waiting=True)
             source = _outside_async(step, input)
             async with _closing(self.bound.atransform(source, config_, **kwargs)) as chunks:

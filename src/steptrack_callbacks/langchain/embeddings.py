@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 
 from langchain_core.embeddings import Embeddings
 
@@ -39,9 +38,11 @@ class BudgetedEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents in a fresh step."""
+        __tracebackhide__ = True
 
         def body() -> list[list[float]]:
-            with _sent(call := self._call(texts)):
+            __tracebackhide__ = True
+            with _Sent(call := self._call(texts)):
                 call.admit()
                 return self.bound.embed_documents(texts)
 
@@ -49,9 +50,11 @@ class BudgetedEmbeddings(Embeddings):
 
     def embed_query(self, text: str) -> list[float]:
         """Embed a query in a fresh step."""
+        __tracebackhide__ = True
 
         def body() -> list[float]:
-            with _sent(call := self._call([text])):
+            __tracebackhide__ = True
+            with _Sent(call := self._call([text])):
                 call.admit()
                 return self.bound.embed_query(text)
 
@@ -59,9 +62,11 @@ class BudgetedEmbeddings(Embeddings):
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Do as `embed_documents`, on the event loop."""
+        __tracebackhide__ = True
 
         async def body() -> list[list[float]]:
-            with _sent(call := self._call(texts)):
+            __tracebackhide__ = True
+            with _Sent(call := self._call(texts)):
                 await call.admit_async()
                 return await self.bound.aembed_documents(texts)
 
@@ -69,9 +74,11 @@ class BudgetedEmbeddings(Embeddings):
 
     async def aembed_query(self, text: str) -> list[float]:
         """Do as `embed_query`, on the event loop."""
+        __tracebackhide__ = True
 
         async def body() -> list[float]:
-            with _sent(call := self._call([text])):
+            __tracebackhide__ = True
+            with _Sent(call := self._call([text])):
                 await call.admit_async()
                 return await self.bound.aembed_query(text)
 
@@ -95,26 +102,37 @@ class BudgetedEmbeddings(Embeddings):
             raise host_error(error) from None
 
 
-@contextmanager
-def _sent(call: Call) -> Generator[None]:
-    """Charge a call by how sending it ends; it is admitted inside."""
-    offered = handoff.offer(call)
-    try:
-        yield
-    except StepTrackError as error:
-        call.withdraw()
-        raise host_error(error) from None
-    except Exception as error:
-        refused = proxy_client.refusal_in(error)  # a proxy did not send it
-        if refused is not None:
-            call.withdraw()
+class _Sent:
+    """A block that charges a call by how sending it ends; it is admitted inside."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._offered = handoff.offer(self._call)
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        if error is not None:
+            self._failed(error)
+        elif self._offered.taken:
+            self._call.abandon(0)  # unless it was charged by whom it was taken
+        else:
+            self._call.settle(self._call.request.estimated_usage(0), estimated=True)
+
+    def _failed(self, error: BaseException) -> None:
+        __tracebackhide__ = True
+        if isinstance(error, StepTrackError):
+            self._call.withdraw()
+            raise host_error(error) from None
+        if not isinstance(error, Exception):
+            self._call.abandon(0)
+        elif (refused := proxy_client.refusal_in(error)) is not None:
+            self._call.withdraw()  # a proxy did not send it
             raise host_error(refused) from error
-        call.fail() if is_refusal(error) else call.abandon(0)
-        raise
-    except BaseException:
-        call.abandon(0)
-        raise
-    if not offered.taken:
-        call.settle(call.request.estimated_usage(0), estimated=True)
-    else:
-        call.abandon(0)  # unless it was charged by whom it was taken
+        elif is_refusal(error):
+            self._call.fail()
+        else:
+            self._call.abandon(0)

@@ -88,6 +88,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: A step has no room for it.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
+        __tracebackhide__ = True
         place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
         if place is not None:
             start = Start(run_id, messages[0], metadata, invocation_params, batch_size, serialized)
@@ -107,6 +108,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: A step has no room for it, or it did not come free in time.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
+        __tracebackhide__ = True
         await self._begin(serialized, messages[0], run_id, **kwargs)
 
     @awaited_as("await_llm_start")
@@ -130,6 +132,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: A step has no room for it.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
+        __tracebackhide__ = True
         place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
         if place is not None:
             start = Start(run_id, prompts[0], metadata, invocation_params, batch_size, serialized)
@@ -144,6 +147,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: A step has no room for it, or it did not come free in time.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
+        __tracebackhide__ = True
         await self._begin(serialized, prompts[0], run_id, **kwargs)
 
     async def _begin(
@@ -160,6 +164,7 @@ class StepTrackHandler(BaseCallbackHandler):
         batch_size: int = 1,
         **_: Any,
     ) -> None:
+        __tracebackhide__ = True
         place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
         if place is not None:
             start = Start(run_id, content, metadata, invocation_params, batch_size, serialized)
@@ -174,6 +179,7 @@ class StepTrackHandler(BaseCallbackHandler):
         metadata: dict[str, Any] | None,
     ) -> run_tree.Place | None:
         """Return where a run of a model is, or `None` if it is none of this handler's business."""
+        __tracebackhide__ = True
         if not self.is_off:
             try:
                 return run_tree.enter(run_id, parent_run_id, name, tags, metadata)
@@ -202,6 +208,7 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: The stream has passed a limit; it is charged what it has produced.
         """
+        __tracebackhide__ = True
         run = runs.find(run_id)
         if run is not None and run.call is not None:
             run.see(token if token and isinstance(token, str) else usage.text_of_chunk(chunk))
@@ -311,6 +318,7 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             ToolDenied: It does not.
         """
+        __tracebackhide__ = True
         if self.is_off or not run_tree.is_first_report(run_id):
             return
         tool = name or str((serialized or {}).get("name"))

@@ -38,6 +38,7 @@ class Admission(BaseRateLimiter):
         Raises:
             BudgetExhausted: There is no room, or it did not come free in time.
         """
+        __tracebackhide__ = True
         run = _next_waiting()
         if run is not None and run.call is not None:
             try:
@@ -53,6 +54,7 @@ class Admission(BaseRateLimiter):
         Raises:
             BudgetExhausted: There is no room, or it did not come free in time.
         """
+        __tracebackhide__ = True
         run = _next_waiting()
         if run is not None and run.call is not None:
             try:

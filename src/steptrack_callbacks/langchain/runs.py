@@ -72,6 +72,7 @@ class Run:
         Raises:
             BudgetExhausted: It has passed a limit. It is charged and over then.
         """
+        __tracebackhide__ = True
         if not self._has_chunks:
             self._has_chunks = True
             if self.offer is not None:
@@ -85,6 +86,7 @@ class Run:
             self._look(self._pace, produced)
 
     def _look(self, pace: pacing.Pace, produced: StreamText) -> None:
+        __tracebackhide__ = True
         call = self.call
         if call is None or self._is_metered_below:
             return

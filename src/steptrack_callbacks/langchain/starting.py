@@ -72,6 +72,7 @@ def is_new(run_id: UUID) -> bool:
 
 def begin(start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool]) -> None:
     """Admit a run's call, waiting only in a thread without an event loop, or leave that to who can wait."""
+    __tracebackhide__ = True
     try:
         run = start.pin(within)
         if run.call is not None and not deferred(run):
@@ -86,6 +87,7 @@ async def begin_async(
     start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool] | None = None
 ) -> None:
     """Admit a run's call, waiting on the event loop, or leave that to who will do so later."""
+    __tracebackhide__ = True
     try:
         run = start.pin(within)
         if run.call is not None and not (deferred is not None and deferred(run)):

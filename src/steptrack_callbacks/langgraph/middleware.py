@@ -139,6 +139,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             BudgetExhausted: There is no room, and the boundary is not `continue`.
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
+        __tracebackhide__ = True
         run = self._run(request.state, request.runtime)
         stopped = request.state.get(STOPPED)
         attempts = Attempts(run)
@@ -157,6 +158,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as `wrap_model_call`, on the event loop, where it waits for room."""
+        __tracebackhide__ = True
         run = self._run(request.state, request.runtime)
         stopped = request.state.get(STOPPED)
         attempts = Attempts(run)
@@ -186,6 +188,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         Raises:
             BudgetExhausted: A model call inside it has no room, and the boundary is not `continue`.
         """
+        __tracebackhide__ = True
         run = self._run(request.state, request.runtime)
         if request.state.get(STOPPED) is not None:
             return closing.not_run(request.tool_call)
@@ -203,6 +206,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as `wrap_tool_call`, on the event loop, where calls inside the tool wait for room."""
+        __tracebackhide__ = True
         run = self._run(request.state, request.runtime)
         if request.state.get(STOPPED) is not None:
             return closing.not_run(request.tool_call)

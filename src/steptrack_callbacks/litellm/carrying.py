@@ -81,10 +81,12 @@ def _exchange(package: str, name: str, old: Any, new: Any) -> None:
 
 def _carrying_runner(run_async_function: Callable[..., Any]) -> Callable[..., Any]:
     def run(async_function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         context = copy_context()
         raised: list[RuntimeError] = []
 
         async def inside() -> Any:
+            __tracebackhide__ = True
             coroutine = async_function(*args, **kwargs)
             try:
                 return await asyncio.get_running_loop().create_task(coroutine, context=context)

@@ -35,9 +35,9 @@ from .entry_points import (
     is_gated,
     is_shell,
     parameters_of,
-    refusals_as_host_errors,
     within,
 )
+from .refusals import RefusalsAsHostErrors
 
 EARLY = "steptrack_early"
 """Where LiteLLM's account of a call says of what kind it is, if it came past the entry points."""
@@ -56,10 +56,11 @@ def gate_set_up(ticket: str) -> Callable[[], None]:
 
     def gated(set_up: Callable[..., Any]) -> Callable[..., Any]:
         def gated_set_up(name: Any, rules: Any, start_time: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             kind = gated_kind(name)
             if kind is None or not gates.closed or active_call() is not None or is_shell(kind, kwargs):
                 return set_up(name, rules, start_time, *args, **kwargs)
-            with refusals_as_host_errors():
+            with RefusalsAsHostErrors():
                 call = _begin(str(name), kind, args, kwargs)
             with _charging(call):
                 logged, options = set_up(name, rules, start_time, *args, **kwargs)
@@ -119,7 +120,7 @@ async def admit(details: dict[str, Any] | None, ticket: str) -> bool:
         return False
     _asking.set(None)
     if not call.admitted and call.state == "new":
-        with refusals_as_host_errors():
+        with RefusalsAsHostErrors():
             await call.admit_async()
     return True
 

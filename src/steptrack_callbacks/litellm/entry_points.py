@@ -12,15 +12,15 @@ from typing import Any
 
 import litellm
 
+from steptrack_callbacks import settings
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import handoff, proxy_client
 from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
-from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.untrusted import is_late_answer
 
 from . import batches, charging, custom
 from .call_types import CALL_TYPES, EntryPoint, Kind
-from .refusals import host_error
+from .refusals import AttemptsByThemselves, RefusalsAsHostErrors, allow_advice, suppress_advice
 from .requests import request_of
 from .streams import is_from_cache, is_stream, metered
 
@@ -41,7 +41,6 @@ gates = Gates()
 _inside: ContextVar[Call | None] = ContextVar("steptrack_litellm_call", default=None)
 early_call: ContextVar[Call | None] = ContextVar("steptrack_litellm_early", default=None)
 """The last call that came past the entry points here; what LiteLLM translates it to is no other."""
-_refused: ContextVar[list[StepTrackError] | None] = ContextVar("steptrack_litellm_refused", default=None)
 _refuses_stream_options: set[Any] = set()
 
 
@@ -124,15 +123,16 @@ def _around(
 
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         if not gates.closed:
             return function(*args, **kwargs)
         if outer := _outer_call(kwargs):
             with within(outer):
                 return function(*args, **kwargs)
         if is_shell(kind, kwargs):
-            with _each_attempt_is_a_call():
+            with AttemptsByThemselves():
                 return function(*args, **kwargs)
-        with refusals_as_host_errors():
+        with RefusalsAsHostErrors():
             sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
             if not sending.call.admitted:  # LangChain's edge has admitted it already
                 sending.call.admit()
@@ -152,15 +152,16 @@ def _around_async(
 
     @wraps(function)
     async def entry(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         if not gates.closed:
             return await function(*args, **kwargs)
         if outer := _outer_call(kwargs):
             with within(outer):
                 return await function(*args, **kwargs)
         if is_shell(kind, kwargs):
-            with _each_attempt_is_a_call():
+            with AttemptsByThemselves():
                 return await function(*args, **kwargs)
-        with refusals_as_host_errors():
+        with RefusalsAsHostErrors():
             sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
             if not sending.call.admitted:
                 await sending.call.admit_async()
@@ -177,7 +178,8 @@ def _around_job(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:
-        with refusals_as_host_errors():
+        __tracebackhide__ = True
+        with RefusalsAsHostErrors():
             if gates.closed:
                 refuse_if_exhausted()
             return function(*args, **kwargs)
@@ -188,7 +190,8 @@ def _around_job(function: Callable[..., Any]) -> Callable[..., Any]:
 def _around_job_async(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     async def entry(*args: Any, **kwargs: Any) -> Any:
-        with refusals_as_host_errors():
+        __tracebackhide__ = True
+        with RefusalsAsHostErrors():
             if gates.closed:
                 refuse_if_exhausted()
             return await function(*args, **kwargs)
@@ -201,9 +204,10 @@ def _around_batch(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         answer = function(*args, **kwargs)
         if gates.closed and not inspect.iscoroutine(answer):  # of the async twin, which charges it
-            with refusals_as_host_errors():
+            with RefusalsAsHostErrors():
                 batches.charge(answer, kwargs)
         return answer
 
@@ -213,9 +217,10 @@ def _around_batch(function: Callable[..., Any]) -> Callable[..., Any]:
 def _around_batch_async(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     async def entry(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         answer = await function(*args, **kwargs)
         if gates.closed:
-            with refusals_as_host_errors():
+            with RefusalsAsHostErrors():
                 await batches.charge_async(answer, kwargs)
         return answer
 
@@ -254,6 +259,7 @@ class _Sending:
         self.call = begin(kind, arguments)
         self.call.attempts += not gates.hears  # nobody will say whether it is sent, so it is taken to be
         self._before: Call | None = None
+        self._is_quiet = False
 
     @property
     def _asks_for_usage(self) -> bool:
@@ -297,7 +303,7 @@ class _Sending:
 
     async def later(self, answer: Coroutine[Any, Any, Any]) -> Any:
         """Settle with an answer that a sync function has left to be awaited."""
-        with refusals_as_host_errors():
+        with RefusalsAsHostErrors():
             async with self.call.telling_ledger():
                 with self:
                     return self.receive(await answer)
@@ -305,11 +311,18 @@ class _Sending:
     def __enter__(self) -> None:
         self._before = _inside.get()
         _inside.set(self.call)
+        # LiteLLM would print advice about errors that nobody is to see, or that become refusals.
+        self._is_quiet = self._asks_for_usage or settings.in_force().proxy is not None
+        if self._is_quiet:
+            suppress_advice()
 
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: object
     ) -> bool:
+        __tracebackhide__ = True
         _inside.set(self._before)
+        if self._is_quiet:
+            allow_advice()
         if error is None:
             return False
         if self._asks_for_usage and _is_about_stream_options(error):
@@ -362,33 +375,3 @@ def is_shell(kind: Kind, kwargs: Mapping[str, Any]) -> bool:
     if kwargs.get("model_list"):
         return True
     return kind == "chat" and bool(kwargs.get("fallbacks") or getattr(litellm, "model_fallbacks", None))
-
-
-@contextmanager
-def _each_attempt_is_a_call() -> Generator[None]:
-    """Let attempts count one by one; LiteLLM hides their errors, so a refusal is raised again at the end."""
-    before, refused = _refused.get(), list[StepTrackError]()
-    _refused.set(refused)
-    try:
-        yield
-    except StepTrackError:
-        raise
-    except Exception as error:
-        if refused:
-            raise refused[-1] from error
-        raise
-    finally:
-        _refused.set(before)
-
-
-@contextmanager
-def refusals_as_host_errors() -> Generator[None]:
-    """Raise our errors as LiteLLM leaves them alone."""
-    try:
-        yield
-    except StepTrackError as error:
-        refusal = host_error(error)
-        refused = _refused.get()
-        if refused is not None:
-            refused.append(refusal)
-        raise refusal from None

@@ -63,6 +63,7 @@ class StepTrackLogger(CustomLogger):
         Raises:
             BudgetExhausted: A limit around is reached.
         """
+        __tracebackhide__ = True
         if active_call() is None:
             try:
                 refuse_if_exhausted()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
+from types import TracebackType
+from typing import Any
 
 import litellm
 
@@ -33,6 +36,48 @@ def host_error(error: StepTrackError) -> StepTrackError:
     return twin
 
 
+_refused: ContextVar[list[StepTrackError] | None] = ContextVar("steptrack_litellm_refused", default=None)
+
+
+class RefusalsAsHostErrors:
+    """A block that raises our errors as LiteLLM leaves them alone.
+
+    A class, since the frames of a generator and of `contextlib` would stand in the traceback.
+    """
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        if isinstance(error, StepTrackError):
+            refusal, refused = host_error(error), _refused.get()
+            if refused is not None:
+                refused.append(refusal)
+            raise refusal from None
+
+
+class AttemptsByThemselves:
+    """A block whose attempts count one by one.
+
+    LiteLLM hides their errors, so a refusal is raised again at the end.
+    """
+
+    def __enter__(self) -> None:
+        self._before, self._within = _refused.get(), list[StepTrackError]()
+        _refused.set(self._within)
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        _refused.set(self._before)
+        if isinstance(error, Exception) and not isinstance(error, StepTrackError) and self._within:
+            raise self._within[-1] from error
+
+
 class QuietRefusals(logging.Filter):
     """Keeps LiteLLM from printing tracebacks about our refusals, which reach the caller anyway."""
 
@@ -48,34 +93,44 @@ _quiet = QuietRefusals()
 
 
 class _Advice:
-    """How many blocks keep LiteLLM from printing advice, and whether it was to print some before."""
+    """How many blocks keep LiteLLM from printing advice, and what its switch said before."""
 
     blocks = 0
-    was_suppressed = False
+    before: Any = False
+    ours: Any = object()  # not False, and told from what somebody else sets meanwhile, as a Router does
 
 
 _advice = _Advice()
 _lock = Lock()
 
 
-@contextmanager
-def no_advice() -> Generator[None]:
-    """Keep LiteLLM from printing advice about what we ask it on our own account.
+def suppress_advice() -> None:
+    """Keep LiteLLM from printing advice ("Give Feedback / Get Help") until `allow_advice()`.
 
-    It is a setting of the process, which blocks in other threads may have changed as well.
+    It is a setting of the process, which calls in other threads may have changed as well.
     """
     with _lock:
         if not _advice.blocks:
-            _advice.was_suppressed = litellm.suppress_debug_info
+            _advice.before, litellm.suppress_debug_info = litellm.suppress_debug_info, _advice.ours
         _advice.blocks += 1
-        litellm.suppress_debug_info = True
+
+
+def allow_advice() -> None:
+    """End one `suppress_advice()`."""
+    with _lock:
+        _advice.blocks -= 1
+        if not _advice.blocks and litellm.suppress_debug_info is _advice.ours:
+            litellm.suppress_debug_info = _advice.before
+
+
+@contextmanager
+def no_advice() -> Generator[None]:
+    """Keep LiteLLM from printing advice about what we ask it on our own account."""
+    suppress_advice()
     try:
         yield
     finally:
-        with _lock:
-            _advice.blocks -= 1
-            if not _advice.blocks:
-                litellm.suppress_debug_info = _advice.was_suppressed
+        allow_advice()
 
 
 def silence_refusal_logs() -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
+from types import TracebackType
 from typing import Any
 
+from steptrack_callbacks import settings
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import proxy_client, settling
@@ -23,7 +24,7 @@ from steptrack_callbacks.tokens import count_text
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import usage as answers
-from .refusals import host_error
+from .refusals import allow_advice, host_error, suppress_advice
 
 _RECOUNTED = 200
 """How many characters of a stream's end are counted again with each chunk."""
@@ -135,10 +136,11 @@ class MeteredStream:
     steptrack_original: Any
 
     def __next__(self) -> Any:
+        __tracebackhide__ = True
         meter = self.steptrack_meter
         if meter.closed:
             raise StopIteration
-        with _charging(meter):
+        with _Charging(meter):
             chunk = next(self.steptrack_original)
         meter.see(chunk)
         try:
@@ -149,10 +151,11 @@ class MeteredStream:
         return chunk
 
     async def __anext__(self) -> Any:
+        __tracebackhide__ = True
         meter = self.steptrack_meter
         if meter.closed:
             raise StopAsyncIteration
-        with _charging(meter):
+        with _Charging(meter):
             chunk = await anext(self.steptrack_original)
         meter.see(chunk)
         try:
@@ -191,26 +194,38 @@ class _Iterator:
         return self
 
 
-@contextmanager
-def _charging(meter: Meter) -> Generator[None]:
-    """Charge a stream by how reading it ends."""
-    try:
-        yield
-    except (StopIteration, StopAsyncIteration):
+class _Charging:
+    """A block that charges a stream by how reading it ends."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._is_quiet = settings.in_force().proxy is not None  # it may cut the stream: a refusal, no bug
+
+    def __enter__(self) -> None:
+        if self._is_quiet:
+            suppress_advice()
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        if self._is_quiet:
+            allow_advice()
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            self._finish()
+        elif isinstance(error, Exception):
+            if (refused := proxy_client.refusal_in(error)) is not None:  # the proxy has cut it
+                raise self._meter.cut(refused) from error
+            self._meter.fail()
+        elif error is not None:
+            self._meter.break_off()
+
+    def _finish(self) -> None:
+        __tracebackhide__ = True
         try:
-            meter.finish()
+            self._meter.finish()
         except StepTrackError as error:  # of a hook
             raise host_error(error) from None
-        raise
-    except Exception as error:
-        refused = proxy_client.refusal_in(error)  # the proxy has cut it
-        if refused is not None:
-            raise meter.cut(refused) from error
-        meter.fail()
-        raise
-    except BaseException:
-        meter.break_off()
-        raise
 
 
 def is_stream(response: Any) -> bool:

@@ -90,6 +90,7 @@ class Activation(Placed):
             LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
             StepTrackError: It has limits, and no call of a package that is imported could be refused.
         """
+        __tracebackhide__ = True
         self._check_unbegun()
         self.parent = self.parent or (None if self.kind == "hook" else innermost())
         if self.parent is not None and self._run_id is not None:
@@ -140,6 +141,7 @@ class Activation(Placed):
 
     def _ask_hooks(self) -> None:
         """Let hooks see that it starts, and end it at once if one of them raises."""
+        __tracebackhide__ = True
         try:
             hooks.emit(hooks.StepStarted(**self.account.ref.event_fields()))
         except BaseException as refusal:

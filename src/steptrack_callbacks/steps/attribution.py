@@ -150,6 +150,7 @@ def _warn_once(cause: str, message: str) -> None:
 
 def _run_hook(name: str, handle: Callable[[], None]) -> None:
     """Run a hook's handler in a root step of its own, so that it can speak for an exhausted step."""
+    __tracebackhide__ = True
     before = stack.entries()
     stack.replace(())
     try:

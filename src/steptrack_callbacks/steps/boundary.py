@@ -99,6 +99,7 @@ def _act_beside(account: Account, own: BudgetExhausted, rest: BaseException, err
 
 def pass_on(leaving: BaseException | None, error: BaseException | None) -> None:
     """Raise what is leaving a step, if anything is; the body's own error keeps its cause."""
+    __tracebackhide__ = True
     if leaving is not None and leaving is not error:
         raise leaving from error
     if leaving is not None:

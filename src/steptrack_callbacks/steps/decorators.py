@@ -54,6 +54,7 @@ def _wrapper_for(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _around_function(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         with fresh() as step:
             step.returned(function(*args, **kwargs))
         return step.value()
@@ -63,6 +64,7 @@ def _around_function(function: Callable[..., Any], fresh: Callable[[], Any]) -> 
 
 def _around_coroutine(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         async with fresh() as step:
             step.returned(await function(*args, **kwargs))
         return step.value()
@@ -74,6 +76,7 @@ def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) ->
     """Drive the body turn by turn, so that the step is active in it and never in its consumer."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        __tracebackhide__ = True
         step = fresh()
         step.begin()
         body = function(*args, **kwargs)
@@ -111,6 +114,7 @@ def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], An
     """Drive the body turn by turn, each in the context of whoever asks for it."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        __tracebackhide__ = True
         step = fresh()
         step.begin()
         body = function(*args, **kwargs)

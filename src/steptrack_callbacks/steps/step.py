@@ -166,6 +166,7 @@ class Step(Activation):
         return f"{'>=' if usage.unpriced_calls else ''}{usage.cost_usd} USD"
 
     def __enter__(self) -> Self:
+        __tracebackhide__ = True
         if "default" in self.said:
             raise ValueError(
                 f"step {self.name!r}: a `with` block has nowhere to put its default: decorate a function with"
@@ -178,15 +179,18 @@ class Step(Activation):
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
+        __tracebackhide__ = True
         self.left_elsewhere = not stack.remove(self)
         return self._leave(error, run_sync(self.end(error)))
 
     async def __aenter__(self) -> Self:
+        __tracebackhide__ = True
         return self.__enter__()
 
     async def __aexit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
+        __tracebackhide__ = True
         self.left_elsewhere = not stack.remove(self)
         try:
             if not isinstance(error, GeneratorExit):  # what is being closed must not await
@@ -206,6 +210,7 @@ class Step(Activation):
 
     @staticmethod
     def _leave(error: BaseException | None, leaving: BaseException | None) -> bool:
+        __tracebackhide__ = True
         if leaving is not error:
             pass_on(leaving, error)
         return leaving is None

@@ -128,6 +128,7 @@ def step(
         >>> research.usage.total_tokens, research.remaining("max_tokens")
         (250, 750)
     """
+    __tracebackhide__ = True
     if callable(name) and not isinstance(name, StepDefinition):
         return Step(StepDefinition(name=UNNAMED))(name)
     definition = defined(StepDefinition, UNNAMED if name is None else name, options, "step")
@@ -169,6 +170,7 @@ def persona(
         ...     current_policy().allows("search"), current_policy().allows("shell")
         (True, False)
     """
+    __tracebackhide__ = True
     staged: Mapping[str, Any] = {**options, "stages": tuple(stages)} if stages else options
     definition = defined(PersonaDefinition, name, staged, "persona")
     made = Step(definition, kind="persona", parent=parent, run_id=run_id)
@@ -245,6 +247,7 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
         ToolDenied: The stage does not allow it.
         ValueError: The level is not one of the five.
     """
+    __tracebackhide__ = True
     why = current_policy().objection(name, side_effect_level)
     active = current_step()
     if active is None:
@@ -290,6 +293,7 @@ def record_usage(
         >>> plan.cost_usd
         Decimal('0.02')
     """
+    __tracebackhide__ = True
     if not isinstance(model, str):
         raise ValueError(f"record_usage() needs the model's name, not {model!r}")  # noqa: TRY004
     try:

@@ -274,6 +274,7 @@ def defined(kind: type[D], said: object, options: Mapping[str, Any], verb: str) 
         ValueError: An option is malformed, or there are some beside a definition.
         TypeError: There is no such option.
     """
+    __tracebackhide__ = True
     if isinstance(said, kind):
         if options:
             raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
