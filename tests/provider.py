@@ -187,7 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.has_unknown_parameter:
             status = 400
         try:
-            end = self._stream(answer) if status == 200 and body.get("stream") else self._send(answer, status)
+            streams = body.get("stream") or ":stream" in self.path  # Google says it there
+            end = self._stream(answer) if status == 200 and streams else self._send(answer, status)
         except ConnectionError:
             end = "client closed"
         self.close_connection = end != "answered"

@@ -18,6 +18,7 @@ from steptrack_callbacks.config import ConfigError, load, parse
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.litellm.call_types import CALL_TYPES
 from steptrack_callbacks.litellm_proxy import accounts as proxy_accounts
 from steptrack_callbacks.litellm_proxy.accounts import Accounts
 from steptrack_callbacks.litellm_proxy.identity import Identity, MalformedIdentity, identity_of
@@ -176,7 +177,7 @@ def test_tools_are_taken_out_or_refused(data: dict[str, Any]) -> None:
         {"messages": anything},
         optional=dict.fromkeys(("max_tokens", "max_completion_tokens", "n", "tools", "system", "service_tier", "model_info", "base_model", "input_cost_per_token", "output_cost_per_token", "custom_llm_provider", "best_of"), anything),
     ),
-    kind=st.sampled_from(["chat", "text", "embedding", "responses", "messages", "other"]),
+    kind=st.sampled_from(sorted(CALL_TYPES)),
     model=texts,
 )  # fmt: skip
 @tried(200)

@@ -190,6 +190,22 @@ def test_searches_of_the_web_are_charged(told: Any, content: Any, mode: str) -> 
     assert used.cost_usd == Decimal("0.0045") + 5 * Decimal("0.01") == Decimal("0.0545")
 
 
+@pytest.mark.parametrize(
+    ("grounding", "usd"),
+    [
+        ({"web_search_queries": ["a", "b"], "grounding_chunks": [{"web": {"uri": "u"}}]}, "0.035"),
+        ({"webSearchQueries": ["a"]}, "0.035"),
+        ({"grounding_chunks": [{"maps": {"uri": "u"}, "web": None}]}, "0.025"),
+        ({"web_search_queries": []}, "0"),
+        ("nonsense", "0"),
+    ],
+)
+def test_what_google_has_searched_for_is_charged(grounding: Any, usd: str, mode: str) -> None:
+    told = {"grounding_metadata": grounding}
+    model = Saying(model="gemini-2.5-flash", usage=tokens(1_000, 100), told=told)
+    assert ask(model, mode).cost_usd == Decimal("0.00055") + Decimal(usd)
+
+
 def test_the_responses_apis_searches_are_charged(mode: str, provider: Provider) -> None:
     usage = {"input_tokens": 1_000, "output_tokens": 100, "total_tokens": 1_100}
     calls = tuple(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from steptrack_callbacks.values.untrusted import fields_of, items
+from steptrack_callbacks.values.untrusted import fields_of, items, whole_number
 from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
 
 Counts = dict[str, int]
@@ -33,11 +33,14 @@ _WHOLE = {
     **dict.fromkeys(("inputTokens", "prompt_eval_count", "input_token_count"), SENT),
     **dict.fromkeys(("completion_tokens", "output_tokens", "candidates_token_count"), MADE),
     **dict.fromkeys(("candidatesTokenCount", "outputTokens", "eval_count", "generated_token_count"), MADE),
+    **dict.fromkeys(("response_token_count", "responseTokenCount", "output_token_count"), MADE),
     **dict.fromkeys(("total_tokens", "totalTokens", "total_token_count", "totalTokenCount"), TOTAL),
     **dict.fromkeys(("cached_tokens", "cached_input_tokens", "prompt_cache_hit_tokens"), READ),
+    "num_cached_tokens": READ,
     **dict.fromkeys(("cached_content_token_count", "cachedContentTokenCount"), READ),
     **dict.fromkeys(("cache_read_input_tokens", "cacheReadInputTokens"), READ),
     **dict.fromkeys(("cache_creation_input_tokens", "cacheWriteInputTokens", "cache_write_tokens"), WRITTEN),
+    "cache_write_input_tokens": WRITTEN,
     "reasoning_tokens": THOUGHT,
     **dict.fromkeys(("thoughts_token_count", "thoughtsTokenCount"), _THOUGHTS),
     **dict.fromkeys(("tool_use_prompt_token_count", "toolUsePromptTokenCount"), _TOOL_PROMPTS),
@@ -46,15 +49,17 @@ _OF_ANTHROPIC = frozenset(
     {
         "cache_read_input_tokens",
         "cache_creation_input_tokens",
+        "cache_write_input_tokens",
         "cacheReadInputTokens",
         "cacheWriteInputTokens",
     }
 )
-_OVERLOOKED = frozenset({"cached_tokens", "cached_input_tokens", "reasoning_tokens"})
+_OVERLOOKED = frozenset({"cached_tokens", "cached_input_tokens", "num_cached_tokens", "reasoning_tokens"})
 
 _INPUT_PARTS = {
     **dict.fromkeys(("cached_tokens", "cache_read"), READ),
     **dict.fromkeys(("cache_creation", "cache_creation_tokens", "cache_write_tokens"), WRITTEN),
+    "cache_creation_input_tokens": WRITTEN,
     **dict.fromkeys(("ephemeral_5m_input_tokens", "ephemeral_30m_input_tokens", "ttl_30m_tokens"), SHORT),
     "ephemeral_1h_input_tokens": HOUR,
     **dict.fromkeys(("ephemeral_12h_input_tokens", "ttl_12h_tokens"), HALF_DAY),
@@ -64,7 +69,10 @@ _INPUT_PARTS = {
     "web_search_requests": "web_search_requests",
     "google_maps_grounding_requests": "google_maps_requests",
 }
-_CACHED_PARTS = {"audio_tokens": "cache_read_audio_tokens", "image_tokens": "cache_read_image_tokens"}
+_CACHED_PARTS = {
+    **dict.fromkeys(("audio_tokens", "audio"), "cache_read_audio_tokens"),
+    **dict.fromkeys(("image_tokens", "image"), "cache_read_image_tokens"),
+}
 _OUTPUT_PARTS = {
     **dict.fromkeys(("reasoning_tokens", "reasoning", "thinking_tokens"), THOUGHT),
     **dict.fromkeys(("audio_tokens", "audio"), "output_audio_tokens"),
@@ -73,13 +81,15 @@ _OUTPUT_PARTS = {
 }
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _TABLES = {
-    **dict.fromkeys(_INPUT_DETAILS, _INPUT_PARTS),
+    **dict.fromkeys((*_INPUT_DETAILS, "promptTokensDetails"), _INPUT_PARTS),
     **dict.fromkeys(("cache_creation", "cache_creation_token_details"), _INPUT_PARTS),
     "cache_write_tokens_details": _INPUT_PARTS,
-    "cached_tokens_details": _CACHED_PARTS,
+    **dict.fromkeys(("cached_tokens_details", "cache_tokens_details", "cacheTokensDetails"), _CACHED_PARTS),
     **dict.fromkeys(
         ("completion_tokens_details", "output_tokens_details", "output_token_details"), _OUTPUT_PARTS
     ),
+    **dict.fromkeys(("candidates_tokens_details", "candidatesTokensDetails"), _OUTPUT_PARTS),
+    **dict.fromkeys(("response_tokens_details", "responseTokensDetails"), _OUTPUT_PARTS),
     "server_tool_use": {"web_search_requests": "web_search_requests"},
 }
 _CACHE_LISTS = ("cacheDetails", "cache_details")
@@ -112,11 +122,11 @@ class Sum(NamedTuple):
 def counts_in(reported: Mapping[Any, Any]) -> Counts:
     """Take down what a usage says; what is no count says nothing, and a zero says zero."""
     told: Counts = {}
+    if billed := fields_of(reported.get("billed_units")):  # of Cohere, which sends more than it bills
+        return counts_in(billed)
     for name, value in reported.items():
-        if type(value) is int:
-            kind = _WHOLE.get(name)
-            if kind is not None and told.get(kind, 0) <= value <= MOST_TOKENS:
-                told[kind] = value
+        if (kind := _WHOLE.get(name)) is not None:
+            _take(told, kind, value)
         elif value is not None and (parts := _TABLES.get(name)) is not None:
             _add_details(told, value, parts)
         elif name in _CACHE_LISTS:
@@ -129,18 +139,36 @@ def counts_in(reported: Mapping[Any, Any]) -> Counts:
     return told
 
 
+def _take(told: Counts, kind: str, value: Any) -> None:
+    """Take a count down; of several names of one thing the most."""
+    count = whole_number(value)
+    if count is not None and told.get(kind, 0) <= count <= MOST_TOKENS:
+        told[kind] = count
+
+
 def _count(value: Any) -> int:
-    return value if type(value) is int and 0 < value <= MOST_TOKENS else 0
+    count = whole_number(value) or 0
+    return count if 0 < count <= MOST_TOKENS else 0
 
 
 def _add_details(told: Counts, details: Any, parts: Mapping[str, str]) -> None:
-    for name, value in fields_of(details).items():
-        if type(value) is int:
-            kind = parts.get(name) or _renamed(name, parts)
-            if kind is not None and told.get(kind, 0) <= value <= MOST_TOKENS:
-                told[kind] = value
+    by_name = _by_medium(details) if isinstance(details, list) else fields_of(details)
+    for name, value in by_name.items():
+        if whole_number(value) is not None:
+            if kind := parts.get(name) or _renamed(name, parts):
+                _take(told, kind, value)
         elif value is not None and parts is _INPUT_PARTS and (inner := _TABLES.get(name)) is not None:
             _add_details(told, value, inner)
+
+
+def _by_medium(details: list[Any]) -> dict[str, int]:
+    """Read Google's list of what was sent or made, by its medium."""
+    counts: dict[str, int] = {}
+    for entry in map(fields_of, details):
+        medium = entry.get("modality")
+        name = str(getattr(medium, "value", medium)).lower()
+        counts[name] = counts.get(name, 0) + _count(entry.get("tokenCount") or entry.get("token_count"))
+    return counts
 
 
 def _renamed(name: Any, parts: Mapping[str, str]) -> str | None:
@@ -247,7 +275,8 @@ class _Totals:
         """Compare with the sum that was told; what only the sum has was made, as it costs most."""
         if total and total not in (self._told, self.sent + self.made):
             self.is_contradictory = True
-            self._add("made", max(0, total - self.sent - self.made))
+            if str(total) != f"{told.get(SENT)}{told.get(MADE)}":  # a sum, and not two texts joined
+                self._add("made", max(0, total - self.sent - self.made))
         shown = sum(told.get(f"output_{kind}_tokens", 0) for kind in ("audio", "image", "video"))
         cached_audio = told.get("cache_read_audio_tokens", 0)
         if thought + shown > self.made or cached_audio > told.get(READ, 0):

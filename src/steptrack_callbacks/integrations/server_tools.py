@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from steptrack_callbacks.values.untrusted import fields_of
+from steptrack_callbacks.values.untrusted import fields_of, items
 from steptrack_callbacks.values.usage import Usage
 
 _CALLS = {"web_search_call": "web_search_requests", "file_search_call": "file_search_requests"}
@@ -25,6 +25,20 @@ def used_in(content: Iterable[Mapping[Any, Any]]) -> dict[str, int]:
     if containers:
         used["code_interpreter_sessions"] = len(containers)
     return used
+
+
+def grounded_in(metadata: object) -> dict[str, int]:
+    """Count the searches that Google says an answer is grounded in, by the names of `Usage`."""
+    fields = fields_of(metadata)
+    queries = items(fields.get("webSearchQueries") or fields.get("web_search_queries"))
+    asked = len({query for query in queries if isinstance(query, str) and query})
+    chunks = items(fields.get("groundingChunks") or fields.get("grounding_chunks"))
+    kinds = {str(kind) for chunk in chunks for kind, found in fields_of(chunk).items() if found}
+    if "maps" not in kinds:
+        return {"web_search_requests": asked} if asked else {}
+    if "web" in kinds and asked:
+        return {"web_search_requests": asked, "google_maps_requests": 1}
+    return {"google_maps_requests": max(asked, 1)}
 
 
 def _kind_of(item: Mapping[Any, Any]) -> str | None:

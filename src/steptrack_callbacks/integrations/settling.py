@@ -37,7 +37,7 @@ def settle(
         response: The answer, for the error that a step may raise at its close.
     """
     request = call.request
-    used, is_told = completed(answer.usage, said, request)
+    used, is_told = _completed(answer, said, request)
     is_sure = not answer.is_contradictory
     if used.cache_write_tokens and not answer.tells_lifetimes and not answer.parts:
         used, is_clear = _kept_as_asked(used, request)
@@ -91,12 +91,15 @@ def fail(call: Call, answer: Answer, output_tokens: int) -> None:
     call.fail(used, model=_priced_name(call.request, answer.model), terms=answer.terms)
 
 
-def completed(usage: Usage | None, said: Callable[[], str], request: Request) -> tuple[Usage, bool]:
+def _completed(answer: Answer, said: Callable[[], str], request: Request) -> tuple[Usage, bool]:
     """Count by ourselves what a report leaves out, or says to be nothing where there was something.
 
     Returns:
         The usage, and whether all of it was reported.
     """
+    if answer.total_tokens and (split := _split(answer.total_tokens, request)):
+        return split, request.max_output_tokens == 0
+    usage = answer.usage
     used = usage or Usage()
     counted = {}
     if not used.input_tokens:
@@ -105,6 +108,15 @@ def completed(usage: Usage | None, said: Callable[[], str], request: Request) ->
         counted["output_tokens"] = count_text(text, request.model)
     counted = {name: tokens for name, tokens in counted.items() if tokens}
     return (used.replace(**counted) if counted else used), usage is not None and not counted
+
+
+def _split(total_tokens: int, request: Request) -> Usage | None:
+    """Take what the input does not need of a sum as output, of which embeddings have none."""
+    if request.max_output_tokens == 0:
+        return Usage(input_tokens=total_tokens)
+    sent = request.estimated_usage(0).input_tokens
+    made = total_tokens - sent
+    return Usage(input_tokens=sent, output_tokens=made) if made > 0 else None
 
 
 def _kept_as_asked(used: Usage, request: Request) -> tuple[Usage, bool]:
@@ -143,7 +155,7 @@ def _cost_of(request: Request, answer: Answer, parts: Priced, *, is_told: bool) 
     The provider's bill goes first. A host's sum knows discounts that we do not; but it is not taken where
     the host has overlooked something, nor may it know the fees of tools that were used.
     """
-    host_cost = answer.host_cost_usd if is_told else None
+    host_cost = answer.host_cost_usd if is_told or answer.usage is None else None
     if host_cost == answer.unsure_cost_usd:
         host_cost = None  # it has worked out nothing, but repeats what stands in the usage
     if answer.cost_usd is not None or (host_cost is None and answer.unsure_cost_usd is None):

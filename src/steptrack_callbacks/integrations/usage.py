@@ -18,12 +18,16 @@ from steptrack_callbacks.values.untrusted import field, fields_of, items
 from steptrack_callbacks.values.usage import Usage
 
 from . import server_tools, stated_cost
-from .counts import PARTS, Counts, Sum, counts_in, over, sum_of
+from .counts import PARTS, TOTAL, Counts, Sum, counts_in, over, sum_of
 
 _CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
 _REASONS = ("finish_reason", "stop_reason", "done_reason")
-_SAID_IN_USAGE = stated_cost.FIELDS | {"iterations", "speed", "inference_geo", "service_tier"}
+_SERVED_BY = ("service_tier", "trafficType", "traffic_type")
+"""Where a usage names the tier that served; the others are Google's, which has tiers of more words."""
+_SAID_IN_USAGE = stated_cost.FIELDS | {"iterations", "speed", "inference_geo", *_SERVED_BY}
 _UNTOLD = ("advisor_tool_result",)
+_INNER = ("response", "message", "x_groq")
+"""Where an event of responses or of Anthropic's has the answer so far, and a chunk of Groq's its usage."""
 _NO_TERMS = Terms()
 
 Part = tuple[str | None, Usage]
@@ -36,6 +40,7 @@ class Answer:
 
     Attributes:
         usage: All that was used, whichever models used it; `None` if it says nothing of it.
+        total_tokens: All tokens, where it tells no more of them than that; else 0.
         parts: Which model used what of it, if others than the one that answered did; else empty.
         model: The model that answered.
         terms: How it was served.
@@ -49,6 +54,7 @@ class Answer:
     """
 
     usage: Usage | None = None
+    total_tokens: int = 0
     parts: tuple[Part, ...] = ()
     model: str | None = None
     terms: Terms = _NO_TERMS
@@ -86,7 +92,7 @@ class Reading:
         """Read an answer, or its next piece: a chunk, an event, or what a message says of itself."""
         get = getter(piece)
         self._add_fields(get)
-        for name in ("response", "message"):  # the answer so far, in an event of responses or Anthropic's
+        for name in _INNER:
             inner = get(name)
             if inner is not None and not isinstance(inner, str):
                 self._add_fields(getter(inner))
@@ -140,6 +146,10 @@ class Reading:
         self._tools |= server_tools.used_in(kinds)
         self._untold |= any(kind.get("type") in _UNTOLD for kind in kinds)
 
+    def add_grounding(self, metadata: Any) -> None:
+        """Count what Google says that an answer is grounded in; a later piece has it all."""
+        self._tools |= server_tools.grounded_in(metadata)
+
     def name(self, *, model: str = "", tier: str | None = None) -> None:
         """Name the model that answered and the tier that served, where the host knows them better."""
         self._model = model or self._model
@@ -163,6 +173,7 @@ class Reading:
         cost = stated_cost.stated_cost(said, is_from_provider=is_from_provider) if said else None
         return Answer(
             usage=usage,
+            total_tokens=self._counts.get(TOTAL, 0) if usage is None else 0,
             parts=parts,
             model=self._model or None,
             terms=self._terms(),
@@ -179,9 +190,11 @@ class Reading:
         said, tier = self._said, self._tier
         if not said and not tier:
             return _NO_TERMS
-        told = [said.get(name) for name in ("service_tier", "speed", "inference_geo")]
-        in_usage, speed, region = (value if isinstance(value, str) and value else None for value in told)
-        return Terms(service_tier=tier or in_usage, speed=speed, region=region)
+        names = {name: value for name, value in said.items() if isinstance(value, str) and value}
+        in_usage = next((names[name] for name in _SERVED_BY if name in names), None)
+        return Terms(
+            service_tier=tier or in_usage, speed=names.get("speed"), region=names.get("inference_geo")
+        )
 
 
 def getter(piece: Any) -> Callable[[str], Any]:

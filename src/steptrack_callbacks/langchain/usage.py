@@ -125,6 +125,8 @@ def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
     reading.name(
         model=_text(told.get("model_name")), tier=_once(tier) if isinstance(tier, str) and tier else None
     )
+    if "grounding_metadata" in told:
+        reading.add_grounding(told["grounding_metadata"])
     if not FIELDS.isdisjoint(told):
         reading.add_said({name: told[name] for name in FIELDS & told.keys()})
 

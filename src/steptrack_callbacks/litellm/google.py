@@ -44,6 +44,7 @@ def _read(reading: Reading, answer: Any) -> None:
     for candidate in map(fields_of, items(fields.get("candidates"))):
         if "MAX_TOKENS" in str(candidate.get("finish_reason") or candidate.get("finishReason")):
             reading.cut()
+        reading.add_grounding(candidate.get("grounding_metadata") or candidate.get("groundingMetadata"))
 
 
 def _text_of(answer: Any) -> str:

@@ -28,17 +28,18 @@ _USUAL_VIDEO_S = 4
 """Seconds of a video that says nothing of its length."""
 
 
-def piece_request(kind: Kind, options: Mapping[str, Any]) -> Request:
+def piece_request(kind: Kind, options: Mapping[str, Any], rates: Mapping[str, Any]) -> Request:
     """Describe a call that is not billed by the words that it reads and writes, or not only.
 
     Args:
         kind: What sort of call it is.
         options: The arguments of its entry point.
+        rates: Those among them that LiteLLM takes as rates.
     """
     call_type = CALL_TYPES[kind]
     named = _text(options.get(call_type.model)) or call_type.default_model
     model, provider = _served_by(kind, named, _text(options.get("custom_llm_provider")))
-    entry = {**rates_by_piece(model, provider), **_told_with_the_call(options)}
+    entry = {**rates_by_piece(model, provider), **rates}
     fee = _FEES.get(kind, _no_fee)(model, provider, entry, options)
     prices = prices_of(model, provider=provider)
     by_token = not fee.replaces_tokens and prices.plain(1, 0) is not None
@@ -67,13 +68,6 @@ def _served_by(kind: Kind, model: str, provider: str | None) -> tuple[str, str |
     ):  # what it does not know it refuses, as it will when the call is made
         return model, litellm.get_llm_provider(model)[1]
     return model, None
-
-
-def _told_with_the_call(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Read rates that LiteLLM takes with a call."""
-    info = options.get("model_info")
-    told = {**(info if isinstance(info, Mapping) else {}), **options}
-    return {name: value for name, value in told.items() if "_cost_per_" in name and value is not None}
 
 
 def _priced_by(prices: Prices, *, as_images: bool) -> Callable[[Usage], int | None]:

@@ -11,7 +11,7 @@ from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
 from steptrack_callbacks.integrations.seams_litellm import GIVEN_RATES
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
-from steptrack_callbacks.values.untrusted import field, items
+from steptrack_callbacks.values.untrusted import field, items, whole_number
 from steptrack_callbacks.values.usage import MOST_TOKENS
 
 from .call_types import CALL_TYPES, Kind
@@ -33,7 +33,8 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
     """
     call_type = CALL_TYPES[kind]
     if not call_type.answers_in_words:
-        return piece_request(kind, {**options, call_type.model: model, call_type.content: content})
+        named = {**options, call_type.model: model, call_type.content: content}
+        return piece_request(kind, named, _own_rates(options) or {})
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
     options, extra = _as_sent(options), _fields(options.get("extra_body"))
     return Request(
@@ -92,10 +93,10 @@ def _output_limit(kind: Kind, options: Mapping[str, Any]) -> int | None:
         return 0
     if kind == "google":
         options = _google_config(options)
-    limits = [value for name in _OUTPUT_LIMITS if (value := _whole(options.get(name))) is not None]
+    limits = [value for name in _OUTPUT_LIMITS if (value := whole_number(options.get(name))) is not None]
     if not limits or min(limits) < 0:  # some servers take -1 for no limit
         return None
-    answers = max(_whole(options.get("n")) or 1, _whole(options.get("best_of")) or 1, 1)
+    answers = max(1, *(whole_number(options.get(name)) or 1 for name in ("n", "best_of")))
     return min(max(limits) * answers, MOST_TOKENS)
 
 
@@ -159,13 +160,6 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
-
-
-def _whole(value: Any) -> int | None:
-    """Read a whole number, which JSON may write with a fraction of zero."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _text_or_none(value: Any) -> str | None:

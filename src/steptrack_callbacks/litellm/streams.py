@@ -84,6 +84,7 @@ class Meter:
         kept = Reading()
         for chunk in _telling(getattr(self._chat, "chunks", None)):
             kept.add(chunk)
+            kept.name(tier=answers.traffic_of(chunk))
         if not kept.has_usage:
             return answers.answer_of(self._seen, self.call.request)
         if self._seen.is_cut:

@@ -33,6 +33,7 @@ def settle(call: Call, response: Any, cost: Any = None) -> None:
         return
     reading = Reading()
     reading.add(response)
+    reading.name(tier=traffic_of(response))
     settling.settle(
         call,
         answer_of(reading, call.request, host_cost=usd_in(cost) or _field(hidden, "response_cost")),
@@ -66,6 +67,12 @@ def answer_of(reading: Reading, request: Request, *, host_cost: Any = None) -> A
     """
     provider = request.provider or request.model.partition("/")[0]
     return reading.answer(is_from_provider=canonical(provider) in STATING, host_cost=host_cost)
+
+
+def traffic_of(answer: Any) -> str | None:
+    """Return Google's word for the tier that served, which LiteLLM keeps out of sight."""
+    told = _field(_field(_field(answer, "_hidden_params"), "provider_specific_fields"), "traffic_type")
+    return _text(told) or None
 
 
 def text_of(response: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from steptrack_callbacks.values.money import to_units
@@ -30,9 +31,9 @@ def rates_by_piece(model: str, provider: str | None = None) -> Entry:
 def rate(entry: Entry, *keys: str) -> int | None:
     """Return the first rate that an entry states, in units of 1e-24 US dollars; `None` if it states none."""
     for key in keys:
-        value = entry.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-            return to_units(value, key)
+        if (value := entry.get(key)) is not None:
+            with suppress(ValueError):  # no number, in a table that anybody can write to
+                return to_units(value, key)
     return None
 
 

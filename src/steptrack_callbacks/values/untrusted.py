@@ -11,6 +11,7 @@ MOST_ITEMS = 100_000
 """Of one list; also what ends one that is endless."""
 
 _LONGEST_CHAIN = 20
+_MOST_DIGITS = 18
 
 
 def reader(item: object) -> Callable[[str], Any]:
@@ -75,6 +76,17 @@ def _yielded(value: object) -> Iterator[Any]:
         yield from islice(value, MOST_ITEMS)
     except Exception:  # noqa: BLE001  # as above
         return
+
+
+def whole_number(value: object) -> int | None:
+    """Read a whole number, which JSON may write with a fraction of zero, or as text."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str):
+        return int(value) if len(value) <= _MOST_DIGITS and value.isascii() and value.isdecimal() else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def to_json(value: object) -> str:
