@@ -108,13 +108,17 @@ def async_contents(provider: Provider, *, stream: bool) -> None:
     given = {"model": "gemini/gemini-2.5-flash", "api_base": provider.url, "api_key": "none"}
 
     async def ask() -> None:
-        if not stream:
+        if stream:
+            async for _ in await google.agenerate_content_stream(contents=CONTENTS, **given):
+                pass
+        else:
             await google.agenerate_content(contents=CONTENTS, **given)
-            return
-        async for _ in await google.agenerate_content_stream(contents=CONTENTS, **given):
-            pass
+        await litellm.close_litellm_async_clients()
 
-    asyncio.run(ask())
+    try:
+        asyncio.run(ask())
+    finally:
+        litellm.in_memory_llm_clients_cache.flush_cache()
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
