@@ -1,6 +1,8 @@
 """What is public, that it is documented, and that importing it brings in no host."""
 
 import inspect
+import pydoc
+import re
 import subprocess
 import sys
 from dataclasses import is_dataclass
@@ -10,6 +12,7 @@ import pytest
 
 import steptrack_callbacks
 from steptrack_callbacks import hooks, pricing, testing
+from steptrack_callbacks.values.definitions import StepOptions
 
 DOOR = """
     Budget BudgetEscalated BudgetExhausted CompletedStep EarlyImportWarning Grant IntegrationChangedWarning
@@ -68,6 +71,66 @@ def test_the_options_of_a_step_are_those_of_its_definition():
     assert {name: options[name].default for name in set(declared) & set(options) - {"name"}} == {
         name: declared[name].default for name in set(declared) & set(options) - {"name"}
     }
+
+
+def taking_options():
+    from steptrack_callbacks.langchain import budgeted
+    from steptrack_callbacks.langgraph import StepBudgetMiddleware
+
+    return [steptrack_callbacks.step, steptrack_callbacks.persona, budgeted, StepBudgetMiddleware]
+
+
+@pytest.mark.parametrize("index", range(4), ids=["step", "persona", "budgeted", "StepBudgetMiddleware"])
+def test_help_shows_each_option_of_a_step_with_its_type_and_default(index):
+    function = taking_options()[index]
+    text = re.sub(r"\s+", " ", pydoc.plain(pydoc.render_doc(function)))
+    for option in (
+        "max_usd: 'Decimal | float | None' = None",
+        "error_boundary: 'ErrorBoundary' = 'fail'",
+        "wait_s: 'float' = 30.0",
+        "budgets: 'Sequence[BudgetDefinition | str]' = ()",
+    ):
+        assert option in text
+    shown = inspect.signature(function).parameters
+    assert set(StepOptions.__annotations__) <= set(shown)
+    assert all(parameter.kind is not parameter.VAR_KEYWORD for parameter in shown.values())
+
+
+def test_dir_of_a_step_shows_what_is_public_and_nothing_else():
+    public = {
+        "aremaining",
+        "budgets",
+        "cost_usd",
+        "definition",
+        "exhausted",
+        "exhaustion",
+        "id",
+        "kind",
+        "limits",
+        "model",
+        "name",
+        "own_usage",
+        "parent",
+        "path",
+        "persona",
+        "policy",
+        "record",
+        "records",
+        "remaining",
+        "run_id",
+        "status",
+        "usage",
+        "wrap_up",
+    }
+    new = steptrack_callbacks.step("plan")
+    assert {name for name in dir(new) if not name.startswith("__")} == public
+    with new as running:
+        assert {name for name in dir(running) if not name.startswith("__")} == public
+        assert all(hasattr(running, name) for name in public)
+    described = pydoc.plain(pydoc.render_doc(steptrack_callbacks.Step))
+    assert "wrap_up(self)" in described
+    assert "count_tool_call" not in described
+    assert {"__enter__", "__aexit__", "__call__"} <= set(dir(steptrack_callbacks.Step))
 
 
 def test_importing_the_package_brings_in_no_host_and_no_extra():

@@ -15,6 +15,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from steptrack_callbacks.steps.decorators import around
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition, StepOptions, defined
+from steptrack_callbacks.values.signatures import shows_options
 
 from .async_handler import watched
 from .embeddings import BudgetedEmbeddings
@@ -37,6 +38,7 @@ def budgeted(
 def budgeted(
     runnable: Embeddings, /, step: str | StepDefinition | None = None, **options: Unpack[StepOptions]
 ) -> Embeddings: ...
+@shows_options
 def budgeted(
     runnable: Any, /, step: str | StepDefinition | None = None, **options: Unpack[StepOptions]
 ) -> Any:

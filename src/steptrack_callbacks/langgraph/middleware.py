@@ -18,6 +18,7 @@ from steptrack_callbacks.langchain.attachment import follow_agents
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition, StepOptions
 from steptrack_callbacks.values.errors import BudgetExhausted, ToolDenied
+from steptrack_callbacks.values.signatures import shows_options
 from steptrack_callbacks.values.usage import Usage
 
 from . import closing, tools
@@ -76,6 +77,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 
     state_schema = SpendingState
 
+    @shows_options
     def __init__(
         self,
         step: str | StepDefinition = "agent",

@@ -17,6 +17,7 @@ from steptrack_callbacks.engine.lease import look
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.signatures import ShowsPublicNames
 from steptrack_callbacks.values.words import amount_of
 
 from .activation import Activation, innermost, ledger, running, stack
@@ -31,7 +32,36 @@ _SETTLING_TURNS = 50
 wrapping: Stack[Account] = Stack("steptrack_wrapping_up")
 
 
-class Step(Activation):
+_PUBLIC = frozenset(
+    {
+        "aremaining",
+        "budgets",
+        "cost_usd",
+        "definition",
+        "exhausted",
+        "exhaustion",
+        "id",
+        "kind",
+        "limits",
+        "model",
+        "name",
+        "own_usage",
+        "parent",
+        "path",
+        "persona",
+        "policy",
+        "record",
+        "records",
+        "remaining",
+        "run_id",
+        "status",
+        "usage",
+        "wrap_up",
+    }
+)
+
+
+class Step(Activation, metaclass=ShowsPublicNames):
     """One activation of a step or persona: a context manager and a decorator; `step()` makes them.
 
     It is good for one `with` (or `async with`, which is the same and also awaits what is still being
@@ -46,6 +76,10 @@ class Step(Activation):
     """
 
     parent: Step | None
+    _public = _PUBLIC
+
+    def __dir__(self) -> list[str]:
+        return type(self).shown(super().__dir__())
 
     @property
     def persona(self) -> Step | None:

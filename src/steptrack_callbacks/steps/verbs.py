@@ -23,6 +23,7 @@ from steptrack_callbacks.values.definitions import (
 )
 from steptrack_callbacks.values.errors import ToolDenied
 from steptrack_callbacks.values.limits import Enforce
+from steptrack_callbacks.values.signatures import shows_options
 from steptrack_callbacks.values.usage import Usage
 
 from .attribution import new_call
@@ -61,6 +62,7 @@ def step(
     parent: Step | None = None,
     run_id: str | None = None,
 ) -> Step: ...
+@shows_options
 def step(
     name: str | StepDefinition | Callable[..., Any] | None = None,
     *,
@@ -137,6 +139,7 @@ def step(
     return made
 
 
+@shows_options
 def persona(
     name: str | PersonaDefinition,
     *,
