@@ -15,12 +15,11 @@ next call asks and the limit is near.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import isqrt
 from typing import NamedTuple
 
 from . import output_stats
-from .output_stats import Flight, Forecast
+from .output_stats import Ahead, Flight, Forecast
 
 DEVIATIONS = 2
 SLACK_SHARE = 20
@@ -81,13 +80,21 @@ class Outlook(NamedTuple):
 class HeldCall:
     """What is held for one call on one account."""
 
-    __slots__ = ("cheap", "flight", "forecast", "outlook")
+    __slots__ = ("cheap", "far", "flight", "forecast", "outlook")
 
-    def __init__(self, outlook: Outlook, flight: Flight, cheap: tuple[bool, bool]) -> None:
+    def __init__(
+        self, outlook: Outlook, forecast: Forecast, flight: Flight, cheap: tuple[bool, bool]
+    ) -> None:
         self.outlook = outlook
         self.flight = flight
-        self.forecast = outlook.forecast
+        self.forecast = forecast
+        self.far = outlook.far
         self.cheap = cheap
+
+    def expect(self, forecast: Forecast) -> None:
+        """Take a newer forecast of it, which no longer counts it as near what it has left behind."""
+        self.forecast = forecast
+        self.far = max(self.outlook.far, min(forecast.most, FAR_TIMES * forecast.mean))
 
     def mean(self, unit: int) -> int:
         """What is expected of it by now."""
@@ -110,7 +117,7 @@ class _Sums:
         self.variance += forecast.variance * rate * hold.outlook.rates[unit]
         self.most += forecast.most * rate
         self.firm += (forecast.most if hold.cheap[unit] else forecast.mean) * rate
-        self.far += hold.outlook.far * rate
+        self.far += hold.far * rate
 
 
 class _Doubt:
@@ -132,12 +139,14 @@ class _Doubt:
 class InFlight:
     """The calls in flight on an account; whoever changes or reads it holds the lock of the books."""
 
-    __slots__ = ("_doubts", "_holds", "_known", "_stale", "_sums")
+    __slots__ = ("_ahead", "_doubts", "_fresh", "_holds", "_known", "_stale", "_sums")
 
     def __init__(self) -> None:
         self._holds: dict[HeldCall, None] = {}
         self._sums = (_Sums(), _Sums())
         self._doubts: dict[str, _Doubt] = {}
+        self._ahead: dict[str, list[Ahead]] = {}
+        self._fresh: dict[tuple[str, int, bool], Forecast] = {}
         self._known = 0
         self._stale = False
 
@@ -149,11 +158,11 @@ class InFlight:
         return self._sums[unit].inputs + self._sums[unit].mean
 
     def add(self, outlook: Outlook, flight: Flight, limits: tuple[int | None, int | None]) -> HeldCall:
-        """HeldCall what a call is expected to come to."""
+        """Hold what a call is expected to come to."""
         cheap = tuple(
             limit is not None and outlook.is_cheap(unit, limit) for unit, limit in enumerate(limits)
         )
-        hold = HeldCall(outlook, flight, (cheap[0], cheap[1]))
+        hold = HeldCall(outlook, self._behind(outlook), flight, (cheap[0], cheap[1]))
         self._holds[hold] = None
         self._count(hold, 1)
         return hold
@@ -163,10 +172,17 @@ class InFlight:
         del self._holds[hold]
         self._count(hold, -1)
         self._stale = True
+        if not self._holds:
+            self._ahead.clear()
+            self._fresh.clear()
 
     def note_growth(self, hold: HeldCall) -> None:
-        """Note that a stream has gone further than it is held at."""
-        if (hold.flight.tokens or 0) > hold.forecast.mean:
+        """Let a stream that has gone further than it is held at take the room that it has used."""
+        tokens = hold.flight.tokens or 0
+        if tokens > hold.forecast.mean:
+            self._count_sums(hold, -1)
+            hold.expect(hold.forecast._replace(mean=tokens, usual=max(tokens, hold.forecast.usual)))
+            self._count_sums(hold, 1)
             self._stale = True
 
     def is_far(self, outlook: Outlook, unit: int, left: int) -> bool:
@@ -184,12 +200,12 @@ class InFlight:
             left: What is neither settled nor held by others that are not known here.
             limit: The limit itself.
         """
-        sums, forecast, rate = self._sums[unit], outlook.forecast, outlook.rates[unit]
+        sums, forecast, rate = self._sums[unit], self._behind(outlook), outlook.rates[unit]
         room = left - sums.inputs - outlook.inputs[unit]
         if sums.usual + forecast.excess * rate > room:
             return False
         most = forecast.most * rate
-        variance = sums.variance + forecast.variance * rate * rate + self._doubt(outlook, unit)
+        variance = sums.variance + forecast.variance * rate * rate + self._doubt(outlook, forecast, unit)
         expected = sums.mean + forecast.mean * rate + DEVIATIONS * isqrt(variance)
         if min(expected, sums.most + most) > room + limit // SLACK_SHARE:
             return False
@@ -207,28 +223,44 @@ class InFlight:
         if not self._holds or (not self._stale and revisions == self._known):
             return
         self._stale, self._known = False, revisions
+        self._ahead.clear()
+        self._fresh.clear()
         for sums in self._sums:
             sums.__init__()  # type: ignore[misc]
         for model in self._doubts:
             self._forecast(model, [hold for hold in self._holds if hold.outlook.model == model], now)
 
     def _forecast(self, model: str, holds: list[HeldCall], now: float) -> None:
-        forecasts = output_stats.of(model).in_flight([hold.flight for hold in holds], now)
+        forecasts, self._ahead[model] = output_stats.of(model).in_flight([hold.flight for hold in holds], now)
         for hold, forecast in zip(holds, forecasts, strict=True):
-            hold.forecast = forecast
-            self._sums[MONEY].count(hold, MONEY, 1)
-            self._sums[TOKENS].count(hold, TOKENS, 1)
+            hold.expect(forecast)
+            self._count_sums(hold, 1)
 
-    def _count(self, hold: HeldCall, sign: int) -> None:
+    def _count_sums(self, hold: HeldCall, sign: int) -> None:
         self._sums[MONEY].count(hold, MONEY, sign)
         self._sums[TOKENS].count(hold, TOKENS, sign)
+
+    def _count(self, hold: HeldCall, sign: int) -> None:
+        self._count_sums(hold, sign)
         model = hold.outlook.model
         doubt = self._doubts.setdefault(model, _Doubt())
         doubt.count(hold, sign)
         if not doubt.calls:
             del self._doubts[model]
 
-    def _doubt(self, outlook: Outlook, unit: int) -> int:
+    def _behind(self, outlook: Outlook) -> Forecast:
+        """Forecast a call that is still to be sent: those in flight count as answers, too."""
+        ahead = self._ahead.get(outlook.model)
+        if not ahead:
+            return outlook.forecast
+        asked = (outlook.model, outlook.forecast.most, outlook.clamps)
+        forecast = self._fresh.get(asked)
+        if forecast is None:
+            stats, caution = output_stats.of(outlook.model), output_stats.caution(clamps=outlook.clamps)
+            forecast = self._fresh[asked] = stats.behind(ahead, outlook.forecast.most, caution)
+        return forecast
+
+    def _doubt(self, outlook: Outlook, forecast: Forecast, unit: int) -> int:
         rate = outlook.rates[unit]
         total = 0
         for model, doubt in self._doubts.items():
@@ -236,14 +268,4 @@ class InFlight:
                 total += doubt.rates[unit] ** 2 * doubt.variance // (doubt.seen + 1)
             else:
                 rate += doubt.rates[unit]
-        return total + rate**2 * outlook.forecast.variance // (outlook.forecast.seen + 1)
-
-
-def has_room_alone(outlook: Outlook, unit: int, left: int) -> bool:
-    """Tell whether a call may go where nothing else is in flight: if its usual answer nearly fits."""
-    return outlook.inputs[unit] + outlook.last * outlook.rates[unit] <= left
-
-
-def means(holds: Iterable[HeldCall], unit: int) -> int:
-    """What some of them are expected to come to."""
-    return sum(hold.mean(unit) for hold in holds)
+        return total + rate**2 * forecast.variance // (forecast.seen + 1)

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
+from steptrack_callbacks import pricing
+
 REMEMBERED_ANSWERS = 200
 RECENT_ANSWERS = 20
 MOST_TIERS = 8
@@ -32,6 +34,9 @@ START_OUTPUT_TOKENS = 500
 
 UNBOUNDED = 1 << 30
 """More output tokens than any answer has: of a call whose output nothing bounds."""
+
+LONGEST_KNOWN = 4096
+"""Output tokens of the longest answer of a model of which nothing is known."""
 
 START_TOKENS_PER_S = 50.0
 
@@ -51,6 +56,11 @@ class Caution(NamedTuple):
 USUAL_CAUTION = Caution(500, 2.5)
 CLAMPED_CAUTION = Caution(1000, 5.0)
 """Of a call that may get what is left as its `max_tokens`: it can be waited for longer, and ends well."""
+
+
+def caution(*, clamps: bool) -> Caution:
+    """Say how long an unseen answer is taken to be."""
+    return CLAMPED_CAUTION if clamps else USUAL_CAUTION
 
 
 class Forecast(NamedTuple):
@@ -121,12 +131,14 @@ class OutputStats:
     """The last answers of one model.
 
     Attributes:
+        model: The model's name.
         output: The largest of the last twenty outputs in tokens; `None` if none was seen whole.
         surplus: By how many tokens inputs were undercounted at most; `None` if never compared.
         tiers: Service tiers that some were served on though nobody had asked for one.
         revision: Counts what was learned.
     """
 
+    model: str = ""
     output: int | None = None
     surplus: int | None = None
     tiers: frozenset[str] = frozenset()
@@ -138,6 +150,7 @@ class OutputStats:
     _by_length: list[tuple[float, int]] = field(default_factory=list)
     _tables: dict[tuple[bool, int], _Table] = field(default_factory=dict)
     _fresh: dict[tuple[int, Caution], Forecast] = field(default_factory=dict)
+    _known_ceiling: int | None = None
     _seconds: float = 0.0
     _tokens: int = 0
     _squares: int = 0
@@ -184,6 +197,19 @@ class OutputStats:
         mean = self._tokens / len(self._answers)
         return max(caution.tokens, math.ceil(caution.times * mean), self._by_length[-1][1])
 
+    def _further(self, so_far: float, caution: Caution, *, by_age: bool) -> int:
+        """Return how long an unseen answer is taken to be that has come so far already.
+
+        By its age alone, a call that hangs would be longer than anything that its model can write.
+        """
+        seen, twice = self.longest(caution), math.ceil(2 * so_far)
+        return max(seen, min(twice, self._ceiling()) if by_age and twice > seen else twice)
+
+    def _ceiling(self) -> int:
+        if self._known_ceiling is None:
+            self._known_ceiling = pricing.max_output_tokens(self.model) or LONGEST_KNOWN
+        return self._known_ceiling
+
     def fresh(self, most: int, caution: Caution) -> Forecast:
         """Forecast the answer of a call that is still to be sent."""
         forecast = self._fresh.get((most, caution))
@@ -212,28 +238,49 @@ class OutputStats:
             return len(self._answers), self._tokens, self._squares
         return self._table(most, by_age=False).beyond(-1)
 
-    def in_flight(self, flights: Sequence[Flight], now: float) -> list[Forecast]:
-        """Forecast the answers of calls that are in flight together, those first that have gone furthest."""
+    def in_flight(self, flights: Sequence[Flight], now: float) -> tuple[list[Forecast], list[Ahead]]:
+        """Forecast the answers of calls that are in flight together, those first that have gone furthest.
+
+        Returns:
+            A forecast for each, and what all of them are for a call that is still to be sent.
+        """
         forecasts: dict[Flight, Forecast] = {}
+        ahead = []
         for by_age in (True, False):
             some = [flight for flight in flights if (flight.tokens is None) is by_age]
             if some:
-                self._forecast(some, now, forecasts, by_age=by_age)
-        return [forecasts[flight] for flight in flights]
+                ahead.append(self._forecast(some, now, forecasts, by_age=by_age))
+        return [forecasts[flight] for flight in flights], ahead
+
+    def behind(self, ahead: Sequence[Ahead], most: int, caution: Caution) -> Forecast:
+        """Forecast the answer of a call that is still to be sent, behind others that are in flight."""
+        alone = self.fresh(most, caution)
+        if not self._answers:
+            return alone
+        count, total, squares = self._sums(most)
+        others, mean, usual, square = _joined(ahead, most)
+        unseen = min(most, self.longest(caution))
+        return Forecast(
+            *_moments(count + others + 1, total + mean + unseen, squares + square, unseen, most),
+            min(most, math.ceil((total + usual) / (count + others))),
+            alone.excess,
+            most,
+            count,
+        )
 
     def _forecast(
         self, flights: list[Flight], now: float, into: dict[Flight, Forecast], *, by_age: bool
-    ) -> None:
+    ) -> Ahead:
         """Go from the call that is furthest along to the last one (as Efron's estimate of survival does)."""
         rate = self.tokens_per_s if by_age else 1.0
         reached = [(now - f.since if by_age else float(f.tokens or 0), f) for f in flights]
         reached.sort(key=lambda pair: pair[0], reverse=True)
         bounds = {_rounded(flight.most) for flight in flights}
         widest = max(bounds)
-        ahead = {bound: _Ahead() for bound in bounds}
+        ahead = {bound: Ahead() for bound in bounds}
         for so_far, flight in reached:
             least = so_far * rate
-            unseen = max(self.longest(flight.caution), math.ceil(2 * least))
+            unseen = self._further(least, flight.caution, by_age=by_age)
             if not self._answers and flight.most < UNBOUNDED:
                 unseen = flight.most
             bound = _rounded(flight.most)
@@ -244,6 +291,7 @@ class OutputStats:
                 forecast = ahead[widest].forecast(wider, unseen, least, widest, self.seen)
             for each, sums in ahead.items():
                 sums.add(forecast, each)
+        return ahead[widest]
 
     def _table(self, most: int, *, by_age: bool) -> _Table:
         bound = _rounded(most)
@@ -277,7 +325,7 @@ class OutputStats:
         self._squares += tokens * tokens
 
 
-class _Ahead:
+class Ahead:
     """The sums over the calls that are further along, each at what it is expected at."""
 
     __slots__ = ("count", "mean", "squares", "usual")
@@ -286,6 +334,7 @@ class _Ahead:
         self.count, self.mean, self.usual, self.squares = 0, 0.0, 0.0, 0.0
 
     def add(self, forecast: Forecast, most: int) -> None:
+        """Count one more in, which may go so far at most."""
         mean = min(forecast.mean, most)
         self.count += 1
         self.mean += mean
@@ -295,12 +344,23 @@ class _Ahead:
     def forecast(
         self, beyond: tuple[int, int, int], unseen: int, least: float, most: int, seen: int
     ) -> Forecast:
+        """Forecast the next one behind them, from the answers that went further than it has."""
         count, total, squares = beyond
         number, unseen = count + self.count + 1, min(most, unseen)
         mean, variance = _moments(number, total + self.mean + unseen, squares + self.squares, unseen, most)
-        alone = 2 * least if seen else mean
+        alone = min(2 * least, unseen) if seen else mean
         usual = (total + self.usual) / (number - 1) if number > 1 else alone
         return Forecast(mean, variance, min(most, math.ceil(usual)), 0, most, seen)
+
+
+def _joined(ahead: Sequence[Ahead], most: int) -> tuple[int, float, float, float]:
+    """Add up what is ahead, as far as a call with such a `max_tokens` may go."""
+    count = sum(each.count for each in ahead)
+    mean, usual = (
+        min(sum(amounts), count * most)
+        for amounts in ([each.mean for each in ahead], [each.usual for each in ahead])
+    )
+    return count, mean, usual, min(sum(each.squares for each in ahead), mean * most)
 
 
 def _moments(number: int, total: float, squares: float, unseen: int, most: int) -> tuple[int, int]:
@@ -327,7 +387,7 @@ _seen: dict[str, OutputStats] = {}
 
 def of(model: str) -> OutputStats:
     """Return what is known of a model's answers."""
-    return _seen.get(model) or OutputStats()
+    return _seen.get(model) or OutputStats(model)
 
 
 def learn(
@@ -353,7 +413,7 @@ def learn(
     """
     answers = _seen.get(model)
     if answers is None:
-        answers = _seen[model] = OutputStats()
+        answers = _seen[model] = OutputStats(model)
     if output_tokens is not None:
         answers.add_output(output_tokens, took_s, whole=not truncated)
     if service_tier is not None:

@@ -13,7 +13,7 @@ from steptrack_callbacks.values.usage import Usage
 from . import output_stats
 from .balance import Balance, Estimate
 from .in_flight import FAR_TIMES, Outlook
-from .output_stats import UNBOUNDED, Caution, OutputStats
+from .output_stats import UNBOUNDED, OutputStats
 
 Operation = Literal[
     "chat",
@@ -295,7 +295,7 @@ class Request:
         """Forecast the answer, and price what it will come to."""
         clamps = clamps and self.can_clamp and not (self.needs_whole_answer or self.streams)
         clamps = clamps and self.max_output_tokens is None
-        caution = self.caution(clamps=clamps)
+        caution = output_stats.caution(clamps=clamps)
         most = UNBOUNDED if self.max_output_tokens is None else self.max_output_tokens
         forecast = seen.fresh(most, caution)
         last = 0 if self.streams or not forecast.seen else forecast.excess
@@ -320,11 +320,6 @@ class Request:
         many = None if self.max_output_tokens == 0 else self.cost(input_tokens, _MANY)
         rate = 0 if many is None else -(-(many - cost) // _MANY)
         return max(cost, self.fee.sent, (self.fee.likely or 0) - rate * output_tokens), rate
-
-    @staticmethod
-    def caution(*, clamps: bool) -> Caution:
-        """Say how long an unseen answer is taken to be."""
-        return output_stats.CLAMPED_CAUTION if clamps else output_stats.USUAL_CAUTION
 
     def _worst(self, worst: int, least: int, *, in_usd: bool) -> tuple[tuple[int, int], tuple[int, int]]:
         most = self._most_input()

@@ -17,12 +17,13 @@ from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import Breach, Phase
 
+from . import output_stats
 from .account import Account
 from .balance import Estimate, Hold, Holding
 from .budget_account import BudgetAccount
 from .chain import AccountChain
 from .lease import LeaseShare
-from .output_stats import UNBOUNDED, Flight
+from .output_stats import LONGEST_KNOWN, UNBOUNDED, Flight
 from .queue import QUEUE, Outcome, Refusal, Waiter
 from .request import LEAST_CLAMP_TOKENS, Request
 
@@ -30,9 +31,6 @@ Wrapping = frozenset[Account]
 
 LOOK_EVERY_S = 0.05
 """How often a call that waits for a shared account looks whether others have given room back."""
-
-LONGEST_KNOWN = 4096
-"""Output tokens of the longest answer of a model of which nothing is known."""
 
 WAITED_HINT = (
     "the room did not come free in the time that wait_s allows: raise it, make fewer calls at once, or give"
@@ -262,7 +260,7 @@ class Reservation:
     def _admit(self, estimate: Estimate) -> Outcome:
         if self._clamps:
             self.max_output_tokens = self._clamp(estimate)
-        caution = self.request.caution(clamps=estimate.outlook.clamps)
+        caution = output_stats.caution(clamps=estimate.outlook.clamps)
         if self.max_output_tokens is not None and self._clamps:
             estimate = self.request.clamped(estimate, self.max_output_tokens)
         self._flight = Flight(time.monotonic(), estimate.outlook.forecast.most, caution)
