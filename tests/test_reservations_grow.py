@@ -6,7 +6,7 @@ from fake_host import FakeHost, ask_and_wait, open_elsewhere
 from internals import assert_nothing_left
 from steptrack_callbacks import step
 from steptrack_callbacks.engine import balance
-from steptrack_callbacks.engine.output_stats import LONGEST_KNOWN
+from steptrack_callbacks.engine.forecasts import LONGEST_KNOWN
 
 LONG = 2000
 

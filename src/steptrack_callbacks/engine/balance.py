@@ -12,8 +12,8 @@ from steptrack_callbacks.values.limits import Enforce
 from steptrack_callbacks.values.money import to_units, to_usd
 
 from .amounts import Sums, Tally
+from .forecasts import Flight
 from .in_flight import MONEY, TOKENS, HeldCall, InFlight, Outlook
-from .output_stats import Flight
 
 
 class Estimate(NamedTuple):

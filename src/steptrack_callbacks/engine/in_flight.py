@@ -19,7 +19,7 @@ from math import isqrt
 from typing import NamedTuple
 
 from . import output_stats
-from .output_stats import Ahead, Flight, Forecast
+from .forecasts import UNBOUNDED, Ahead, Flight, Forecast, caution_for
 
 DEVIATIONS = 2
 SLACK_SHARE = 20
@@ -215,7 +215,7 @@ class InFlight:
         """Return the tokens of output that the others leave to a call, a deviation of theirs kept free."""
         sums, rate = self._sums[unit], outlook.rates[unit]
         room = left - sums.inputs - outlook.inputs[unit] - sums.usual - isqrt(sums.variance)
-        return room // rate if rate else output_stats.UNBOUNDED
+        return room // rate if rate else UNBOUNDED
 
     def refresh(self, now: float) -> None:
         """Work out anew what those in flight will come to, if anything was learned."""
@@ -256,7 +256,7 @@ class InFlight:
         asked = (outlook.model, outlook.forecast.most, outlook.clamps)
         forecast = self._fresh.get(asked)
         if forecast is None:
-            stats, caution = output_stats.of(outlook.model), output_stats.caution(clamps=outlook.clamps)
+            stats, caution = output_stats.of(outlook.model), caution_for(clamps=outlook.clamps)
             forecast = self._fresh[asked] = stats.behind(ahead, outlook.forecast.most, caution)
         return forecast
 

@@ -12,8 +12,9 @@ from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
 from .balance import Balance, Estimate
+from .forecasts import UNBOUNDED, caution_for
 from .in_flight import FAR_TIMES, Outlook
-from .output_stats import UNBOUNDED, OutputStats
+from .output_stats import OutputStats
 
 Operation = Literal[
     "chat",
@@ -295,7 +296,7 @@ class Request:
         """Forecast the answer, and price what it will come to."""
         clamps = clamps and self.can_clamp and not (self.needs_whole_answer or self.streams)
         clamps = clamps and self.max_output_tokens is None
-        caution = output_stats.caution(clamps=clamps)
+        caution = caution_for(clamps=clamps)
         most = UNBOUNDED if self.max_output_tokens is None else self.max_output_tokens
         forecast = seen.fresh(most, caution)
         last = 0 if self.streams or not forecast.seen else forecast.excess

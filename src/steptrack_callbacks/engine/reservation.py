@@ -17,13 +17,12 @@ from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import Breach, Phase
 
-from . import output_stats
 from .account import Account
 from .balance import Estimate, Hold, Holding
 from .budget_account import BudgetAccount
 from .chain import AccountChain
+from .forecasts import LONGEST_KNOWN, UNBOUNDED, Flight, caution_for
 from .lease import LeaseShare
-from .output_stats import LONGEST_KNOWN, UNBOUNDED, Flight
 from .queue import QUEUE, Outcome, Refusal, Waiter
 from .request import LEAST_CLAMP_TOKENS, Request
 
@@ -260,7 +259,7 @@ class Reservation:
     def _admit(self, estimate: Estimate) -> Outcome:
         if self._clamps:
             self.max_output_tokens = self._clamp(estimate)
-        caution = output_stats.caution(clamps=estimate.outlook.clamps)
+        caution = caution_for(clamps=estimate.outlook.clamps)
         if self.max_output_tokens is not None and self._clamps:
             estimate = self.request.clamped(estimate, self.max_output_tokens)
         self._flight = Flight(time.monotonic(), estimate.outlook.forecast.most, caution)
