@@ -22,7 +22,7 @@ DOOR = """
     peek_completed_steps persona record_usage remaining report step uninstall
 """
 HOOKS = """
-    BudgetThreshold CallAdmitted CallDenied CallSettled Escalated Event StepEnded StepStarted on
+    BudgetThreshold CallAdmitted CallDenied CallSettled CallSwapped Escalated Event StepEnded StepStarted on
 """
 TESTING = "Recording recorder reset strict"
 

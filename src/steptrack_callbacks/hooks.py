@@ -20,6 +20,7 @@ from .values.definitions import Grant, LimitName
 from .values.errors import BudgetExhausted, StepTrackError
 from .values.money import decimal_of
 from .values.records import CompletedStep
+from .values.swaps import SwapReason
 from .values.usage import Usage
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "CallAdmitted",
     "CallDenied",
     "CallSettled",
+    "CallSwapped",
     "Escalated",
     "Event",
     "StepEnded",
@@ -72,6 +74,23 @@ class CallAdmitted(Event):
 
     call_id: int
     model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSwapped(Event):
+    """A call is made with another model than was asked for, of those that a step names; it was admitted.
+
+    Attributes:
+        call_id: Counts the calls of this process.
+        asked: The model that was asked for.
+        model: The model that it is made with.
+        why: `downgrade_at`, or the limit that had no room for the model that was asked for.
+    """
+
+    call_id: int
+    asked: str
+    model: str
+    why: SwapReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,8 @@ from steptrack_callbacks.values.definitions import (
 from steptrack_callbacks.values.limits import Enforce
 
 DEFS = schema()["$defs"]
+TOGETHER = {"wrap_up_usd", "wrap_up_calls", "models", "downgrade_at"}
+"""Keys that are judged by what stands beside them."""
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
@@ -87,7 +89,7 @@ def test_the_rates_of_the_schema_are_those_of_the_pricer():
 
 
 def test_every_example_of_the_schema_is_accepted():
-    for key in keys(DEFS["step"]) - {"budgets", "wrap_up_usd", "wrap_up_calls"}:
+    for key in keys(DEFS["step"]) - {"budgets", *TOGETHER}:
         for example in DEFS[key].get("examples", ()):
             assert parse(tomlkit.dumps({"steps": {"s": {key: example}}})).steps["s"]
     for example in schema()["properties"]["ledger"]["properties"]["url"]["examples"][:1]:
@@ -148,7 +150,7 @@ def test_what_is_taken_fits_the_schema_and_what_does_not_fit_is_refused(tables):
 
 
 @given(
-    st.sampled_from(sorted(keys(DEFS["step"]) - {"budgets", "default", "wrap_up_usd", "wrap_up_calls"})),
+    st.sampled_from(sorted(keys(DEFS["step"]) - {"budgets", "default", *TOGETHER})),
     plain,
 )
 def test_the_schema_and_a_definition_agree_on_each_value(key, value):

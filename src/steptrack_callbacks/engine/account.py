@@ -11,6 +11,7 @@ from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.definitions import ErrorBoundary, Grant, LimitName, StepDefinition
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 from steptrack_callbacks.values.money import to_usd
+from steptrack_callbacks.values.swaps import ModelSwap, SwapReason
 from steptrack_callbacks.values.usage import Usage
 
 from .amounts import Sums, Tally
@@ -51,6 +52,7 @@ class Account(Balance):
         resumed: The part of what is settled that it began with: somebody had spent it before.
         models: That part by model.
         model: The model last used.
+        model_list: Models that the step names for its calls; `None` if it names none.
         response: The last answer, for the error that a step raises at its close.
         open_calls: Calls that are neither settled nor swept.
         in_flight_calls: Calls that were still open when the step ended.
@@ -70,6 +72,7 @@ class Account(Balance):
     """
 
     __slots__ = (
+        "_swaps",
         "busy",
         "clamp",
         "cut",
@@ -81,6 +84,7 @@ class Account(Balance):
         "in_flight_calls",
         "late_calls",
         "model",
+        "model_list",
         "models",
         "on_late_charge",
         "open_calls",
@@ -103,6 +107,8 @@ class Account(Balance):
         self.resumed = _NOTHING
         self.models: dict[str, Tally] = {}
         self.model = definition.model
+        self.model_list = definition.model_list
+        self._swaps: dict[tuple[str, str, SwapReason], list[float]] = {}
         self.response: Any = None
         self.open_calls = 0
         self.in_flight_calls = 0
@@ -139,6 +145,19 @@ class Account(Balance):
                 sums[index] -= value
             for index, value in amounts:
                 sums[index] += value
+
+    def note_swap(self, swap: tuple[str, str, SwapReason], now: float) -> None:
+        """Note that a call was made with another model than was asked for, under the list of this account."""
+        seen = self._swaps.setdefault(swap, [0, now, now])
+        seen[0] += 1
+        seen[2] = now
+
+    def swaps(self) -> tuple[ModelSwap, ...]:
+        """Return the calls that were made with another model under the list of this account."""
+        return tuple(
+            ModelSwap(asked=asked, used=used, why=why, calls=int(calls), first_at=first, last_at=last)
+            for (asked, used, why), (calls, first, last) in list(self._swaps.items())
+        )
 
     def grant(self, grant: Grant) -> None:
         """Raise the limits, and remember by what."""

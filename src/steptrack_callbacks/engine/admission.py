@@ -13,15 +13,18 @@ from . import call_log
 from .account import Account
 from .escalation import question_about
 from .lease import Lease
-from .queue import Outcome, Waiter, advance_queue
+from .queue import Outcome, Refusal, Waiter, advance_queue
+from .request import Request
 from .settlement import Charged, emit
 from .shared_reservation import SharedReservation
+from .swapping import Swap, Swapping, hinted, swapping_of
 
 
 class Asking(Charged, Protocol):
     """A call, as far as its admission goes."""
 
     lease: Lease | None
+    swapping: Swapping | None
 
     def note(self) -> None:
         """Begin."""
@@ -38,6 +41,8 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
         UnpricedModel: A dollar limit is in force and the model's price is unknown.
     """
     __tracebackhide__ = True
+    if call.accounts.listing:
+        _choose_model(call)
     if call.accounts.watches_usd:
         _require_price(call)
     while (outcome := _ask(call, patient=patient)) != "admitted":
@@ -47,10 +52,45 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
             outcome = _begin(call, (yield outcome))
         if outcome == "admitted":
             break
-        error = outcome.error()
+        swapping = call.swapping
+        if swapping is not None and _turn_to(call, swapping.after(outcome)):
+            continue
+        error = hinted(outcome, swapping).error()
+        if swapping is not None and swapping.is_left_to_host:
+            raise error
         if not (yield from more_is_granted(outcome.account, error)):
             _deny(call, error)
             raise error
+        _turn_to(call, None if swapping is None else swapping.restart())
+
+
+def tell_admitted(call: Asking, swap: Swap | None) -> None:
+    """Let hooks know that a call is about to be sent, and with which model in place of which."""
+    if hooks.wanted(hooks.CallAdmitted):
+        emit(call, hooks.CallAdmitted, call_id=call.number, model=call.request.model)
+    if swap is not None and hooks.wanted(hooks.CallSwapped):
+        emit(call, hooks.CallSwapped, call_id=call.number, asked=swap.asked, model=swap.used, why=swap.why)
+
+
+def _choose_model(call: Asking) -> None:
+    """Look at the models that steps around name for a call, and begin with the next one if money runs low."""
+    if call.reservation is None:
+        return
+    call.swapping = swapping_of(call.accounts, call.request, wraps_up=bool(call.reservation.wrapping))
+    chosen = None if call.swapping is None else call.swapping.begin()
+    if isinstance(chosen, Refusal):
+        raise chosen.error()
+    _turn_to(call, chosen)
+
+
+def _turn_to(call: Asking, request: Request | None) -> bool:
+    """Go on with another request, if there is one."""
+    if request is None:
+        return False
+    call.request = request
+    if call.reservation is not None:
+        call.reservation = call.reservation.of_another(call.accounts, request)
+    return True
 
 
 def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
@@ -95,6 +135,8 @@ def _begin(call: Asking, outcome: Outcome) -> Outcome:
             outcome = call.reservation.confirm()
         if outcome == "admitted":
             call.note()
+            if call.swapping is not None:
+                call.swapping.note()
     return outcome
 
 

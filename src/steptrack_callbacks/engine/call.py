@@ -1,12 +1,5 @@
 """One model call, whatever the host: admitted, then settled, failed or abandoned; or denied.
 
-```
-admit ──► in flight ──► settled      usage known: charged
-   │          ├───────► failed       the provider said no: charged what it reported
-   │          └───────► abandoned    answer lost or broken off: charged an estimate, and marked
-   └─► denied                        no room: an error, nothing sent, nothing charged
-```
-
 A call is pinned to the accounts that were around it when it was made, and is settled once. One
 that is still open when its step ends is *swept*: charged its estimate, which a later true report
 replaces by its difference.
@@ -21,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from decimal import Decimal
 
-from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import running_loop
@@ -32,14 +24,15 @@ from steptrack_callbacks.values.usage import Usage
 
 from . import call_log
 from .account import Account
-from .admission import admission, more_is_granted
+from .admission import admission, more_is_granted, tell_admitted
 from .amounts import NOTHING, Charge
 from .chain import AccountChain
 from .lease import Lease
 from .queue import QUEUE, advance_queue
 from .request import Request
 from .reservation import Reservation, Wrapping
-from .settlement import State, emit, estimated_usage, learn_from, open_calls, put_on, swept, tell_of
+from .settlement import State, estimated_usage, learn_from, open_calls, put_on, swept, tell_of
+from .swapping import Swap, Swapping
 
 logger = logging.getLogger("steptrack_callbacks")
 
@@ -63,6 +56,7 @@ class Call:
         reservation: What it asks of the limited accounts around it, if there are any.
         produced: Tokens that a stream has produced so far.
         lease: What ledgers have lent to it; `None` if none has an account around it.
+        swapping: Its way through the models that a step names for it; `None` if none does.
     """
 
     __slots__ = (
@@ -80,6 +74,7 @@ class Call:
         "reservation",
         "started_at",
         "state",
+        "swapping",
     )
 
     def __init__(
@@ -96,6 +91,7 @@ class Call:
         self.started_at = 0.0
         self._sent_at: float | None = None
         self.produced = 0
+        self.swapping: Swapping | None = None
         self._charge = NOTHING
         self._before: Charge | None = None
         self.reservation = Reservation(chain, request, wrapping) if chain.limited else None
@@ -110,6 +106,11 @@ class Call:
     def max_output_tokens(self) -> int | None:
         """The `max_tokens` to set on the request so that a strict limit holds; `None` to leave it."""
         return None if self.reservation is None else self.reservation.max_output_tokens
+
+    @property
+    def swap(self) -> Swap | None:
+        """What it is made with in place of the model that was asked for."""
+        return None if self.swapping is None else self.swapping.swap
 
     # Before it is sent
 
@@ -141,12 +142,11 @@ class Call:
         __tracebackhide__ = True
         yield from admission(self, patient=patient)
         self.admitted = True
-        if hooks.wanted(hooks.CallAdmitted):
-            try:
-                emit(self, hooks.CallAdmitted, call_id=self.number, model=self.request.model)
-            except StepTrackError:
-                self.withdraw()
-                raise
+        try:
+            tell_admitted(self, self.swap)
+        except StepTrackError:
+            self.withdraw()
+            raise
 
     def turn_away(self) -> None:
         """Note that it is denied."""

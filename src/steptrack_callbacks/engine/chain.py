@@ -25,6 +25,9 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         clamps: Whether all of `limited` let a call get what is left as its `max_tokens`.
         limits_usd: Whether one that is enforced limits money.
         watches_usd: Whether any does.
+        refuses_unpriced: Whether any of `limited` refuses calls of unknown price.
+        listing: Those that name models for their calls, innermost first. What they say is judged before a
+            call is admitted, so such a call has no short way.
         adding: Those that only add up what they are charged.
         judging: The others, which also look at it: for a strict limit that is passed, or in a ledger's units.
     """
@@ -36,6 +39,8 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     clamps: bool
     limits_usd: bool
     watches_usd: bool
+    refuses_unpriced: bool
+    listing: tuple[Account, ...]
     adding: tuple[Account, ...]
     judging: tuple[Account, ...]
 
@@ -53,6 +58,10 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         chain.clamps = all(account.clamp for account in chain.limited)
         chain.limits_usd = any(account.cost_limit is not None for account in chain.limited)
         chain.watches_usd = any(account.cost_limit is not None for account in chain)
+        chain.refuses_unpriced = any(
+            account.cost_limit is not None and account.unpriced is None for account in chain.limited
+        )
+        chain.listing = tuple(account for account in chain if account.model_list is not None)
         return chain
 
     def blindness(self, request: Request) -> UnpricedModel | None:

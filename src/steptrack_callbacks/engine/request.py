@@ -85,6 +85,13 @@ class Request:
         kinds: Lists the kinds of tokens that it may send or ask for beside text, such as `input_audio`
             or `cache_write_1h`; called only if a limit has to hold against the dearest.
         cure: What the caller can do if nobody knows the price, where giving one is not it.
+        called: What the caller calls the model, if that is not its name: a group of a Router's.
+        with_model: Describes the same request with another model, or says why it cannot be made with that
+            one; `None` if whoever sends it cannot send another.
+        needs: Lists what the request needs of a model beside text, such as `vision`, in the price table's
+            words; called only if another model is looked at.
+        must_fit: Whether it is made only if it will fit, though nothing else is in flight; else it may take
+            the last of a limit.
     """
 
     model: str
@@ -105,10 +112,19 @@ class Request:
     base_model: str | None = None
     kinds: Callable[[], Collection[str]] | None = None
     cure: str = ""
+    called: str = ""
+    with_model: Callable[[str], Request | str] | None = None
+    needs: Callable[[], frozenset[str]] | None = None
+    must_fit: bool = False
     _counted: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
     _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
     _listed: tuple[tuple[str | None, ...], Prices] | None = field(default=None, init=False)
+
+    @property
+    def asked_for(self) -> str:
+        """The model, as its caller calls it."""
+        return self.called or self.model
 
     @property
     def counted(self) -> InputCount:
@@ -265,7 +281,7 @@ class Request:
             clamps: Whether all of them let the request get what is left as its `max_tokens`.
         """
         seen = output_stats.of(self.model)
-        asked = (outputs, in_usd, clamps, self.max_output_tokens, seen.surplus, seen.revision)
+        asked = (outputs, in_usd, clamps, self.must_fit, self.max_output_tokens, seen.surplus, seen.revision)
         if (
             self._estimated is None or self._estimated[0] != asked
         ):  # whoever waits in line is judged many times
@@ -280,10 +296,11 @@ class Request:
         counted, last, fee = self.counted.tokens, outlook.last, self.fee
         worst, least = self._worst(*outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
         certain = max(self.cost(counted, 0) or 0, fee.sent) if in_usd else 0
+        expected = (outlook.mean(0), outlook.mean(1))
         return Estimate(
             (certain, counted),
-            (certain + last * outlook.rates[0], counted + last),
-            (outlook.mean(0), outlook.mean(1)),
+            expected if self.must_fit else (certain + last * outlook.rates[0], counted + last),
+            expected,
             worst,
             least,
             self.model,

@@ -93,6 +93,12 @@ class Reservation:
         self._running = (0, 0)
         self._since: float | None = None
 
+    def of_another(self, chain: AccountChain, request: Request) -> Reservation:
+        """Return the same for another request, which has waited as long; this one holds nothing any more."""
+        other = Reservation(chain, request, self.wrapping)
+        other._since = self._since
+        return other
+
     def ask(self, *, patient: bool) -> Outcome | Waiter:
         """Reserve room everywhere, join the line, or be refused; `patient` says that the host can wait."""
         self.owner = current_owner()

@@ -110,6 +110,7 @@ def _watch(spans: Spans, meters: Meters, thresholds: Sequence[float]) -> ExitSta
         partial(hooks.watch, hooks.StepEnded, spans.step_ended),
         partial(hooks.watch, hooks.CallDenied, spans.call_denied),
         partial(hooks.watch, hooks.CallDenied, meters.call_denied),
+        partial(hooks.watch, hooks.CallSwapped, spans.call_swapped),
         partial(hooks.watch, hooks.CallSettled, spans.call_settled),
         partial(hooks.watch, hooks.CallSettled, meters.call_settled),
         partial(hooks.watch, hooks.Escalated, spans.escalated),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args
 
-from steptrack_callbacks.hooks import BudgetThreshold, CallSettled, Escalated
+from steptrack_callbacks.hooks import BudgetThreshold, CallSettled, CallSwapped, Escalated
 from steptrack_callbacks.pricing.names import canonical, split
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.steps.activation import Activation
@@ -74,6 +74,7 @@ def of_record(record: CompletedStep) -> Attributes:
         "steptrack.in_flight_calls": record.in_flight_calls,
         "steptrack.strict_breaches": record.strict_breaches,
         "steptrack.tool_calls": record.tool_calls,
+        "steptrack.swaps": tuple(map(str, record.swaps)) or None,
         "steptrack.share": max(shares.values(), default=None),
         "error.type": error_type(record),
     }
@@ -180,6 +181,15 @@ def of_threshold(event: BudgetThreshold) -> Attributes:
         "steptrack.consumed": float(event.consumed),
         "steptrack.threshold": event.threshold,
         "steptrack.share": event.share,
+    }
+
+
+def of_swap(event: CallSwapped) -> Attributes:
+    """Say with which model a call was made in place of which, and why."""
+    return {
+        "gen_ai.request.model": event.model,
+        "steptrack.swap.asked": event.asked,
+        "steptrack.swap.why": event.why,
     }
 
 

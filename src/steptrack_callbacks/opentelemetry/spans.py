@@ -11,6 +11,7 @@ from steptrack_callbacks.hooks import (
     CallAdmitted,
     CallDenied,
     CallSettled,
+    CallSwapped,
     Escalated,
     StepEnded,
     StepStarted,
@@ -71,6 +72,10 @@ class Spans:
         """Note a refusal."""
         said = {"gen_ai.request.model": event.model, **attributes.of_refusal(event.error)}
         _note(event.step_id, "steptrack.call.denied", said)
+
+    def call_swapped(self, event: CallSwapped) -> None:
+        """Note that a call is made with another model than was asked for."""
+        _note(event.step_id, "steptrack.call.swapped", attributes.of_swap(event))
 
     def threshold_crossed(self, event: BudgetThreshold) -> None:
         """Note that a share of a limit was crossed."""

@@ -25,6 +25,7 @@ from steptrack_callbacks import settings
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage
 
+from .abilities import Abilities, abilities_of
 from .chain import Question, answer, forget, max_output, with_prices
 from .checks import check_usage
 from .entries import rates_of
@@ -32,9 +33,11 @@ from .terms import Terms
 from .user import checked, rates_in
 
 __all__ = (
+    "Abilities",
     "Pricer",
     "Prices",
     "Terms",
+    "abilities_of",
     "cost_units",
     "cost_usd",
     "max_output_tokens",

@@ -147,6 +147,18 @@ def max_output(model: str, provider: str | None) -> int | None:
     return known[1]
 
 
+def entries_of(question: Question) -> Iterator[Entry]:
+    """Yield what tables say of a model, the best first."""
+    check_question(question)
+    return (found.entry for found in _found(question))
+
+
+def owner_of(question: Question) -> str | None:
+    """Name who serves a model, in the one name that the table has for each; `None` if nobody says."""
+    host, name = split(question.model, question.provider)
+    return canonical(host) if host else next((maker for t in _tables() if (maker := _maker(name, t))), None)
+
+
 def with_prices(before: Settings, prices: Mapping[str, Mapping[str, object]]) -> Settings:
     """Return settings with these prices of the user's too, all or none; see `pricing.set_prices`."""
     own = {model: checked(model, price) for model, price in prices.items()}

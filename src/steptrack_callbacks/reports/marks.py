@@ -35,6 +35,8 @@ def remarks_on(record: CompletedStep, *, refused: int, late: int, extras: bool =
     parts += [f"{count:,} {what}" for what, count in counted.items() if count]
     if parts:
         yield f"{printable(record.path)}: calls {', '.join(parts)}"
+    for swap in record.swaps:
+        yield f"{printable(record.path)}: {printable(str(swap))}"
     if extras:
         for note in (*all_granted(record.grants), *spent_elsewhere(record)):
             yield f"{printable(record.path)}: {note}"

@@ -261,6 +261,7 @@ class Activation(Placed):
             status=self._status,
             error=self._error,
             grants=account.grants,
+            swaps=account.swaps(),
             budgets={each.budget.name: each.to_dict() for each in self.budgets if each.budget},
             resumed_usage=account.resumed,
             here_usage=account.here_of(usage),

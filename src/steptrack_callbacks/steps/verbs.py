@@ -44,6 +44,8 @@ def step(
     name: str | StepDefinition | None = None,
     *,
     model: str | None = None,
+    models: Sequence[str] = (),
+    downgrade_at: float | None = None,
     max_usd: Decimal | float | None = None,
     max_tokens: int | None = None,
     max_calls: int | None = None,
@@ -80,6 +82,12 @@ def step(
         name: Non-empty, without `/`, which joins names into a path; a decorated function lends its
             own name. A `StepDefinition` may stand here, and then no other option of it.
         model: What `current_model()` answers inside; it changes no call.
+        models: Names of models, the preferred one first. A call of one of them that does not fit is made
+            with the next one that does and that takes what the request has, before it is sent; and a call
+            is made only if it will fit. LiteLLM's calls can be changed so; LangChain's in `budgeted` and
+            `StepBudgetMiddleware`.
+        downgrade_at: The share of a `max_usd` around, from 0 to 1, from which on calls of `models` begin with
+            the next one.
         max_usd: Most US dollars to spend; `None` sets no limit. It needs models of known price: see
             `unpriced`.
         max_tokens: Most input and output tokens together, over all calls.

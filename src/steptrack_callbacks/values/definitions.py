@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, get_args
 from .budgets import BudgetDefinition, checked_budgets
 from .limits import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
 from .money import count_of, decimal_of, plain
+from .swaps import ModelList, model_list_of
 
 D = TypeVar("D", bound="StepDefinition")
 
@@ -103,6 +104,8 @@ class StepOptions(TypedDict, total=False):
     """The options of a step, by name; `step()` documents each."""
 
     model: str | None
+    models: Sequence[Any]
+    downgrade_at: float | None
     max_usd: Decimal | float | None
     max_tokens: int | None
     max_calls: int | None
@@ -135,6 +138,8 @@ class StepDefinition:
     name: str
     function: str | None = None
     model: str | None = None
+    models: tuple[str, ...] = ()
+    downgrade_at: float | None = None
     max_usd: Decimal | float | None = None
     max_tokens: int | None = None
     max_calls: int | None = None
@@ -162,6 +167,13 @@ class StepDefinition:
         self._check_types(where)
         self._check_wrap_up(where)
         object.__setattr__(self, "budgets", checked_budgets(self.budgets, where))
+        listed = model_list_of(self.models, self.downgrade_at, where)
+        object.__setattr__(self, "models", listed.models if listed else ())
+
+    @property
+    def model_list(self) -> ModelList | None:
+        """What is said of the models of its calls; `None` if nothing is."""
+        return ModelList(self.models, self.downgrade_at) if self.models else None
 
     def _check_types(self, where: str) -> None:
         for name in ("clamp", "cut_streams"):

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 from .definitions import Grant, LimitName
 from .money import count_of, decimal_of
 from .statuses import STATUS_MEANS, Status
+from .swaps import ModelSwap
 from .usage import LATER_COUNTS, Usage
 from .words import Share, all_granted, difference, doubts_about, shortened, spent
 
@@ -45,6 +46,7 @@ class CompletedStep:
         status: How it ended.
         error: The exception that left it or was handled by its boundary, as text; else `None`.
         grants: What escalations granted to it.
+        swaps: Calls in it and inside it that were made with another of its models than was asked for.
         budgets: The shared budgets that hung on it, by name: `limits`, `spent`, `window` and `resets_at`.
         resumed_usage: The part of `usage` that had been spent before this activation began.
         here_usage: The part of `usage` that was charged in this activation: what sums over records add up.
@@ -84,6 +86,7 @@ class CompletedStep:
     resumed_usage: Usage = field(default_factory=Usage)
     busy_calls: int = 0
     cut_calls: int = 0
+    swaps: tuple[ModelSwap, ...] = ()
 
     @property
     def llm_calls(self) -> int:
@@ -112,6 +115,7 @@ class CompletedStep:
             yield f"calls {', '.join(calls)}"
         yield from spent_elsewhere(self)
         yield from all_granted(self.grants)
+        yield from map(str, self.swaps)
         for name, budget in self.budgets.items():
             if budget["resets_at"]:
                 yield f"budget {name} begins anew at {budget['resets_at']}"
@@ -140,6 +144,7 @@ class CompletedStep:
             "strict_breaches": self.strict_breaches,
             "tool_calls": self.tool_calls,
             "grants": [grant.to_dict() for grant in self.grants],
+            "swaps": [swap.to_dict() for swap in self.swaps],
             "budgets": {name: dict(budget) for name, budget in self.budgets.items()},
             "resumed_usage": self.resumed_usage.to_dict(),
             "here_usage": self.here_usage.to_dict(),
@@ -181,7 +186,7 @@ class CompletedStep:
 
 
 _USAGES = ("own_usage", "resumed_usage", "here_usage")
-_REBUILT = (*_USAGES, "usage", "models", "limits", "grants", "budgets")
+_REBUILT = (*_USAGES, "usage", "models", "limits", "grants", "budgets", "swaps")
 _NAMES = ("id", "run_id", "path", "name")
 _COUNTS = ("denied_calls", "in_flight_calls", "late_calls", "strict_breaches", "tool_calls", "revision")
 _NEWER_COUNTS = ("busy_calls", "cut_calls")
@@ -219,6 +224,7 @@ def _rebuilt_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "models": {model: _usage_of(used) for model, used in data["models"].items()},
         "limits": _limits_of(data["limits"]),
         "grants": tuple(_grant_of(grant) for grant in data["grants"]),
+        "swaps": tuple(ModelSwap.from_dict(swap) for swap in data.get("swaps", ())),
         "budgets": {name: _budget_of(budget) for name, budget in data["budgets"].items()},
     }
 

@@ -1,0 +1,335 @@
+"""Which model a call is made with, where a step names several: decided here, before it is sent.
+
+A call keeps the model that was asked for as long as it fits and `downgrade_at` is not reached. Else the next
+one of the list is tried that takes what the request has. Who sends the call only carries that out: either
+the host describes the same request with another model (`Request.with_model`), or it makes the whole call
+again with another one (`Trial`). A call that neither can be done for is refused as any.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple
+
+from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.pricing import abilities_of
+from steptrack_callbacks.values.swaps import ModelList, SwapReason
+
+from .account import Account
+from .chain import AccountChain
+from .queue import Refusal
+from .request import Request
+
+ONLY_ASKED = (
+    "models={models} cannot be carried out here, as a callback of LangChain's cannot change the model of a"
+    " call: give the models to budgeted(model, models=[...]) or StepBudgetMiddleware(models=[...])"
+)
+_PARTS = 1_000_000
+
+
+class Swap(NamedTuple):
+    """What a call was made with, and why.
+
+    Attributes:
+        asked: The model that was asked for.
+        used: The one that it was made with.
+        why: What the reason was.
+    """
+
+    asked: str
+    used: str
+    why: SwapReason
+
+    def to_dict(self) -> dict[str, str]:
+        """Return plain JSON values, for the metadata of an answer."""
+        return self._asdict()
+
+
+Describe = Callable[[Request, str], Request | str]
+
+
+def _renamed(request: Request, name: str) -> Request:
+    return replace(request, model=name)
+
+
+class Trial:
+    """A call that its host makes with one model after the other, until one fits.
+
+    Attributes:
+        models: Their names, as requests say them, beginning with the one that was asked for.
+        describe: Describes a request with another model, or says why it cannot be made with that one.
+        is_about_all: Whether all calls in it are the call, whatever model they name.
+        place: Which of them is being tried.
+        why: Why it is not the first.
+        refused: Whether the one being tried was refused, and the host shall try the next one.
+        swap: What the call was made with in the end, if not with the first.
+    """
+
+    __slots__ = ("describe", "is_about_all", "models", "next_place", "place", "refused", "swap", "why")
+
+    def __init__(
+        self, models: tuple[str, ...], describe: Describe = _renamed, *, is_about_all: bool = False
+    ) -> None:
+        self.models = models
+        self.describe = describe
+        self.is_about_all = is_about_all
+        self.place = self.next_place = 0
+        self.why: SwapReason = "downgrade_at"
+        self.refused = False
+        self.swap: Swap | None = None
+
+    def is_about(self, request: Request) -> bool:
+        """Tell whether a request is the call, and not another one that is made on the way to it."""
+        return self.is_about_all or request.model == self.models[self.place]
+
+    def begin(self, chain: AccountChain, listed: ModelList) -> None:
+        """Begin with the next model where so much is spent that the step asks for it."""
+        if is_low(chain, listed):
+            self.place, self.why = 1, "downgrade_at"
+
+    def go_on(self) -> None:
+        """Turn to the model that was found to be the next."""
+        self.place, self.refused = self.next_place, False
+
+
+_trial: ContextVar[Trial | None] = ContextVar("steptrack_trial", default=None)
+
+
+@contextmanager
+def trying(trial: Trial) -> Generator[None]:
+    """Let calls in this block be those of a trial."""
+    before = _trial.get()
+    _trial.set(trial)
+    try:
+        yield
+    finally:
+        _trial.set(before)
+
+
+class Swapping:
+    """The way of one call through the models of a list.
+
+    Attributes:
+        request: The request, with the model that is tried now.
+        passed_over: Models that were not tried, and why.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_chain",
+        "_list",
+        "_owner",
+        "_trial",
+        "_why",
+        "_wraps_up",
+        "passed_over",
+        "request",
+    )
+
+    def __init__(
+        self, chain: AccountChain, request: Request, owner: Account, *, trial: Trial | None, wraps_up: bool
+    ) -> None:
+        assert owner.model_list is not None
+        self.request = self._asked = request
+        self.passed_over: dict[str, str] = {}
+        self._chain = chain
+        self._owner = owner
+        self._list = owner.model_list
+        self._trial = trial
+        self._why: SwapReason | None = trial.why if trial is not None and trial.place else None
+        self._wraps_up = wraps_up
+        self._judge()
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether anybody can carry it out."""
+        return self._trial is not None or self._asked.with_model is not None
+
+    @property
+    def swap(self) -> Swap | None:
+        """What has become of it; `None` if the call is made with the model that was asked for."""
+        if self._why is None:
+            return None
+        if self._trial is not None:
+            return Swap(self._trial.models[0], self._trial.models[self._trial.place], self._why)
+        return Swap(self._asked.asked_for, self.request.asked_for, self._why)
+
+    @property
+    def is_left_to_host(self) -> bool:
+        """Whether the host is to make the call again, with another model."""
+        return self._trial is not None and self._trial.refused
+
+    def begin(self) -> Request | Refusal | None:
+        """Return what to begin with, if not with the request as it is.
+
+        Where the host carries it out, it has begun with the next model itself (see `Trial.begin`), which may
+        not take what the request has; then it is refused.
+        """
+        if self._trial is None:
+            return self._next("downgrade_at") if is_low(self._chain, self._list) else None
+        if not self._trial.place:
+            return None
+        asked = self._trial.describe(self._asked, self._trial.models[0])
+        if isinstance(asked, str) or not (why := self._objection(asked, self._asked)):
+            return None
+        self.passed_over[self._trial.models[self._trial.place]] = why
+        self._next("downgrade_at")
+        if not self._trial.refused:
+            self._trial.next_place, self._trial.refused = 0, True
+        account = self._chain.limited[-1]
+        return Refusal(account, "denied", account.breaches(list(account.limits())[:1]))
+
+    def after(self, refusal: Refusal) -> Request | None:
+        """Return what to go on with after a refusal; `None` if there is none, or it is left to the host."""
+        why = cured_limit(refusal)
+        return None if why is None else self._next(why)
+
+    def _next(self, why: SwapReason) -> Request | None:
+        """Turn to the next model that can take the call."""
+        for place, name in self._rest() if self.is_possible else ():
+            other = self._with(name)
+            if isinstance(other, str):
+                self.passed_over[name] = other
+                continue
+            why = self._why or why
+            if self._trial is not None:
+                self._trial.next_place, self._trial.refused, self._trial.why = place, True, why
+                return None
+            self.request, self._why = other, why
+            self._judge()
+            return other
+        return None
+
+    def restart(self) -> Request | None:
+        """Return what to begin anew with after a grant: what was asked for, if that was left."""
+        if self._why is None or self._trial is not None:
+            return None
+        self.request, self._why = self._asked, None
+        self.passed_over.clear()
+        return self._asked
+
+    def note(self) -> None:
+        """Put on record what the call is made with, now that it is admitted; the lock is held."""
+        if (swap := self.swap) is not None:
+            self._owner.note_swap(swap, time.time())
+            if self._trial is not None:
+                self._trial.swap = swap
+
+    def hint(self) -> str:
+        """Say of a refusal what became of the list."""
+        if not self.is_possible:
+            return ONLY_ASKED.format(models=list(self._list.models))
+        return "; ".join(f"{name} was passed over: {why}" for name, why in self.passed_over.items())
+
+    def _rest(self) -> Iterator[tuple[int, str]]:
+        """Yield the models after the one that is tried now, and their places."""
+        if self._trial is not None:
+            names, place = self._trial.models, self._trial.place
+        else:
+            names = spelled_as(self._list.models, self._asked.asked_for)
+            place = names.index(self.request.asked_for)
+        return islice(enumerate(names), place + 1, None)
+
+    def _with(self, name: str) -> Request | str:
+        """Describe the request with another model, or say why it cannot be made with that one."""
+        if self._trial is not None:
+            other = self._trial.describe(self._asked, name)
+        else:
+            assert self._asked.with_model is not None  # or nothing is possible
+            other = self._asked.with_model(name)
+        if isinstance(other, str):
+            return other
+        return self._objection(self._asked, other) or other
+
+    def _objection(self, asked: Request, other: Request) -> str:
+        if self._chain.refuses_unpriced and not other.is_priced:
+            return "its price is unknown"
+        return why_not(asked, other)
+
+    def _judge(self) -> None:
+        """Let the call be made only if it will fit: else a dear one takes the last, and none fits after it.
+
+        The last of all to be tried may take the last of what is kept back for it.
+        """
+        is_last = not any(True for _ in self._rest())
+        self.request.must_fit = self.is_possible and not (self._wraps_up and is_last)
+
+
+def swapping_of(chain: AccountChain, request: Request, *, wraps_up: bool) -> Swapping | None:
+    """Return what a call may do at a limit; `None` if no step around it names its model in a list."""
+    trial = _trial.get()
+    if trial is not None and not trial.is_about(request):
+        trial = None
+    asked = request.asked_for if trial is None else trial.models[0]
+    for account in chain.listing:
+        listed = account.model_list
+        if listed is not None and asked in spelled_as(listed.models, asked):
+            return Swapping(chain, request, account, trial=trial, wraps_up=wraps_up)
+    return None
+
+
+def why_not(asked: Request, other: Request) -> str:
+    """Say why a request cannot be made with another model, as far as tables know them; empty if it can."""
+    mine = abilities_of(asked.model, provider=asked.provider)
+    its = abilities_of(other.model, provider=other.provider)
+    if mine.owner is not None and its.owner is not None and its.owner != mine.owner:
+        return f"it is of {its.owner}, and a swap stays with {mine.owner}"
+    if mine.mode and its.mode and its.mode != mine.mode:
+        return f"it is for {its.mode}"
+    needs = frozenset[str]() if asked.needs is None else asked.needs()
+    if mine.supports is not None:
+        needs &= mine.supports  # what the table does not know of the one, it need not know of the other
+    return its.lack(needs, asked.counted.tokens, asked.max_output_tokens)
+
+
+def spelled_as(models: tuple[str, ...], asked: str) -> tuple[str, ...]:
+    """Write the names of a list as a call writes its own: `azure/gpt-5-mini` beside `azure/gpt-5`.
+
+    Example:
+        >>> spelled_as(("gpt-5", "gpt-5-mini"), "azure/gpt-5")
+        ('azure/gpt-5', 'azure/gpt-5-mini')
+    """
+    if asked in models:
+        return models
+    named = next((name for name in models if asked.endswith(f"/{name}")), None)
+    if named is not None:
+        before = asked.removesuffix(named)
+        return tuple(before + name for name in models)
+    named = next((name for name in models if name.endswith(f"/{asked}")), None)
+    return models if named is None else tuple(asked if name == named else name for name in models)
+
+
+def is_low(chain: AccountChain, listed: ModelList) -> bool:
+    """Tell whether so much of a `max_usd` is spent or reserved that calls begin with the next model.
+
+    What is kept back for wrapping up is no part of what may be spent.
+    """
+    if listed.downgrade_at is None:
+        return False
+    parts = round(listed.downgrade_at * _PARTS)
+    with LOCK:
+        return any(
+            (account.settled.cost + account.held_cost) * _PARTS >= room * parts
+            for account in chain.limited
+            if (room := account.cost_room(wrapping=False)) is not None
+        )
+
+
+def hinted(refusal: Refusal, swapping: Swapping | None) -> Refusal:
+    """Say in a refusal what became of the models that were named for the call."""
+    if swapping is None or cured_limit(refusal) is None:
+        return refusal
+    return replace(refusal, hint="; ".join(filter(None, (refusal.hint, swapping.hint()))))
+
+
+def cured_limit(refusal: Refusal) -> SwapReason | None:
+    """Name the limit of a refusal that another model may fit into; `None` if none does."""
+    limits = {breach.limit for breach in refusal.breaches}
+    if refusal.phase == "closed" or not limits <= {"max_usd", "max_tokens"}:
+        return None
+    return "max_usd" if "max_usd" in limits else "max_tokens"
