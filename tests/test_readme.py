@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import steptrack_callbacks as steptrack
+from steptrack_callbacks.cli import main
 from steptrack_callbacks.testing import reset
 
 README = Path(__file__).parents[1] / "README.md"
@@ -19,7 +20,7 @@ _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
 DOCS = README.parent / "docs"
-SHOWING = {README: 3, DOCS / "tutorial.md": 16, DOCS / "migrating.md": 7}
+SHOWING = {README: 2, DOCS / "tutorial.md": 17, DOCS / "migrating.md": 7}
 """Pages whose `text` blocks are what the block above them prints, and how many they have."""
 FROM = "langchain_community"
 """The package that `py` blocks of these pages are migrated from: they run where it is installed."""
@@ -69,6 +70,13 @@ def test_every_python_block_of_the_docs_runs(page, tmp_path, monkeypatch):
                 exec(compile(text, str(page), "exec"), names)
     finally:
         steptrack.uninstall()
+
+
+def test_the_readme_shows_what_the_demo_prints(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich.box", None)
+    assert main(["demo"]) == 0
+    shown = next(text for language, text in blocks() if language == "text")
+    assert shown == capsys.readouterr().out
 
 
 def test_the_readme_is_short():
