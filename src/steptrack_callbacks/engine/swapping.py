@@ -26,8 +26,9 @@ from .queue import Refusal
 from .request import Request
 
 ONLY_ASKED = (
-    "models={models} cannot be carried out here, as a callback of LangChain's cannot change the model of a"
-    " call: give the models to budgeted(model, models=[...]) or StepBudgetMiddleware(models=[...])"
+    "models={models} cannot be carried out here, as the model of a call cannot be changed where it is seen:"
+    " with LangChain, give the models to budgeted(model, models=[...]) or StepBudgetMiddleware(models=[...]);"
+    " with LiteLLM, call its functions as attributes of litellm"
 )
 _PARTS = 1_000_000
 
@@ -89,7 +90,7 @@ class Trial:
 
     def begin(self, chain: AccountChain, listed: ModelList) -> None:
         """Begin with the next model where so much is spent that the step asks for it."""
-        if is_low(chain, listed):
+        if len(self.models) > 1 and is_low(chain, listed):
             self.place, self.why = 1, "downgrade_at"
 
     def go_on(self) -> None:
@@ -149,6 +150,11 @@ class Swapping:
     def is_possible(self) -> bool:
         """Whether anybody can carry it out."""
         return self._trial is not None or self._asked.with_model is not None
+
+    @property
+    def is_by_host(self) -> bool:
+        """Whether the host makes the whole call with one model after the other."""
+        return self._trial is not None
 
     @property
     def swap(self) -> Swap | None:

@@ -168,6 +168,13 @@ MODEL_FALLBACKS = Seam(
     lost="with litellm.model_fallbacks, several attempts count as one call",
     cure="give fallbacks= with each call",
 )
+ROUTES = Seam(
+    package="litellm",
+    place="litellm.router:Router.async_function_with_fallbacks",
+    purpose="asks a Router for the next group of a step's models, as the Router falls back on one itself",
+    lost="a Router's groups in step(models=[...]) are not gone on with at a limit",
+    cure="name the models of its deployments in step(models=[...]), or take a tested version ({tested})",
+)
 
 PROXY_SERVER = Seam(
     package="litellm",
@@ -217,4 +224,5 @@ SEAMS: tuple[Seam, ...] = (
     PRICES,
     GIVEN_RATES,
     MODEL_FALLBACKS,
+    ROUTES,
 )

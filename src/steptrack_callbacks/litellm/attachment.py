@@ -17,6 +17,7 @@ from .early_calls import gate_set_up
 from .entry_points import around, gates, is_gated
 from .logger import TICKET, StepTrackLogger
 from .refusals import restore_refusal_logs, silence_refusal_logs
+from .swapping import try_groups
 
 
 def attach() -> Callable[[], None]:
@@ -29,7 +30,7 @@ def attach() -> Callable[[], None]:
     gates.hears = LOGGER.get() is not None and _add(CALLBACKS, logger)
     _add(RULES, rule)
     silence_refusal_logs()
-    undo = [carry(), hear(logger.announce), gate_set_up(TICKET)]
+    undo = [carry(), hear(logger.announce), gate_set_up(TICKET), try_groups()]
 
     def detach() -> None:
         gates.closed = False

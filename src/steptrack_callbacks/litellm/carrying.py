@@ -40,14 +40,17 @@ def carry() -> Callable[[], None]:
 
 
 def replace(seam: Seam, make: Callable[[Any], Any]) -> Callable[[], None]:
-    """Put what is made of a module's function in its place, if that is as known; returns what undoes it."""
+    """Put what is made of a function in its place, if that is as known, and return what undoes it."""
     original = seam.get()
     if original is None:
         return _nothing
-    module_name, _, name = seam.place.partition(":")
-    module, made = sys.modules[module_name], make(original)
-    setattr(module, name, made)
-    return partial(_put_back, module, name, made, original)
+    module_name, _, path = seam.place.partition(":")
+    holder, made = sys.modules[module_name], make(original)
+    *classes, name = path.split(".")
+    for each in classes:
+        holder = getattr(holder, each)
+    setattr(holder, name, made)
+    return partial(_put_back, holder, name, made, original)
 
 
 def replace_everywhere(seam: Seam, make: Callable[[Any], Any]) -> Callable[[], None]:

@@ -23,6 +23,7 @@ from .call_types import CALL_TYPES, EntryPoint, Kind
 from .refusals import AttemptsByThemselves, RefusalsAsHostErrors, allow_advice, suppress_advice
 from .requests import request_of
 from .streams import is_from_cache, is_stream, metered
+from .swapping import sent_with, swap_of, tell, with_models
 
 
 class Gates:
@@ -133,13 +134,13 @@ def _around(
             with AttemptsByThemselves():
                 return function(*args, **kwargs)
         with RefusalsAsHostErrors():
-            sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
+            sending = _Sending(kind, positional, args, kwargs)
             if not sending.call.admitted:  # LangChain's edge has admitted it already
                 sending.call.admit()
             sending.call.attempts += not point.tells
             while True:
                 with sending:
-                    answer = function(*args, **sending.options(kwargs))
+                    answer = function(*sending.positional(), **sending.options())
                     return sending.later(answer) if inspect.iscoroutine(answer) else sending.receive(answer)
 
     return entry
@@ -162,13 +163,13 @@ def _around_async(
             with AttemptsByThemselves():
                 return await function(*args, **kwargs)
         with RefusalsAsHostErrors():
-            sending = _Sending(kind, dict(zip(positional, args, strict=False)) | kwargs)
+            sending = _Sending(kind, positional, args, kwargs)
             if not sending.call.admitted:
                 await sending.call.admit_async()
             while True:
                 async with sending.call.telling_ledger():
                     with sending:
-                        return sending.receive(await function(*args, **sending.options(kwargs)))
+                        return sending.receive(await function(*sending.positional(), **sending.options()))
 
     return entry
 
@@ -232,7 +233,7 @@ def begin(kind: Kind, arguments: Mapping[str, Any]) -> Call:
     call_type = CALL_TYPES[kind]
     model = str(arguments.get(call_type.model) or "")
     request = request_of(kind, model, arguments.get(call_type.content), arguments)
-    return handoff.take() or custom.take(request) or new_call(request)
+    return handoff.take() or custom.take(request) or new_call(with_models(request, kind, arguments))
 
 
 @contextmanager
@@ -253,10 +254,15 @@ class _Sending:
     sent again as the user made it.
     """
 
-    def __init__(self, kind: Kind, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, kind: Kind, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self._kind = kind
-        self._arguments = arguments
-        self.call = begin(kind, arguments)
+        self._names = names
+        self._args = args
+        self._kwargs = kwargs
+        self._arguments = dict(zip(names, args, strict=False)) | kwargs
+        self.call = begin(kind, self._arguments)
         self.call.attempts += not gates.hears  # nobody will say whether it is sent, so it is taken to be
         self._before: Call | None = None
         self._is_quiet = False
@@ -280,9 +286,15 @@ class _Sending:
             return "oci"  # LiteLLM itself refuses the option there
         return arguments.get("api_base") or arguments.get("base_url") or model
 
-    def options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def positional(self) -> tuple[Any, ...]:
+        """Return the arguments to send by position: the user's, or none if another model is sent."""
+        return self._args if swap_of(self.call) is None else self._args[len(self._names) :]
+
+    def options(self) -> dict[str, Any]:
         """Return the keyword arguments to send: the user's, with a cap that a strict limit needs."""
-        options, cap = dict(kwargs), CALL_TYPES[self._kind].cap
+        options, cap = dict(self._kwargs), CALL_TYPES[self._kind].cap
+        if swap_of(self.call) is not None:
+            options = sent_with(self._kind, self.call.request.asked_for, self._arguments)
         if self.call.max_output_tokens is not None and cap is not None:
             options[cap] = self.call.max_output_tokens
         if self._asks_for_usage:
@@ -291,6 +303,7 @@ class _Sending:
 
     def receive(self, response: Any) -> Any:
         """Settle with an answer, or meter a stream."""
+        tell(response, swap_of(self.call))
         if not is_stream(response):
             charging.settle(self.call, self._kind, response)
             return response

@@ -9,6 +9,7 @@ from typing import Any
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.needs import needs_of
 from steptrack_callbacks.integrations.seams_litellm import GIVEN_RATES
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
 from steptrack_callbacks.values.untrusted import field, items, whole_number
@@ -37,6 +38,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         return piece_request(kind, named, _own_rates(options) or {})
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
     options, extra = _as_sent(options), _fields(options.get("extra_body"))
+    kinds = kinds_asked(content, options)
     return Request(
         model=model,
         operation=call_type.operation,
@@ -49,7 +51,8 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         streams=bool(options.get("stream")),
         rates=_own_rates(options),
         base_model=_base_model(options),
-        kinds=kinds_asked(content, options),
+        kinds=kinds,
+        needs=needs_of(content, options, kinds),
         cure=_cure(model, options),
         **terms_asked({**options, **extra}),
     )
@@ -131,12 +134,13 @@ def _own_rates(options: Mapping[str, Any]) -> dict[str, Any] | None:
     Of the call's own arguments only what LiteLLM takes as a rate is one: on its proxy, these are what no
     client can set.
     """
-    given = {name: options[name] for name in options.keys() & _rate_names()}
+    given = {name: options[name] for name in options.keys() & rate_names()}
     return pricing.rates_in(_fields(options.get("model_info")), given) or None
 
 
 @cache
-def _rate_names() -> frozenset[str]:
+def rate_names() -> frozenset[str]:
+    """Name the arguments of a call that say what it costs."""
     fields = getattr(GIVEN_RATES.get(), "model_fields", None) or ()
     return frozenset({"input_cost_per_token", "output_cost_per_token", *fields})
 

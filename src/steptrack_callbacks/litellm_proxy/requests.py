@@ -8,7 +8,7 @@ from typing import Any
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.litellm.call_types import CALL_TYPES, Kind, gated_kind
 from steptrack_callbacks.litellm.requests import request_of
-from steptrack_callbacks.pricing import rates_in
+from steptrack_callbacks.litellm.swapping import dearest, offers_of
 from steptrack_callbacks.values.usage import Usage
 
 Price = Callable[[Usage], int | None]
@@ -25,8 +25,6 @@ _PARTS: dict[str, Kind] = {
     "create_video": "video",
 }
 """Parts of the names that the proxy has for some kinds of call beside their functions' own."""
-
-_COMPARED_TOKENS = 1_000
 
 
 def kind_of(call_type: object) -> Kind | None:
@@ -64,14 +62,7 @@ def request_for(
     model = str(data.get("model") or "")
     offers = [] if not model or asks_several(data) else _deployments(model, team)
     requests = [request_from(kind, offer["model"], {**data, **offer}, price) for offer in offers]
-    priced = [request for request in requests if request.is_priced]
-    if not priced:
-        return None
-    return max(priced, key=_compared)
-
-
-def _compared(request: Request) -> int:
-    return max(request.cost(_COMPARED_TOKENS, _COMPARED_TOKENS) or 0, request.fee.most)
+    return dearest(requests)
 
 
 def asks_several(data: Mapping[str, Any]) -> bool:
@@ -89,20 +80,7 @@ def group_of(options: Mapping[str, Any]) -> str:
 def _deployments(model: str, team: str | None) -> list[dict[str, Any]]:
     from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this room, and has a Router later
 
-    router: Any = getattr(proxy_server, "llm_router", None)
-    if router is None:
-        return []
-    found = router.get_model_list(model_name=model, team_id=team) or []
-    return [_offer(deployment) for deployment in found]
-
-
-def _offer(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from a deployment what says whose model it is, and what it costs."""
-    params = dict(deployment.get("litellm_params") or {})
-    names = ("model", "custom_llm_provider", "base_model")
-    offer = {name: params[name] for name in names if params.get(name) is not None} | rates_in(params)
-    info = {name: value for name, value in (deployment.get("model_info") or {}).items() if value is not None}
-    return {"model": "", **offer, "model_info": info}
+    return offers_of(getattr(proxy_server, "llm_router", None), model, team)
 
 
 def capped(kind: Kind, most: int) -> dict[str, int]:

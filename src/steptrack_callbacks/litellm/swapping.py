@@ -1,0 +1,157 @@
+"""Calls of LiteLLM that go on with the next model of a step's list: here it is only carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any
+
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.swapping import Swap
+from steptrack_callbacks.integrations.seams_litellm import ROUTES
+from steptrack_callbacks.pricing import rates_in
+from steptrack_callbacks.steps.trials import trial_of, tried_async
+from steptrack_callbacks.values.untrusted import field
+
+from .call_types import CALL_TYPES, Kind
+from .carrying import replace as put_in_place
+from .requests import rate_names, request_of
+
+HEADERS = {
+    "asked": "x-steptrack-model-asked",
+    "used": "x-steptrack-model-used",
+    "why": "x-steptrack-swap-reason",
+}
+"""The headers that say with what a request was answered in place of what."""
+
+_COMPARED_TOKENS = 1_000
+
+
+def with_models(request: Request, kind: Kind, arguments: Mapping[str, Any]) -> Request:
+    """Let a request be made with another model, where that makes sense."""
+    if kind != "embedding":  # one model's vectors say nothing to another's
+        request.with_model = partial(_with, kind, arguments)
+    return request
+
+
+def _with(kind: Kind, arguments: Mapping[str, Any], model: str) -> Request:
+    options = sent_with(kind, model, arguments)
+    return with_models(request_of(kind, model, options.get(CALL_TYPES[kind].content), options), kind, options)
+
+
+def sent_with(kind: Kind, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call with another model, without what was said of the price of the first."""
+    of_asked = rate_names() | {"base_model", "model_info"}
+    kept = {name: value for name, value in options.items() if name not in of_asked}
+    return {**kept, CALL_TYPES[kind].model: model}
+
+
+def tell(answer: Any, swap: Swap | None) -> None:
+    """Say in the metadata of an answer which model it was made with, and why."""
+    hidden = getattr(answer, "_hidden_params", None)
+    if swap is None or hidden is None:
+        return
+    headers = field(hidden, "additional_headers")
+    said = {
+        "steptrack_swap": swap.to_dict(),
+        "additional_headers": {**(headers if isinstance(headers, dict) else {}), **headers_of(swap)},
+    }
+    for name, value in said.items():
+        if isinstance(hidden, dict):
+            hidden[name] = value
+        else:
+            setattr(hidden, name, value)
+
+
+def headers_of(swap: Swap) -> dict[str, str]:
+    """Return the same as headers."""
+    return {header: getattr(swap, name) for name, header in HEADERS.items()}
+
+
+def swap_of(call: Call) -> Swap | None:
+    """Return with what a call is made in place of what, if it is for its entry point to carry that out."""
+    return None if call.swapping is None or call.swapping.is_by_host else call.swapping.swap
+
+
+# Routers have names of their own for models: groups of deployments
+
+
+def offers_of(router: Any, group: str, team: str | None = None) -> list[dict[str, Any]]:
+    """Return what a Router's group may be answered with: models, and what they cost."""
+    found = [] if router is None else router.get_model_list(model_name=group, team_id=team) or []
+    return [_offer(deployment) for deployment in found]
+
+
+def _offer(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from a deployment what says whose model it is, and what it costs."""
+    params = dict(deployment.get("litellm_params") or {})
+    names = ("model", "custom_llm_provider", "base_model")
+    offer = {name: params[name] for name in names if params.get(name) is not None} | rates_in(params)
+    info = {name: value for name, value in (deployment.get("model_info") or {}).items() if value is not None}
+    return {"model": "", **offer, "model_info": info}
+
+
+def dearest(requests: list[Request]) -> Request | None:
+    """Return the dearest of requests of known price; `None` if there is none."""
+    priced = [request for request in requests if request.is_priced]
+    return max(priced, key=_compared) if priced else None
+
+
+def _compared(request: Request) -> int:
+    return max(request.cost(_COMPARED_TOKENS, _COMPARED_TOKENS) or 0, request.fee.most)
+
+
+def try_groups() -> Callable[[], None]:
+    """Let Routers go on with the next group of a step's list, and return what undoes it."""
+
+    def gated(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        async def fall_back(router: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            group = kwargs.get("model")
+            trial = (
+                trial_of(group, partial(_in_group, router), is_about_all=True)
+                if isinstance(group, str)
+                else None
+            )
+            if trial is None:
+                return await function(router, *args, **kwargs)
+            answer = await tried_async(trial, lambda name: function(router, *args, **_asking(kwargs, name)))
+            tell(answer, trial.swap)
+            return answer
+
+        return fall_back
+
+    return put_in_place(ROUTES, gated)
+
+
+def _asking(options: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Ask a Router for a group, as it does itself when it falls back on one."""
+    metadata = {
+        name: {**options[name], "model_group": group}
+        for name in ("metadata", "litellm_metadata")
+        if isinstance(options.get(name), dict) and "model_group" in options[name]
+    }
+    return {**options, **metadata, "model": group}
+
+
+def _in_group(router: Any, request: Request, group: str) -> Request | str:
+    """Describe a request as a Router's group may answer it."""
+    offers = offers_of(router, group)
+    if not offers:
+        return "the Router has no group of that name"
+    found = [
+        replace(
+            request,
+            model=str(offer["model"]),
+            provider=offer.get("custom_llm_provider"),
+            base_model=offer.get("base_model") or offer["model_info"].get("base_model"),
+            rates=rates_in(offer["model_info"], {name: offer[name] for name in offer.keys() & rate_names()})
+            or None,
+            called=group,
+        )
+        for offer in offers
+    ]
+    return dearest(found) or found[0]

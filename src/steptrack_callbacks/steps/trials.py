@@ -1,0 +1,69 @@
+"""Calls that their host makes anew with the next model of a step's list, where it cannot change one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from steptrack_callbacks.engine.swapping import Describe, Trial, spelled_as, trying
+
+from .activation import Activation, innermost
+
+T = TypeVar("T")
+
+
+def trial_of(
+    model: str,
+    describe: Describe | None = None,
+    *,
+    within: Activation | None = None,
+    is_about_all: bool = False,
+) -> Trial | None:
+    """Return how a call is to be made that may go on with another model; `None` if no step lists its model.
+
+    Args:
+        model: The name by which the call asks for its model.
+        describe: See `Trial`.
+        within: The step that the call is made in; `None` for the one that is active here.
+        is_about_all: See `Trial`.
+    """
+    step = within or innermost()
+    chain = step.accounts if step is not None else None
+    for account in chain.listing if chain is not None and chain.limited else ():
+        listed = account.model_list
+        names = () if listed is None else spelled_as(listed.models, model)
+        if listed is not None and chain is not None and model in names:
+            options: dict[str, Any] = {} if describe is None else {"describe": describe}
+            trial = Trial(names[names.index(model) :], is_about_all=is_about_all, **options)
+            trial.begin(chain, listed)
+            return trial
+    return None
+
+
+def tried(trial: Trial, make: Callable[[str], T]) -> T:
+    """Make a call with one model after the other until one fits; what the last is refused with is raised.
+
+    Args:
+        trial: The trial.
+        make: Makes the call with the model of that name.
+    """
+    while True:
+        try:
+            with trying(trial):
+                return make(trial.models[trial.place])
+        except Exception:
+            if not trial.refused:
+                raise
+        trial.go_on()
+
+
+async def tried_async(trial: Trial, make: Callable[[str], Awaitable[T]]) -> T:
+    """Do as `tried`, on the event loop."""
+    while True:
+        try:
+            with trying(trial):
+                return await make(trial.models[trial.place])
+        except Exception:
+            if not trial.refused:
+                raise
+        trial.go_on()
