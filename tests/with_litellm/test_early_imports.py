@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -98,6 +99,46 @@ def test_a_stream_is_charged_what_it_reports(name: str, provider: Provider) -> N
         assert plan.cost_usd == CALL_USD
         with pytest.raises(BudgetExhausted):
             ask(function, name, provider, stream=True)
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_a_stream_is_cut_at_a_limit_and_charged_what_was_seen(name: str, provider: Provider) -> None:
+    provider.behave(output_tokens=20_000)
+    function = early_named(name)
+    with step("plan", max_tokens=60) as plan:
+        with pytest.raises(BudgetExhausted) as cut:
+            ask(function, name, provider, stream=True)
+        assert "word" in cut.value.response
+        assert plan.usage.estimated_calls == plan.usage.calls == 1
+        assert 45 <= plan.usage.output_tokens <= 62
+        assert not plan.account.open_calls
+    provider.wait_until(lambda: provider.requests[0].end == "client closed")
+    assert provider.requests[0].tokens_sent < 20_000
+
+
+@pytest.mark.parametrize("name", ["completion", "responses"])
+def test_a_stream_that_nobody_reads_on_is_charged_what_was_seen(name: str, provider: Provider) -> None:
+    function = early_named(name)
+    provider.hold(after_chunks=5)
+    with step("plan") as plan:
+        stream = function(**arguments(name, provider, stream=True))
+        for _ in range(3):
+            next(stream)
+        del stream
+        wait_until(lambda: gc.collect() >= 0 and plan.usage.calls == 1)  # LiteLLM's own threads hold it, too
+        assert (plan.usage.estimated_calls, plan.account.open_calls) == (1, 0)
+    provider.wait_until(lambda: provider.requests[0].end == "client closed")
+
+
+@pytest.mark.parametrize("name", ["completion", "acompletion"])
+def test_a_stream_that_the_provider_breaks_is_charged_what_was_seen(name: str, provider: Provider) -> None:
+    provider.behave(drop_after_chunks=20)
+    function = early_named(name)
+    with step("plan") as plan:
+        with pytest.raises(Exception, match="Connection error"):
+            ask(function, name, provider, stream=True)
+        assert (plan.usage.calls, plan.usage.estimated_calls) == (1, 1)
+        assert 10 <= plan.usage.output_tokens <= 30
 
 
 @pytest.mark.parametrize(("name", "mode"), TOLD, ids=TOLD_IDS)

@@ -22,8 +22,8 @@ READ, WRITTEN, THOUGHT = "cache_read_tokens", "cache_write_tokens", "reasoning_t
 SHORT, HOUR, HALF_DAY = "+written_for_minutes", "cache_write_1h_tokens", "cache_write_12h_tokens"
 BESIDE = "+cache_is_beside"
 """Told as 1: by whose words these are, the input leaves out what was read from a cache or written to it."""
-ON_TOP = "+told_on_top"
-"""Told as 1: a part stands at the top level, where a host may overlook it."""
+MISREAD = "+hosts_misread"
+"""Told as 1: a part stands at the top level, where a host overlooks it, or is below 0, which it takes off."""
 _FLAT = "+told_flat"
 """Told as 1: a host has made inclusive totals of Anthropic's, in which what was not told is nothing."""
 _THOUGHTS, _TOOL_PROMPTS = "+thoughts_beside", "+tool_prompts_beside"
@@ -42,6 +42,7 @@ _WHOLE = {
     **dict.fromkeys(("cache_creation_input_tokens", "cacheWriteInputTokens", "cache_write_tokens"), WRITTEN),
     "cache_write_input_tokens": WRITTEN,
     "reasoning_tokens": THOUGHT,
+    "num_search_queries": "web_search_requests",
     **dict.fromkeys(("thoughts_token_count", "thoughtsTokenCount"), _THOUGHTS),
     **dict.fromkeys(("tool_use_prompt_token_count", "toolUsePromptTokenCount"), _TOOL_PROMPTS),
 }
@@ -91,6 +92,7 @@ _TABLES = {
     **dict.fromkeys(("candidates_tokens_details", "candidatesTokensDetails"), _OUTPUT_PARTS),
     **dict.fromkeys(("response_tokens_details", "responseTokensDetails"), _OUTPUT_PARTS),
     "server_tool_use": {"web_search_requests": "web_search_requests"},
+    "server_side_tool_usage_details": {"web_search_calls": "web_search_requests"},
 }
 _CACHE_LISTS = ("cacheDetails", "cache_details")
 TIERS = ("priority", "flex")
@@ -99,7 +101,7 @@ TIERS = ("priority", "flex")
 _PLAIN = frozenset({SENT, MADE, TOTAL})
 TOOLS = frozenset({"web_search_requests", "google_maps_requests"})
 _INPUT_SIDE = frozenset({SENT, BESIDE, _FLAT, *_INPUT_PARTS.values(), *_CACHED_PARTS.values()}) - TOOLS
-PARTS = (_INPUT_SIDE | TOOLS | frozenset(_OUTPUT_PARTS.values()) | {ON_TOP}) - {SENT, BESIDE, _FLAT}
+PARTS = (_INPUT_SIDE | TOOLS | frozenset(_OUTPUT_PARTS.values()) | {MISREAD}) - {SENT, BESIDE, _FLAT}
 """What a second report of one answer may add to the first."""
 
 
@@ -142,8 +144,12 @@ def counts_in(reported: Mapping[Any, Any]) -> Counts:
 def _take(told: Counts, kind: str, value: Any) -> None:
     """Take a count down; of several names of one thing the most."""
     count = whole_number(value)
-    if count is not None and told.get(kind, 0) <= count <= MOST_TOKENS:
+    if count is None:
+        return
+    if told.get(kind, 0) <= count <= MOST_TOKENS:
         told[kind] = count
+    elif count < 0:
+        told[MISREAD] = 1
 
 
 def _count(value: Any) -> int:
@@ -190,7 +196,7 @@ def _note_whose(told: Counts, reported: Mapping[Any, Any]) -> None:
     if not _OF_ANTHROPIC.isdisjoint(names):
         told[_FLAT if is_inclusive else BESIDE] = 1
     if any(_count(reported.get(name)) for name in _OVERLOOKED):
-        told[ON_TOP] = 1
+        told[MISREAD] = 1
 
 
 def over(before: Counts, later: Counts) -> Counts:
@@ -232,7 +238,7 @@ def sum_of(told: Counts) -> Sum | None:
     parts: dict[str, Any] = {kind: told[kind] for kind in PARTS if kind in told and not kind.startswith("+")}
     parts |= {WRITTEN: written, THOUGHT: thought}
     usage = Usage(input_tokens=found.sent, output_tokens=found.made, **parts)
-    is_corrected = ON_TOP in told or (BESIDE not in told and (found.sent, found.made) != (sent, made))
+    is_corrected = MISREAD in told or (BESIDE not in told and (found.sent, found.made) != (sent, made))
     return Sum(usage, is_corrected, found.is_contradictory, tells_lifetimes=kept > 0)
 
 

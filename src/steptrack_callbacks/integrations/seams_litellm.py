@@ -131,6 +131,14 @@ STREAM = Seam(
     lost="usage that LiteLLM keeps to itself is estimated, and a stream that is left early may go on at the"
     " provider",
 )
+RESPONSES_STREAM = Seam(
+    package="litellm",
+    place="litellm.responses.streaming_iterator:BaseResponsesAPIStreamingIterator",
+    shape=has("logging_obj", "response"),
+    purpose="is what LiteLLM's streams of the responses API are derived from",
+    lost="streams of litellm.responses, if it was imported by name before install(), are not cut at a limit",
+    cure="call install() first, or call litellm.responses as an attribute of litellm",
+)
 COUNTS_TOKENS = Seam(
     package="litellm",
     place="litellm:cost_per_token",
@@ -219,6 +227,7 @@ SEAMS: tuple[Seam, ...] = (
     RUNS_BATCHES,
     CUSTOM_PROVIDERS,
     STREAM,
+    RESPONSES_STREAM,
     COUNTS_TOKENS,
     USAGE,
     PRICES,

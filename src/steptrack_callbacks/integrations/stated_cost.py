@@ -11,7 +11,7 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from steptrack_callbacks.values.untrusted import fields_of
+from steptrack_callbacks.values.untrusted import fields_of, whole_number
 from steptrack_callbacks.values.usage import LEAST_USD, MOST_USD
 
 STATING = frozenset({"aiml", "deepinfra", "edenai", "openrouter", "perplexity", "vercel_ai_gateway", "xai"})
@@ -66,9 +66,9 @@ def stated_cost(said: Mapping[Any, Any], *, is_from_provider: bool) -> StatedCos
         said: The fields of its usage, or what stands beside it.
         is_from_provider: Whether they are known to be as the provider sent them; some fields tell it.
     """
-    ticks = usd_in(said.get("cost_in_usd_ticks"))
-    if ticks is not None:
-        return StatedCost(ticks / _TICKS_PER_USD, is_bill=True)
+    ticks = whole_number(said.get("cost_in_usd_ticks"))
+    if ticks and (usd := usd_in(Decimal(ticks) / _TICKS_PER_USD)) is not None:
+        return StatedCost(usd, is_bill=True)
     usd = usd_in(_total(said.get("cost"))) or usd_in(said.get("estimated_cost"))
     details = fields_of(said.get("cost_details"))
     if said.get("is_byok") is True:  # the rest of the bill comes from the owner of the key used

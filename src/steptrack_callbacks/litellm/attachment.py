@@ -13,7 +13,8 @@ from steptrack_callbacks.integrations.seams_litellm import CALLBACKS, LOGGER, RU
 from .call_types import ENTRY_POINTS
 from .carrying import carry
 from .custom import hear
-from .early_calls import gate_set_up
+from .early_calls import EARLY, gate_set_up
+from .early_streams import meter_streams
 from .entry_points import around, gates, is_gated
 from .logger import TICKET, StepTrackLogger
 from .refusals import restore_refusal_logs, silence_refusal_logs
@@ -30,7 +31,7 @@ def attach() -> Callable[[], None]:
     gates.hears = LOGGER.get() is not None and _add(CALLBACKS, logger)
     _add(RULES, rule)
     silence_refusal_logs()
-    undo = [carry(), hear(logger.announce), gate_set_up(TICKET), try_groups()]
+    undo = [carry(), hear(logger.announce), gate_set_up(TICKET), meter_streams(TICKET, EARLY), try_groups()]
 
     def detach() -> None:
         gates.closed = False

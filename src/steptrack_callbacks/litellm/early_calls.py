@@ -3,7 +3,7 @@
 LiteLLM sets each call up in one function of its own, whoever holds the entry point, and that is the gate
 for them. A sync call asks for room there. An async one asks a moment later, in the hook that LiteLLM
 awaits before it sends anything, where it may also wait. What they used is told by LiteLLM's events,
-after they have returned.
+after they have returned; their streams are metered where LiteLLM makes them (`early_streams`).
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ def _warn_of(name: str) -> None:
     user_warnings.warn(
         f"litellm.{name} was taken from litellm before install() had put its gate up, as `from litellm import"
         f" {name}` does, or a Router that was built before. Such calls are refused where there is no room,"
-        " but charged only when LiteLLM reports them, after they return, and their streams are not cut."
+        " but charged only when LiteLLM reports them, after they return, and streams of messages and of"
+        " Google's contents are not cut."
         f" Call steptrack_callbacks.install() first, or write litellm.{name}(...)",
         EarlyImportWarning,
     )
