@@ -61,7 +61,7 @@ def _take(stream: Any, *, ticket: str, early: str) -> None:
     if early not in details or not isinstance(call, Call) or not call.is_open or is_from_cache(stream):
         return
     del details[early]  # what LiteLLM reports of it is not needed any more
-    stream.__class__ = _metered_class(type(stream))
+    stream.__class__ = _metered_class(type(stream))  # type: ignore[arg-type] # classes are hashable
     stream.steptrack_meter = Meter(call, kept_by(stream))
 
 
