@@ -212,6 +212,36 @@ def test_the_design_page_names_every_room():
     assert set(FLOOR_OF) - {"__main__"} - set(re.findall(r"\w+", floors)) == set()
 
 
+DESIGN = (Path(__file__).parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
+
+
+def part(heading):
+    return DESIGN.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_the_glossary_has_at_most_thirty_words():
+    rows = re.findall(r"^\| (?!word|---)([\w, ]+) \|", part("Glossary"), re.MULTILINE)
+    assert 20 < len(rows) <= 30
+    assert len(rows) == len(set(rows))
+
+
+def test_the_anatomy_of_a_call_names_files_that_are_there():
+    picture = re.search(r"```\n(.*?)```", part("Anatomy of a call"), re.DOTALL)[1]
+    known = {str(path.relative_to(HOUSE)) for path in FILES}
+    folder, named = "", []
+    for line in picture.splitlines():
+        if start := re.match(r" \[?([a-z]+/)\]?(?= )", line):
+            folder = start[1]
+        for name in re.findall(r"[\w/]+\.py", line[1:]):
+            own = name if "/" in name or name in known else f"{folder}{name}"
+            named.append(own)
+    assert len(named) > 25
+    assert [name for name in named if name not in known] == []
+    table = re.findall(r"`([\w/]+/\w+\.py)`", part("Anatomy of a call"))
+    root = HOUSE.parents[1]
+    assert [name for name in table if name not in known and not (root / name).is_file()] == []
+
+
 def test_this_file_sees_imports_wherever_they_stand():
     source = HOUSE / "steps" / "step.py"
     assert {"engine", "values", "concurrency"} <= rooms_imported(source)
