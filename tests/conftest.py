@@ -1,6 +1,7 @@
 """Every test begins and ends with nothing left from another."""
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from hypothesis import settings
 
 from redis_servers import RedisServer
 from steptrack_callbacks import LostStepWarning, current_step, testing
+from steptrack_callbacks.concurrency import threads
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
@@ -43,6 +45,16 @@ def serving(tmp_path):
 def own_redis(serving):
     """A server that the test may stop and start."""
     return serving().start()
+
+
+@pytest.fixture
+def plain_threads() -> Iterator[None]:
+    """Threads as Python makes them, whatever an earlier test has installed."""
+    carries = threading.Thread.start is threads._start
+    threads.leave_threads_alone()
+    yield
+    if carries:
+        threads.carry_into_threads()
 
 
 @pytest.fixture(autouse=True)

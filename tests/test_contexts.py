@@ -77,7 +77,7 @@ def test_parallel_branches_share_what_the_step_around_them_has_left():
     assert asyncio.run(main()).status == "continued"
 
 
-def test_a_plain_thread_loses_the_step_and_bind_carries_it():
+def test_a_plain_thread_loses_the_step_and_bind_carries_it(plain_threads):
     with step("outer"):
         assert in_thread(path) is None
         assert in_thread(bind(path)) == "outer"

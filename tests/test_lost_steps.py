@@ -24,6 +24,8 @@ from steptrack_callbacks import (
 )
 from steptrack_callbacks.steps import attribution
 
+pytestmark = pytest.mark.usefixtures("plain_threads")
+
 
 def test_a_call_without_a_step_is_unattributed_so_that_the_total_is_what_was_seen():
     spend(1, 0)

@@ -319,7 +319,7 @@ def test_a_record_comes_back_from_its_dict_as_it_was(record):
 def test_a_dict_that_was_damaged_makes_no_record_and_says_what_is_wrong(record, data):
     damaged = record.to_dict()
     name = data.draw(st.sampled_from(sorted(set(damaged) - {"total_tokens"} - LATER_COUNTS)))
-    if data.draw(st.booleans()):
+    if name not in {"busy_calls", "cut_calls", "swaps"} and data.draw(st.booleans()):
         del damaged[name]
     else:
         damaged[name] = data.draw(st.sampled_from([[3], -1, float("nan"), {"x": "y"}]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from spending import open_call
 from steptrack_callbacks import Budget, Grant, Step, Usage, persona, step
-from steptrack_callbacks.engine import call_log
+from steptrack_callbacks.engine import call, call_log
 from steptrack_callbacks.steps import activation
 from steptrack_callbacks.values.money import to_units
 
@@ -32,7 +32,9 @@ class Clock:
 def stopped() -> Generator[Clock]:
     """Put a clock that stands still into the rooms that note when things happen."""
     clock = Clock()
-    with mock.patch.object(activation, "time", clock), mock.patch.object(call_log, "time", clock):
+    with ExitStack() as patches:
+        for room in (activation, call, call_log):
+            patches.enter_context(mock.patch.object(room, "time", clock))
         yield clock
 
 
