@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,11 +18,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from admission_world import CALLERS, INPUT, Case, Job, Result, ideal_seconds
 
 from steptrack_callbacks import BudgetExhausted, Step, StepDefinition, Usage
-from steptrack_callbacks.engine import balance, call, output_stats, queue, reservation, settlement
+from steptrack_callbacks.engine import call, output_stats, reservation
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount
 
 MODEL = "gpt-4o"
+ENGINE = "steptrack_callbacks.engine."
 
 
 class Flight:
@@ -29,7 +32,7 @@ class Flight:
 
     def __init__(self, world: World, job: Job) -> None:
         case = world.case
-        request = reservation.Request(
+        request = Request(
             model=MODEL,
             count_input=lambda: InputCount(tokens=INPUT, upper_bound=INPUT),
             max_output_tokens=case.max_tokens,
@@ -137,7 +140,8 @@ def _clock() -> Iterator[SimpleNamespace]:
     """Put a clock of ours in the engine's place, and let each call count as made by a task of its own."""
     clock = SimpleNamespace(monotonic=lambda: 0.0, time=lambda: 0.0)
     with ExitStack() as patched:
-        for module in (balance, call, queue, reservation, settlement):
-            patched.enter_context(patch.object(module, "time", clock))
+        for name, module in list(sys.modules.items()):
+            if name.startswith(ENGINE) and getattr(module, "time", None) is time:
+                patched.enter_context(patch.object(module, "time", clock))
         patched.enter_context(patch.object(reservation, "current_owner", object))
         yield clock

@@ -34,7 +34,7 @@ def test_few_answers_make_a_reservation_wide_and_many_make_it_narrow(host):
             call = host.open(2000)
             held += [plan.account.held_tokens] if count in (1, 20, 200) else []
             call.withdraw()
-    assert held == [100 + 350, 100 + 215, 100 + 202]
+    assert held == [100 + 400, 100 + 220, 100 + 202]
 
 
 def test_estimate_caps_what_is_expected_by_the_requests_own_max_tokens(host):
@@ -95,7 +95,7 @@ def test_every_account_judges_by_its_own_mode(host):
         host.answer(host.open(1000), 20)
         host.open(1000)
         assert outer.account.held_tokens == 100 + 1000
-        assert inner.account.held_tokens == 100 + (20 + 500) / 2
+        assert inner.account.held_tokens == 100 + (20 + 600) / 2
 
 
 def test_a_call_is_reserved_on_all_accounts_or_on_none(host):

@@ -104,13 +104,19 @@ class Call:
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The `max_tokens` to set on the request so that a strict limit holds; `None` to leave it."""
+        """The most that all its answers may come to, to be set on the request; `None` to leave it alone."""
         return None if self.reservation is None else self.reservation.max_output_tokens
 
     @property
     def swap(self) -> Swap | None:
         """What it is made with in place of the model that was asked for."""
         return None if self.swapping is None else self.swapping.swap
+
+    @property
+    def max_tokens_to_set(self) -> int | None:
+        """The `max_tokens` to set on the request so that a limit holds; `None` to leave it alone."""
+        most = self.max_output_tokens
+        return None if most is None else most // self.request.answers
 
     # Before it is sent
 

@@ -40,7 +40,7 @@ class Caution(NamedTuple):
     times: float
 
 
-USUAL_CAUTION = Caution(500, 2.5)
+USUAL_CAUTION = Caution(600, 2.5)
 CLAMPED_CAUTION = Caution(1000, 5.0)
 """Of a call that may get what is left as its `max_tokens`: it can be waited for longer, and ends well."""
 

@@ -5,7 +5,7 @@ additions. It may go if
 
 - what they usually come to, and half of its own usual answer, fits the limit;
 - the expected total with two deviations, or everything at its `max_tokens` if that is less, fits the
-  limit and a twentieth;
+  limit and a twentieth, or a tenth where nothing bounds its answer;
 - for one whose answer costs at most a tenth of the limit at its `max_tokens`: those of its kind in
   flight at theirs, and the others at their means, fit the limit and a tenth.
 
@@ -22,8 +22,8 @@ from . import output_stats
 from .forecasts import UNBOUNDED, Ahead, Flight, Forecast, caution_for
 
 DEVIATIONS = 2
-SLACK_SHARE = 20
-"""What the expected total may pass a limit by: one in so many."""
+SLACK_SHARE, WIDE_SLACK_SHARE = 20, 10
+"""What the expected total may pass a limit by: one in so many; the second where nothing bounds an answer."""
 CHEAP_SHARE = 10
 """One in so many of a limit: what a cheap answer costs at most, and what such answers may pass it by."""
 FAR_TIMES = 4
@@ -61,6 +61,12 @@ class Outlook(NamedTuple):
         """The most that it can come to."""
         return self.inputs[unit] + self.forecast.most * self.rates[unit]
 
+    @property
+    def slack_share(self) -> int:
+        """One in so many of a limit: what the expected total may pass it by."""
+        is_bounded = self.clamps or self.forecast.most < UNBOUNDED
+        return SLACK_SHARE if is_bounded else WIDE_SLACK_SHARE
+
     def is_cheap(self, unit: int, limit: int) -> bool:
         """Tell whether its longest answer is a small part of a limit."""
         return self.forecast.most * self.rates[unit] * CHEAP_SHARE <= limit
@@ -74,7 +80,7 @@ class Outlook(NamedTuple):
             return self.most(unit), limit // CHEAP_SHARE
         rate = self.rates[unit]
         margin = DEVIATIONS * isqrt(self.forecast.variance * rate * rate)
-        return min(self.mean(unit) + margin, self.most(unit)), limit // SLACK_SHARE
+        return min(self.mean(unit) + margin, self.most(unit)), limit // self.slack_share
 
 
 class HeldCall:
@@ -207,7 +213,7 @@ class InFlight:
         most = forecast.most * rate
         variance = sums.variance + forecast.variance * rate * rate + self._doubt(outlook, forecast, unit)
         expected = sums.mean + forecast.mean * rate + DEVIATIONS * isqrt(variance)
-        if min(expected, sums.most + most) > room + limit // SLACK_SHARE:
+        if min(expected, sums.most + most) > room + limit // outlook.slack_share:
             return False
         return not outlook.is_cheap(unit, limit) or sums.firm + most <= room + limit // CHEAP_SHARE
 

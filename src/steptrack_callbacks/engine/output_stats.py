@@ -43,6 +43,7 @@ class OutputStats:
         output: The largest of the last twenty outputs in tokens; `None` if none was seen whole.
         surplus: By how many tokens inputs were undercounted at most; `None` if never compared.
         tiers: Service tiers that some were served on though nobody had asked for one.
+        thinks: Whether some had thought before they answered, which no short `max_tokens` leaves room for.
         revision: Counts what was learned.
     """
 
@@ -50,6 +51,7 @@ class OutputStats:
     output: int | None = None
     surplus: int | None = None
     tiers: frozenset[str] = frozenset()
+    thinks: bool = False
     revision: int = 0
     _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
     _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
@@ -256,6 +258,7 @@ def learn(
     took_s: float = 0.0,
     truncated: bool = False,
     service_tier: str | None = None,
+    thought: bool = False,
 ) -> None:
     """Remember an answer that a provider reported.
 
@@ -267,12 +270,14 @@ def learn(
         took_s: Seconds from sending to the answer's end.
         truncated: Whether its own `max_tokens` cut it short, so that it says how far it went at least.
         service_tier: On which tier it was served; `None` if that was asked for, or not told.
+        thought: Whether a part of its output was thinking.
     """
     answers = _seen.get(model)
     if answers is None:
         answers = _seen[model] = OutputStats(model)
     if output_tokens is not None:
         answers.add_output(output_tokens, took_s, whole=not truncated)
+    answers.thinks = answers.thinks or thought
     if service_tier is not None:
         answers.add_tier(service_tier)
     if counted_input is not None:

@@ -74,6 +74,7 @@ class Request:
         count_input: Counts the input; called at most once, and only if a limit or an estimate needs it.
         max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
             embeddings, `None` if it says nothing.
+        answers: How many answers are asked for at once; each gets its part of a `max_tokens` that is set.
         can_clamp: Whether the host lets us set a `max_tokens` where none was given.
         needs_whole_answer: Whether half an answer is worth nothing: it follows a schema, calls tools, or
             is thought about first. Such a request is given no `max_tokens` under `estimate`.
@@ -103,6 +104,7 @@ class Request:
     search_context_size: str | None = None
     count_input: Callable[[], InputCount]
     max_output_tokens: int | None = None
+    answers: int = 1
     can_clamp: bool = False
     needs_whole_answer: bool = False
     streams: bool = False
@@ -237,6 +239,11 @@ class Request:
         costs += [prices_of(model, provider=self.provider).cost(usage) for model, usage in others]
         return None if None in costs else sum(cost or 0 for cost in costs)
 
+    @property
+    def least_clamp(self) -> int:
+        """The least that all its answers together may be lowered to."""
+        return LEAST_CLAMP_TOKENS * self.answers
+
     def expected_output(self) -> int:
         """Output that is likely: the largest of the model's last ones, capped by the request."""
         return self._expected_output(output_stats.of(self.model).output)
@@ -312,13 +319,13 @@ class Request:
     def _outlook(self, seen: OutputStats, *, in_usd: bool, clamps: bool) -> Outlook:
         """Forecast the answer, and price what it will come to."""
         clamps = clamps and self.can_clamp and not (self.needs_whole_answer or self.streams)
-        clamps = clamps and self.max_output_tokens is None
+        clamps = clamps and self.max_output_tokens is None and not seen.thinks
         caution = caution_for(clamps=clamps)
         most = UNBOUNDED if self.max_output_tokens is None else self.max_output_tokens
         forecast = seen.fresh(most, caution)
         last = 0 if self.streams or not forecast.seen else forecast.excess
-        if clamps and forecast.seen:
-            last = max(seen.median(), LEAST_CLAMP_TOKENS)
+        if clamps:
+            last = max(seen.median(), self.least_clamp)
         likely = self.counted.tokens + (seen.surplus or 0)
         cost, rate = self._priced(likely, forecast.mean) if in_usd else (0, 0)
         far = min(most, FAR_TIMES * seen.longest(caution))

@@ -24,7 +24,7 @@ from .chain import AccountChain
 from .forecasts import LONGEST_KNOWN, UNBOUNDED, Flight, caution_for
 from .lease import LeaseShare
 from .queue import QUEUE, Outcome, Refusal, Waiter
-from .request import LEAST_CLAMP_TOKENS, Request
+from .request import Request
 
 Wrapping = frozenset[Account]
 
@@ -145,7 +145,8 @@ class Reservation:
         request = self.request
         request.counted  # noqa: B018 - counts the input
         if self._strict and request.max_output_tokens is None:
-            self._ceiling = pricing.max_output_tokens(request.model, provider=request.provider)
+            longest = pricing.max_output_tokens(request.model, provider=request.provider)
+            self._ceiling = longest and longest * request.answers
 
     def _decide_undisturbed(self) -> Outcome | frozenset[Account]:
         """Decide, and again if garbage collection has closed a call meanwhile: there may be room now."""
@@ -283,11 +284,12 @@ class Reservation:
         left = [account.output_left(estimate, wrapping=account in self.wrapping) for account in self.accounts]
         least = min((tokens for tokens in left if tokens is not None), default=UNBOUNDED)
         reckoned = estimate.outlook.far if estimate.outlook.forecast.seen else self._longest()
-        return max(least, LEAST_CLAMP_TOKENS) if least < reckoned else None
+        return max(least, self.request.least_clamp) if least < reckoned else None
 
     def _longest(self) -> int:
         """Return the longest answer that the model can give, as far as anybody knows."""
-        return pricing.max_output_tokens(self.request.model, provider=self.request.provider) or LONGEST_KNOWN
+        longest = pricing.max_output_tokens(self.request.model, provider=self.request.provider)
+        return (longest or LONGEST_KNOWN) * self.request.answers
 
     def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refusal:
         breaches = [breach for account in reversed(lacking) for breach in self._breaches(account)]
@@ -337,10 +339,10 @@ class Reservation:
         if self._ceiling is not None and not clampable:
             return most, most
         alone = not any(account.held_calls for account in self._strict)
-        room = max(min(limits), 1 if alone else request.expected_output())
+        room = max(min(limits), request.answers if alone else request.expected_output())
         worst = room if self._ceiling is None else min(room, self._ceiling)
         self.max_output_tokens = worst if clampable else None
-        return worst, 1 if clampable else worst
+        return worst, request.answers if clampable else worst
 
     def _holds_room(self) -> bool:
         return any(self._own(account).calls for account in self.accounts)

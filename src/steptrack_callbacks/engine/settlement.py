@@ -73,6 +73,7 @@ def learn_from(
             counted_input=request.counted_input,
             input_tokens=usage.input_tokens,
             service_tier=terms.service_tier if terms and request.service_tier is None else None,
+            thought=usage.reasoning_tokens > 0,
         )
 
 

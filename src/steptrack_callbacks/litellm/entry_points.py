@@ -291,12 +291,12 @@ class _Sending:
         return self._args if swap_of(self.call) is None else self._args[len(self._names) :]
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments to send: the user's, with a cap that a strict limit needs."""
+        """Return the keyword arguments to send: the user's, with a cap if a limit needs it."""
         options, cap = dict(self._kwargs), CALL_TYPES[self._kind].cap
         if swap_of(self.call) is not None:
             options = sent_with(self._kind, self.call.request.asked_for, self._arguments)
-        if self.call.max_output_tokens is not None and cap is not None:
-            options[cap] = self.call.max_output_tokens
+        if cap is not None and (most := self.call.max_tokens_to_set) is not None:
+            options[cap] = most
         if self._asks_for_usage:
             options["stream_options"] = {"include_usage": True}
         return options

@@ -46,6 +46,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         service_tier=_text_or_none(options.get("service_tier")),
         count_input=_counter(kind, model, content, options),
         max_output_tokens=_output_limit(kind, options),
+        answers=_answers(kind, options),
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
         needs_whole_answer=_needs_whole_answer({**options, **extra}),
         streams=bool(options.get("stream")),
@@ -94,13 +95,19 @@ def _output_limit(kind: Kind, options: Mapping[str, Any]) -> int | None:
     """Multiply the limit of one answer by the number of answers."""
     if kind == "embedding":
         return 0
+    answers = _answers(kind, options)
     if kind == "google":
         options = _google_config(options)
     limits = [value for name in _OUTPUT_LIMITS if (value := whole_number(options.get(name))) is not None]
     if not limits or min(limits) < 0:  # some servers take -1 for no limit
         return None
-    answers = max(1, *(whole_number(options.get(name)) or 1 for name in ("n", "best_of")))
     return min(max(limits) * answers, MOST_TOKENS)
+
+
+def _answers(kind: Kind, options: Mapping[str, Any]) -> int:
+    """Count the answers that are asked for at once."""
+    asked = _google_config(options) if kind == "google" else options
+    return max(1, *(whole_number(asked.get(name)) or 1 for name in ("n", "best_of")))
 
 
 def _google_messages(contents: Any, options: Mapping[str, Any]) -> list[Any]:

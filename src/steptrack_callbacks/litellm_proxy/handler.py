@@ -216,9 +216,9 @@ def _plain(amount: Any) -> str:
 
 
 def _cap(ticket: Ticket, call: Call, options: dict[str, Any]) -> None:
-    """Set the most output that a strict limit has room for."""
-    if call.max_output_tokens is not None:
-        options.update(capped(ticket.kind, call.max_output_tokens))
+    """Set the most output that a limit has room for."""
+    if (most := call.max_tokens_to_set) is not None:
+        options.update(capped(ticket.kind, most))
 
 
 def _ask_for_usage(ticket: Ticket, data: dict[str, Any]) -> None:

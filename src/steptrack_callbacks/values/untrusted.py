@@ -40,7 +40,7 @@ def fields_of(value: object) -> Mapping[Any, Any]:
         if isinstance(value, Mapping):
             return dict(value)
         own = None if isinstance(value, type) else getattr(value, "__dict__", None)
-        more = getattr(value, "__pydantic_extra__", None) if own else None
+        more = None if own is None else getattr(value, "__pydantic_extra__", None)
     except Exception:  # noqa: BLE001  # as above
         return {}
     if not isinstance(own, dict):

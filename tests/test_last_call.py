@@ -1,0 +1,164 @@
+"""The last call of a budget is given what is left as its `max_tokens`, where the request can be changed."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import pytest
+
+from fake_host import FakeHost, open_elsewhere
+from internals import assert_nothing_left
+from steptrack_callbacks import Usage, report, step
+from steptrack_callbacks.steps.attribution import new_call
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    """Twenty answers were seen: of 150, 200 and 250 tokens."""
+    host = FakeHost()
+    for output in (*[150] * 5, *[200] * 10, *[250] * 5):
+        host.answer(host.open(None), output)
+    return host
+
+
+def cap_of(host: FakeHost, **details: Any) -> int | None:
+    """Return the `max_tokens` that a call is given which names none."""
+    call = host.open(None, **details)
+    call.withdraw()
+    return call.max_tokens_to_set
+
+
+def test_a_call_that_takes_the_last_is_given_what_is_left(host):
+    with step("plan", max_tokens=450):
+        assert cap_of(host) == 350
+
+
+def test_a_call_far_from_the_limit_is_left_alone(host):
+    with step("plan", max_tokens=100_000):
+        assert cap_of(host) is None
+
+
+def test_it_is_given_the_least_of_all_that_is_left_around_it(host):
+    with step("outer", max_tokens=450), step("inner", max_tokens=1000):
+        assert cap_of(host) == 350
+
+
+def test_it_is_never_given_less_than_its_usual_answer(host):
+    with step("plan", max_tokens=300):
+        assert cap_of(host) == 200
+    with step("plan", max_tokens=299):
+        assert host.refusal(None).phase == "denied"
+
+
+@pytest.mark.parametrize("model", ["fake-model", "never-seen"])
+def test_it_is_never_given_less_than_providers_take(model):
+    host = FakeHost()
+    if model == "fake-model":
+        host.answer(host.open(None), 1)
+    with step("plan", max_tokens=116):
+        assert cap_of(host, model=model) == 16
+    with step("plan", max_tokens=115):
+        assert host.refusal(None, model=model).phase == "denied"
+
+
+@pytest.mark.parametrize(
+    "details", [{"can_clamp": False}, {"needs_whole_answer": True}, {"streams": True}], ids=str
+)
+def test_what_may_not_be_cut_is_left_alone(host, details):
+    with step("plan", max_tokens=450):
+        assert cap_of(host, **details) is None
+
+
+def test_what_says_its_own_max_tokens_keeps_it(host):
+    with step("plan", max_tokens=450):
+        call = host.open(400)
+        assert call.max_tokens_to_set is None
+        call.withdraw()
+
+
+def test_a_model_whose_answers_think_is_left_alone(host):
+    host.open(None).settle(Usage(input_tokens=100, output_tokens=200, reasoning_tokens=150))
+    with step("plan", max_tokens=450):
+        assert cap_of(host) is None
+
+
+@pytest.mark.parametrize("where", ["inner", "outer"])
+def test_clamp_false_turns_it_off(host, where):
+    with (
+        step("outer", max_tokens=450, clamp=where != "outer"),
+        step("inner", max_tokens=450, clamp=where != "inner"),
+    ):
+        assert cap_of(host) is None
+
+
+def test_several_answers_share_what_is_left(host):
+    with step("plan", max_tokens=450):
+        assert cap_of(host, answers=3) == 350 // 3
+
+
+def test_strict_shares_what_is_left_among_several_answers(host):
+    with step("plan", max_tokens=450, enforce="strict") as plan:
+        call = host.open(None, answers=3)
+        assert call.max_tokens_to_set == 350 // 3
+        assert plan.account.held_tokens <= 450
+        call.withdraw()
+
+
+def test_only_who_is_alone_takes_the_last(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    host = FakeHost()
+    for _ in range(20):
+        call = host.open(None)
+        now[0] += 1  # so long takes an answer
+        host.answer(call)
+    with step("plan", max_tokens=3000):
+        first = open_elsewhere(host, None)
+        assert first.max_tokens_to_set == 2900
+        second = open_elsewhere(host, None)
+        assert second.max_tokens_to_set is None
+        first.withdraw()
+        second.withdraw()
+
+
+def test_an_answer_that_was_cut_says_so_in_its_record_and_in_the_report(host):
+    with step("outer") as outer, step("plan", max_tokens=450, error_boundary="continue") as plan:
+        call = host.open(None)
+        host.answer(call, 900, truncated=True)
+        assert host.refusal(None).phase == "denied"
+    assert plan.usage.total_tokens == 450
+    assert plan.record().cut_calls == outer.record().cut_calls == 1
+    assert "1 cut short by what was left" in str(report())
+
+
+def test_an_answer_that_ended_by_itself_was_not_cut(host):
+    with step("plan", max_tokens=450) as plan:
+        host.answer(host.open(None), 250)
+    assert plan.record().cut_calls == 0
+
+
+def test_an_answer_cut_by_the_requests_own_max_tokens_was_not_cut_by_us(host):
+    with step("plan", max_tokens=450) as plan:
+        host.answer(host.open(250), 900, truncated=True)
+    assert plan.record().cut_calls == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_more_than_one_answer_of_a_budget_is_cut_and_none_passes_it_one_after_another(host, seed):
+    draw = random.Random(seed)
+    limit = draw.randint(500, 5000)
+    with step("plan", max_tokens=limit, error_boundary="continue") as plan:
+        for _ in range(60):
+            _ask(host, draw.choice((5, 50, 200, 400, 3000)))
+        assert_nothing_left(plan)
+    assert plan.usage.total_tokens <= limit
+    assert plan.record().cut_calls <= 1
+
+
+def _ask(host: FakeHost, length: int) -> None:
+    call = new_call(host.request(None))
+    call.admit()
+    most = call.max_tokens_to_set
+    host.answer(call, length, truncated=most is not None and most < length)
