@@ -11,6 +11,7 @@ import pytest
 from fake_host import FakeHost, open_elsewhere
 from internals import assert_nothing_left
 from steptrack_callbacks import Usage, report, step
+from steptrack_callbacks.engine.settlement import max_tokens_to_set
 from steptrack_callbacks.steps.attribution import new_call
 
 
@@ -27,7 +28,7 @@ def cap_of(host: FakeHost, **details: Any) -> int | None:
     """Return the `max_tokens` that a call is given which names none."""
     call = host.open(None, **details)
     call.withdraw()
-    return call.max_tokens_to_set
+    return max_tokens_to_set(call)
 
 
 def test_a_call_that_takes_the_last_is_given_what_is_left(host):
@@ -74,7 +75,7 @@ def test_what_may_not_be_cut_is_left_alone(host, details):
 def test_what_says_its_own_max_tokens_keeps_it(host):
     with step("plan", max_tokens=450):
         call = host.open(400)
-        assert call.max_tokens_to_set is None
+        assert max_tokens_to_set(call) is None
         call.withdraw()
 
 
@@ -101,7 +102,7 @@ def test_several_answers_share_what_is_left(host):
 def test_strict_shares_what_is_left_among_several_answers(host):
     with step("plan", max_tokens=450, enforce="strict") as plan:
         call = host.open(None, answers=3)
-        assert call.max_tokens_to_set == 350 // 3
+        assert max_tokens_to_set(call) == 350 // 3
         assert plan.account.held_tokens <= 450
         call.withdraw()
 
@@ -116,9 +117,9 @@ def test_only_who_is_alone_takes_the_last(monkeypatch):
         host.answer(call)
     with step("plan", max_tokens=3000):
         first = open_elsewhere(host, None)
-        assert first.max_tokens_to_set == 2900
+        assert max_tokens_to_set(first) == 2900
         second = open_elsewhere(host, None)
-        assert second.max_tokens_to_set is None
+        assert max_tokens_to_set(second) is None
         first.withdraw()
         second.withdraw()
 
@@ -160,5 +161,5 @@ def test_no_more_than_one_answer_of_a_budget_is_cut_and_none_passes_it_one_after
 def _ask(host: FakeHost, length: int) -> None:
     call = new_call(host.request(None))
     call.admit()
-    most = call.max_tokens_to_set
+    most = max_tokens_to_set(call)
     host.answer(call, length, truncated=most is not None and most < length)

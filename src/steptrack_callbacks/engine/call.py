@@ -112,12 +112,6 @@ class Call:
         """What it is made with in place of the model that was asked for."""
         return None if self.swapping is None else self.swapping.swap
 
-    @property
-    def max_tokens_to_set(self) -> int | None:
-        """The `max_tokens` to set on the request so that a limit holds; `None` to leave it alone."""
-        most = self.max_output_tokens
-        return None if most is None else most // self.request.answers
-
     # Before it is sent
 
     def admit(self, *, patient: bool = True) -> None:

@@ -37,6 +37,12 @@ class Charged(Protocol):
         """The `max_tokens` that was set on its request."""
 
 
+def max_tokens_to_set(call: Charged) -> int | None:
+    """Return the `max_tokens` to set on a request so that a limit holds; `None` to leave it alone."""
+    most = call.max_output_tokens
+    return None if most is None else most // call.request.answers
+
+
 def estimated_usage(call: Charged, output_tokens: int | None, reported: Usage | None = None) -> Usage:
     """Estimate what a call has used that nobody tells of."""
     if output_tokens is None:

@@ -10,6 +10,7 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 
 from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.settlement import max_tokens_to_set
 from steptrack_callbacks.values.errors import StepTrackError
 
 from .accounts import Accounts
@@ -217,7 +218,7 @@ def _plain(amount: Any) -> str:
 
 def _cap(ticket: Ticket, call: Call, options: dict[str, Any]) -> None:
     """Set the most output that a limit has room for."""
-    if (most := call.max_tokens_to_set) is not None:
+    if (most := max_tokens_to_set(call)) is not None:
         options.update(capped(ticket.kind, most))
 
 
