@@ -98,7 +98,6 @@ _CACHE_LISTS = ("cacheDetails", "cache_details")
 TIERS = ("priority", "flex")
 """Service tiers that LangChain puts before the names of details."""
 
-_PLAIN = frozenset({SENT, MADE, TOTAL})
 TOOLS = frozenset({"web_search_requests", "google_maps_requests"})
 _INPUT_SIDE = frozenset({SENT, BESIDE, _FLAT, *_INPUT_PARTS.values(), *_CACHED_PARTS.values()}) - TOOLS
 PARTS = (_INPUT_SIDE | TOOLS | frozenset(_OUTPUT_PARTS.values()) | {MISREAD}) - {SENT, BESIDE, _FLAT}
@@ -124,16 +123,16 @@ class Sum(NamedTuple):
 def counts_in(reported: Mapping[Any, Any]) -> Counts:
     """Take down what a usage says; what is no count says nothing, and a zero says zero."""
     told: Counts = {}
-    if billed := fields_of(reported.get("billed_units")):  # of Cohere, which sends more than it bills
-        return counts_in(billed)
+    if billed := reported.get("billed_units"):  # of Cohere, which sends more than it bills
+        return counts_in(fields_of(billed))
     for name, value in reported.items():
         if (kind := _WHOLE.get(name)) is not None:
-            _take(told, kind, value)
+            _take(told, kind, value if type(value) is int else whole_number(value))
         elif value is not None and (parts := _TABLES.get(name)) is not None:
             _add_details(told, value, parts)
         elif name in _CACHE_LISTS:
             _add_lifetimes(told, value)
-    if not told.keys() <= _PLAIN:
+    if not told.keys() <= {SENT, MADE, TOTAL}:
         _note_whose(told, reported)
     for kind, name in ((SENT, "prompt_tokens"), (MADE, "completion_tokens")):
         if count := _count(reported.get(name)):  # goes before what stands beside it
@@ -141,9 +140,8 @@ def counts_in(reported: Mapping[Any, Any]) -> Counts:
     return told
 
 
-def _take(told: Counts, kind: str, value: Any) -> None:
+def _take(told: Counts, kind: str, count: int | None) -> None:
     """Take a count down; of several names of one thing the most."""
-    count = whole_number(value)
     if count is None:
         return
     if told.get(kind, 0) <= count <= MOST_TOKENS:
@@ -160,9 +158,10 @@ def _count(value: Any) -> int:
 def _add_details(told: Counts, details: Any, parts: Mapping[str, str]) -> None:
     by_name = _by_medium(details) if isinstance(details, list) else fields_of(details)
     for name, value in by_name.items():
-        if whole_number(value) is not None:
+        count = value if type(value) is int else whole_number(value)
+        if count is not None:
             if kind := parts.get(name) or _renamed(name, parts):
-                _take(told, kind, value)
+                _take(told, kind, count)
         elif value is not None and parts is _INPUT_PARTS and (inner := _TABLES.get(name)) is not None:
             _add_details(told, value, inner)
 
@@ -192,10 +191,10 @@ def _add_lifetimes(told: Counts, entries: Any) -> None:
 
 def _note_whose(told: Counts, reported: Mapping[Any, Any]) -> None:
     names = reported.keys()
-    is_inclusive = _count(reported.get("prompt_tokens")) or any(map(reported.get, _INPUT_DETAILS))
     if not _OF_ANTHROPIC.isdisjoint(names):
+        is_inclusive = _count(reported.get("prompt_tokens")) or any(map(reported.get, _INPUT_DETAILS))
         told[_FLAT if is_inclusive else BESIDE] = 1
-    if any(_count(reported.get(name)) for name in _OVERLOOKED):
+    if any(_count(reported[name]) for name in _OVERLOOKED & names):
         told[MISREAD] = 1
 
 
@@ -224,7 +223,8 @@ def sum_of(told: Counts) -> Sum | None:
     """Make sense of counts; `None` if they tell of nothing that was sent or made."""
     get = told.get
     sent, made = get(SENT, 0) + get(_TOOL_PROMPTS, 0), get(MADE, 0)
-    if told.keys() <= _PLAIN and get(TOTAL, 0) in (0, sent + made):
+    total = get(TOTAL, 0)
+    if total in (0, sent + made) and sum(told.values()) == get(SENT, 0) + made + total:  # no part of any kind
         return Sum(Usage(input_tokens=sent, output_tokens=made)) if sent or made else None
     kept = get(SHORT, 0) + get(HOUR, 0) + get(HALF_DAY, 0)
     written = max(get(WRITTEN, 0), kept)
@@ -234,7 +234,7 @@ def sum_of(told: Counts) -> Sum | None:
     found = _Totals(sent, made)
     found.add_left_out(told, cached, thought, most_cached=max(get(READ, 0), written))
     found.add_large_parts(told)
-    found.check(get(TOTAL, 0), told, thought)
+    found.check(total, told, thought)
     parts: dict[str, Any] = {kind: told[kind] for kind in PARTS if kind in told and not kind.startswith("+")}
     parts |= {WRITTEN: written, THOUGHT: thought}
     usage = Usage(input_tokens=found.sent, output_tokens=found.made, **parts)

@@ -8,10 +8,9 @@ double puts there, reading it never fails: what makes no sense counts as not rep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.values.untrusted import field, fields_of, items
@@ -34,8 +33,7 @@ Part = tuple[str | None, Usage]
 """A model, `None` for the one that answered, and what it used."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """What an answer says of itself.
 
     Attributes:
@@ -188,8 +186,8 @@ class Reading:
 
     def _terms(self) -> Terms:
         said, tier = self._said, self._tier
-        if not said and not tier:
-            return _NO_TERMS
+        if not said:
+            return Terms(service_tier=tier) if tier else _NO_TERMS
         names = {name: value for name, value in said.items() if isinstance(value, str) and value}
         in_usage = next((names[name] for name in _SERVED_BY if name in names), None)
         return Terms(

@@ -109,11 +109,11 @@ def _is_translated(usage: Any) -> bool:
     if type(usage) is not dict or not usage.keys() <= _TRANSLATED:
         return False
     details = (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details"))
-    return all(not told or (type(told) is dict and _has_usual_parts(told)) for told in details)
+    return all([not told or (type(told) is dict and _has_usual_parts(told)) for told in details])
 
 
 def _has_usual_parts(details: dict[Any, Any]) -> bool:
-    return all(not count or name in _USUAL_PARTS for name, count in details.items())
+    return {name for name, count in details.items() if count} <= _USUAL_PARTS
 
 
 def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
@@ -155,10 +155,9 @@ def _tier_in(reported: Any) -> str | None:
     """Name the service tier by which LangChain has renamed the details of a usage."""
     for name in _DETAILS:
         details = reported.get(name) if isinstance(reported, dict) else None
-        if isinstance(details, dict) and details:
-            names = [detail for detail in details if isinstance(detail, str)]
-            if tier := next((tier for tier in TIERS for each in names if each.startswith(tier)), None):
-                return tier
+        for name in details if isinstance(details, dict) else ():
+            if isinstance(name, str) and name.startswith(TIERS):
+                return name.partition("_")[0]
     return None
 
 
