@@ -109,7 +109,7 @@ def _is_translated(usage: Any) -> bool:
     if type(usage) is not dict or not usage.keys() <= _TRANSLATED:
         return False
     details = (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details"))
-    return all([not told or (type(told) is dict and _has_usual_parts(told)) for told in details])
+    return all(not told or (type(told) is dict and _has_usual_parts(told)) for told in details)
 
 
 def _has_usual_parts(details: dict[Any, Any]) -> bool:
@@ -155,9 +155,9 @@ def _tier_in(reported: Any) -> str | None:
     """Name the service tier by which LangChain has renamed the details of a usage."""
     for name in _DETAILS:
         details = reported.get(name) if isinstance(reported, dict) else None
-        for name in details if isinstance(details, dict) else ():
-            if isinstance(name, str) and name.startswith(TIERS):
-                return name.partition("_")[0]
+        for detail in details if isinstance(details, dict) else ():
+            if isinstance(detail, str) and detail.startswith(TIERS):
+                return detail.partition("_")[0]
     return None
 
 
