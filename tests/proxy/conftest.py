@@ -30,6 +30,20 @@ max_calls = 3
 [steps.dollars]
 max_usd = 0.001
 
+[steps.ladder]
+max_usd = 0.05
+models = ["dear", "fast"]
+downgrade_at = 0.006
+
+[steps.tight]
+max_usd = 0.000001
+models = ["dear", "fast"]
+
+[steps.vectors]
+max_usd = 1
+models = ["more-vectors", "vectors"]
+downgrade_at = 0
+
 [steps.strict]
 max_usd = 0.0004
 enforce = "strict"

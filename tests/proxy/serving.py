@@ -98,11 +98,15 @@ seen = Events()
 
 
 async def check(request, api_key):
-    """Every key that begins with sk- is a key of its own; one that begins with sk-poor has little money."""
+    """Every key that begins with sk- is a key of its own; one that begins with sk-poor has little money.
+
+    One that begins with sk-dear may call only one model.
+    """
     if not api_key.startswith("sk-"):
         raise ProxyException(message="no such key", type="auth_error", param="api_key", code=401)
     budget = {"max_budget": 0.0005, "token": api_key, "spend": 0.0} if api_key.startswith("sk-poor") else {}
-    return UserAPIKeyAuth(api_key=api_key, **budget)
+    may = {"models": ["dear"]} if api_key.startswith("sk-dear") else {}
+    return UserAPIKeyAuth(api_key=api_key, **budget, **may)
 '''
 
 

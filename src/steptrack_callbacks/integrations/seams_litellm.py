@@ -212,7 +212,15 @@ PROXY_PARTIAL_BILL = Seam(
     lost="LiteLLM's own spend logs miss streams that were left early; ours do not",
 )
 
-PROXY = (PROXY_SERVER, PROXY_ERRORS, PROXY_AUTH, PROXY_PARTIAL_BILL)
+PROXY_MODEL_ACCESS = Seam(
+    package="litellm",
+    place="litellm.proxy.auth.auth_checks:can_key_call_resolved_model",
+    shape=takes("model", "llm_model_list", "valid_token", "llm_router"),
+    purpose="tells whether a key may call the next model of a step's list",
+    lost="requests at a limit are refused where they would go on with the next model of [steps.NAME] models",
+)
+
+PROXY = (PROXY_SERVER, PROXY_ERRORS, PROXY_AUTH, PROXY_PARTIAL_BILL, PROXY_MODEL_ACCESS)
 """Those of the proxy; looked at where the proxy runs."""
 
 SEAMS: tuple[Seam, ...] = (

@@ -11,6 +11,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.settlement import max_tokens_to_set
+from steptrack_callbacks.litellm.swapping import headers_of
 from steptrack_callbacks.values.errors import StepTrackError
 
 from .accounts import Accounts
@@ -19,6 +20,7 @@ from .naming import REMAINING
 from .refusals import malformed, nonsense, refusal
 from .requests import asks_several, capped, group_of, kind_of, request_for, request_from
 from .streams import metered
+from .swapping import keeping_its_group, with_models
 from .tickets import TICKET, Ticket, current_attempt, ticket_of
 from .tools import narrow
 
@@ -74,7 +76,11 @@ class StepTrackProxyHandler(CustomLogger):
             price = self._accounts.price_of(str(data.get("model") or ""))
             request = request_for(kind, data, getattr(user_api_key_dict, "team_id", None), price)
             if request is not None:
+                if around.listing:
+                    priced: Any = {"around": around, "price_of": self._accounts.price_of}
+                    request = await with_models(request, kind, data, user_api_key_dict, **priced)
                 call = await ticket.admit(request)
+                _carry_out(call, data)
                 _cap(ticket, call, data)
         except StepTrackError as error:
             refused = refusal(error)
@@ -114,7 +120,7 @@ class StepTrackProxyHandler(CustomLogger):
         price = self._accounts.price_of(group_of(kwargs))
         exact = request_from(ticket.kind, str(kwargs.get("model") or ""), kwargs, price)
         try:
-            call = await ticket.begin_attempt(exact)
+            call = await ticket.begin_attempt(keeping_its_group(exact))
         except StepTrackError as error:
             raise refusal(error) from None
         if call is not None:
@@ -197,9 +203,14 @@ class StepTrackProxyHandler(CustomLogger):
         request_headers: dict[str, str] | None = None,
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str]:
-        """Say what is left: after this answer, or for a stream as of its admission."""
+        """Say with which model it was answered in place of which, and what is left.
+
+        That is after this answer, or for a stream as of its admission.
+        """
         ticket = ticket_of(data)
-        return {} if ticket is None else _what_is_left(ticket)
+        if ticket is None:
+            return {}
+        return _what_is_left(ticket) | (headers_of(ticket.swap) if ticket.swap is not None else {})
 
 
 def _is_from_cache(data: dict[str, Any]) -> bool:
@@ -214,6 +225,12 @@ def _what_is_left(ticket: Ticket) -> dict[str, str]:
 
 def _plain(amount: Any) -> str:
     return f"{amount:f}" if isinstance(amount, Decimal) else str(amount)
+
+
+def _carry_out(call: Call, data: dict[str, Any]) -> None:
+    """Ask for the model that the call was admitted with."""
+    if call.swap is not None:
+        data["model"] = call.swap.used
 
 
 def _cap(ticket: Ticket, call: Call, options: dict[str, Any]) -> None:

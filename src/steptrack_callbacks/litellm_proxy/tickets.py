@@ -13,6 +13,7 @@ from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.swapping import Swap
 from steptrack_callbacks.litellm import batches
 from steptrack_callbacks.litellm.call_types import Kind
 from steptrack_callbacks.values.definitions import LimitName
@@ -51,6 +52,7 @@ class Ticket:
         kind: What sort of call it asks for.
         around: The accounts that it is charged to.
         current: The call of the latest attempt.
+        swap: With which model it was admitted in place of which; `None` for the one that was asked for.
         hides_usage: Whether a stream's usage was asked for by us, so that the client must not see it.
     """
 
@@ -59,6 +61,7 @@ class Ticket:
         self.around = around
         self.current: Call | None = None
         self.hides_usage = False
+        self.swap: Swap | None = None
         self._accounts = accounts
         self._unsent: Call | None = None
         self._answers: dict[Call, Any] = {}
@@ -100,6 +103,7 @@ class Ticket:
             await call.admit_async()
         self._calls.append(call)
         self._unsent = self.current = call
+        self.swap = call.swap or self.swap
         return call
 
     async def begin_attempt(self, exact: Request) -> Call | None:
