@@ -1,28 +1,30 @@
 """What passes a budget, and what it leaves unused: the engine beside other rules, in virtual time.
 
-python benchmarks/admission.py            # 60 draws of each cell, as in docs/exactness.md
+python benchmarks/admission.py            # 60 draws of each cell, as in docs/benchmarks.md
 python benchmarks/admission.py 4          # 4 draws of each, for a look
+python benchmarks/admission.py 60 FILE    # and writes them there, too
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import admission_engine
 import admission_rules
+import page_admission
 from admission_world import DRIFT, HISTORIES, KINDS, Case, Result
 
 SEEDS = 60
 FIRST_SEED = 10_000
 """Draws that were not used to choose anything."""
-AT_ONCE = 2
+ASKS_FOR_FILE = 2
 
 
 class Class(NamedTuple):
@@ -74,45 +76,41 @@ def run_cell(name: str, cell: Sequence[Case]) -> list[Result]:
     return [run(case) for case in cell]
 
 
-def line(title: str, cells: Iterable[Sequence[Result]]) -> str:
-    """Put a class in a line of the table."""
-    cells = list(cells)
+def summed_up(of: Class, rule: str, cells: Sequence[Sequence[Result]]) -> dict[str, Any]:
+    """Say what a rule does in a class: shares of the limit, times beside perfect knowledge, answers cut."""
     spent = sorted(result.spent for cell in cells for result in cell)
     means = [statistics.mean(result.spent for result in cell) for cell in cells]
     times = [statistics.mean(result.seconds for result in cell) for cell in cells]
     cut = [result.cut for cell in cells for result in cell]
-    p99 = spent[int(0.99 * (len(spent) - 1))]
-    numbers = (
-        f"{statistics.mean(spent):.0%}",
-        f"{min(means):.0%} to {max(means):.0%}",
-        f"{p99:.0%}",
-        f"{spent[-1]:.0%}",
-        f"{statistics.mean(times):.1f}",
-        f"{max(times):.1f}",
-        f"{max(cut)}",
-    )
-    return f"| {title} | {' | '.join(numbers)} |"
+    return {
+        "class": f"{of.title}, {of.budget}",
+        "draws": len(cells[0]),
+        "rule": rule,
+        "spent": statistics.mean(spent),
+        "cells": (min(means), max(means)),
+        "p99": spent[int(0.99 * (len(spent) - 1))],
+        "worst": spent[-1],
+        "time": statistics.mean(times),
+        "longest": max(times),
+        "cut": max(cut),
+        "cut_twice": sum(count > 1 for count in cut),
+        "runs": len(cut),
+    }
 
 
-HEAD = """\
-| rule | spent of the limit | means of the cells | p99 | worst | time | time, worst cell | cut at most |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
-
-
-def main(seeds: int) -> None:
-    """Print a table for each class."""
-    began = time.monotonic()
-    with ProcessPoolExecutor(AT_ONCE) as workers:
-        for of in CLASSES:
-            cells = cases(of, seeds)
-            print(
-                f"\n{of.title}, a budget of {of.budget} mean answers, {len(cells[0])} draws a cell\n\n{HEAD}"
-            )
-            for name in (ENGINE, STRICT, *admission_rules.RULES):
-                found = workers.map(partial(run_cell, name), cells)
-                print(line(name, found), flush=True)
-    print(f"\n{time.monotonic() - began:.0f} s", file=sys.stderr)
+def run(seeds: int = SEEDS) -> list[dict[str, Any]]:
+    """Let every rule go through all cells of every class."""
+    found = []
+    for of in CLASSES:
+        cells = cases(of, seeds)
+        for name in (ENGINE, STRICT, *admission_rules.RULES):
+            found.append(summed_up(of, name, [run_cell(name, cell) for cell in cells]))
+            print(page_admission.row(found[-1]), file=sys.stderr, flush=True)
+    return found
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS)
+    results = run(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS)
+    if len(sys.argv) > ASKS_FOR_FILE:
+        Path(sys.argv[ASKS_FOR_FILE]).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(page_admission.written(results))

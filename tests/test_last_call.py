@@ -10,7 +10,7 @@ import pytest
 
 from fake_host import FakeHost, open_elsewhere
 from internals import assert_nothing_left
-from steptrack_callbacks import Usage, report, step
+from steptrack_callbacks import Grant, Usage, report, step
 from steptrack_callbacks.engine.settlement import max_tokens_to_set
 from steptrack_callbacks.steps.attribution import new_call
 
@@ -107,21 +107,47 @@ def test_strict_shares_what_is_left_among_several_answers(host):
         call.withdraw()
 
 
-def test_only_who_is_alone_takes_the_last(monkeypatch):
+@pytest.fixture
+def steady(monkeypatch) -> FakeHost:
+    """Two hundred answers of 200 tokens were seen, each of a second; no time passes any more."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     host = FakeHost()
-    for _ in range(20):
+    for _ in range(200):
         call = host.open(None)
-        now[0] += 1  # so long takes an answer
+        now[0] += 1
         host.answer(call)
-    with step("plan", max_tokens=3000):
-        first = open_elsewhere(host, None)
-        assert max_tokens_to_set(first) == 2900
-        second = open_elsewhere(host, None)
+    return host
+
+
+def test_beside_others_only_an_answer_that_nobody_reckons_with_takes_the_last(steady):
+    for limit, left in ((1700, 1210), (1100, 5 * 200)):
+        with step("plan", max_tokens=limit):
+            first, second = open_elsewhere(steady, None), open_elsewhere(steady, None)
+            assert max_tokens_to_set(first) == limit - 100
+            assert max_tokens_to_set(second) == left
+            first.withdraw()
+            second.withdraw()
+
+
+def test_beside_others_a_call_of_a_model_never_seen_is_left_alone(steady):
+    with step("plan", max_tokens=4000):
+        first, second = open_elsewhere(steady, None), open_elsewhere(steady, None, model="never-seen")
         assert max_tokens_to_set(second) is None
         first.withdraw()
         second.withdraw()
+
+
+def test_once_an_answer_took_the_last_no_other_is_cut_until_there_is_more(steady):
+    grant = Grant(max_tokens=2000)
+    with step("plan", max_tokens=1700, error_boundary="escalate", escalation=lambda _: grant) as plan:
+        first, second = open_elsewhere(steady, None), open_elsewhere(steady, None)
+        steady.answer(second, 3000, truncated=True)
+        steady.answer(first, 5)
+        assert cap_of(steady) is None
+        steady.open(None).settle(Usage(input_tokens=100, output_tokens=500))
+        assert cap_of(steady) is not None
+    assert plan.record().cut_calls == 1
 
 
 def test_an_answer_that_was_cut_says_so_in_its_record_and_in_the_report(host):

@@ -61,6 +61,7 @@ class Account(Balance):
         denied: Calls refused in the account's step and inside it.
         busy: Those of them that would have fit, had others not held the room.
         cut: Answers that were cut short because the call was given what was left as its `max_tokens`.
+        last_is_taken: Whether one of them took the last of this very account.
         raised: The last exhaustion of this account that was raised to a caller; that room was
             merely reserved is none.
         fired: Thresholds that were announced, by limit.
@@ -82,6 +83,7 @@ class Account(Balance):
         "fired",
         "grants",
         "in_flight_calls",
+        "last_is_taken",
         "late_calls",
         "model",
         "model_list",
@@ -118,6 +120,7 @@ class Account(Balance):
         self.clamp = definition.clamp
         self.waiting = 0
         self.denied = self.busy = self.cut = 0
+        self.last_is_taken = False
         self.raised: BudgetExhausted | None = None
         self.fired: set[tuple[LimitName, float]] = set()
         self.grants: tuple[Grant, ...] = ()
@@ -163,6 +166,7 @@ class Account(Balance):
         """Raise the limits, and remember by what."""
         with LOCK:
             self.raise_limits(grant)
+            self.last_is_taken = False
             self.grants = (*self.grants, grant)
 
     def blame(self, error: BudgetExhausted) -> None:

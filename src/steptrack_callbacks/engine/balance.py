@@ -280,14 +280,16 @@ class Balance:
         return list(dict.fromkeys((*self.full_limits(wrapping=wrapping), *names))) if names else []
 
     def output_left(self, estimate: Estimate, *, wrapping: bool) -> int | None:
-        """Count the output tokens that are left to a call that is alone; `None` if it is not, or no limit."""
-        if self.held_calls:
-            return None
+        """Count the output tokens that are left to a call; `None` if no limit counts any.
+
+        Beside others these are never fewer than anybody reckons with.
+        """
         rooms = [
             self.in_flight.left_for(estimate.outlook, unit, most - used)
             for _, unit, used, most in self._amounts(wrapping=wrapping)
         ]
-        return min(rooms, default=None)
+        least = min(rooms, default=None)
+        return least if least is None or not self.held_calls else max(least, estimate.outlook.reckoned)
 
     def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""

@@ -31,7 +31,7 @@ from .lease import Lease
 from .queue import QUEUE, advance_queue
 from .request import Request
 from .reservation import Reservation, Wrapping
-from .settlement import State, estimated_usage, learn_from, open_calls, put_on, swept, tell_of
+from .settlement import State, estimated_usage, learn_from, note_cut, open_calls, put_on, swept, tell_of
 from .swapping import Swap, Swapping
 
 logger = logging.getLogger("steptrack_callbacks")
@@ -221,8 +221,8 @@ class Call:
         self.answered_by = model
         if not estimated:
             learn_from(self.request, usage, terms, self._duration_s(), truncated=truncated)
-        if truncated and self.max_output_tokens is not None:
-            self._note_cut()
+        if truncated:
+            note_cut(self)
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         else:
@@ -230,12 +230,6 @@ class Call:
             cost = self.request.cost_of_parts(told, terms, self._duration_s())
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         self._close(charge, "settled", response)
-
-    def _note_cut(self) -> None:
-        """Count an answer that was cut short by what was left of a budget."""
-        with LOCK:
-            for account in self.accounts:
-                account.cut += 1
 
     def settle_free(self) -> None:
         """Charge nothing: the answer came from a cache."""

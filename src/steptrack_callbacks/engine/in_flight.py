@@ -53,6 +53,11 @@ class Outlook(NamedTuple):
     far: int
     clamps: bool = False
 
+    @property
+    def reckoned(self) -> int:
+        """Tokens of output of the longest answer that is reckoned with."""
+        return self.far // FAR_TIMES if self.forecast.seen else UNBOUNDED
+
     def mean(self, unit: int) -> int:
         """What is expected of it."""
         return self.inputs[unit] + self.forecast.mean * self.rates[unit]

@@ -46,6 +46,7 @@ class Reservation:
     Attributes:
         max_output_tokens: The `max_tokens` to set on the request so that a limit holds; `None` to
             leave it alone.
+        capped_by: The account whose last it gets.
         most_output: The most output that a strict account holds it to; `None` if there is none.
         shared: Those of the accounts that a ledger has the last word about.
     """
@@ -62,6 +63,7 @@ class Reservation:
         "_since",
         "_strict",
         "accounts",
+        "capped_by",
         "innermost",
         "max_output_tokens",
         "most_output",
@@ -84,6 +86,7 @@ class Reservation:
         self._strict = chain.strict
         self._in_usd = chain.limits_usd
         self._clamps = chain.clamps and not chain.strict
+        self.capped_by: Account | None = None
         self._ceiling: int | None = None
         self.most_output: int | None = None
         self._hint = ""
@@ -218,7 +221,8 @@ class Reservation:
             return self._closed()
         outputs = self._outputs()
         self.most_output = outputs and outputs[0]
-        estimate = self._estimate = self.request.estimate(outputs, in_usd=self._in_usd, clamps=self._clamps)
+        clamps = self._clamps and not any(account.last_is_taken for account in self.accounts)
+        estimate = self._estimate = self.request.estimate(outputs, in_usd=self._in_usd, clamps=clamps)
         lacking = [account for account in self.accounts if not self._fits(account, estimate)]
         if not lacking and not (behind and self.patient and not self._holds_room()):
             return self._admit(estimate)
@@ -277,12 +281,16 @@ class Reservation:
     def _clamp(self, estimate: Estimate) -> int | None:
         """Return the `max_tokens` of a call that takes the last of a budget: what is left of it.
 
-        Only who is alone on an account takes its last, so that no more than one answer of it is cut.
+        Who is alone on an account takes its last. Beside others only an answer does that nobody reckons
+        with, and so hardly ever more than one of them is cut.
         """
         if not estimate.outlook.clamps:
             return None
-        left = [account.output_left(estimate, wrapping=account in self.wrapping) for account in self.accounts]
-        least = min((tokens for tokens in left if tokens is not None), default=UNBOUNDED)
+        least = UNBOUNDED
+        for account in self.accounts:
+            left = account.output_left(estimate, wrapping=account in self.wrapping)
+            if left is not None and left < least:
+                least, self.capped_by = left, account
         reckoned = estimate.outlook.far if estimate.outlook.forecast.seen else self._longest()
         return max(least, self.request.least_clamp) if least < reckoned else None
 

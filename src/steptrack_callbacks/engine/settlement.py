@@ -43,6 +43,17 @@ def max_tokens_to_set(call: Charged) -> int | None:
     return None if most is None else most // call.request.answers
 
 
+def note_cut(call: Charged) -> None:
+    """Count an answer that was cut short, if it was by what was left of a budget."""
+    if call.reservation is None or call.max_output_tokens is None:
+        return
+    with LOCK:
+        for account in call.accounts:
+            account.cut += 1
+        if call.reservation.capped_by is not None:
+            call.reservation.capped_by.last_is_taken = True
+
+
 def estimated_usage(call: Charged, output_tokens: int | None, reported: Usage | None = None) -> Usage:
     """Estimate what a call has used that nobody tells of."""
     if output_tokens is None:
