@@ -186,7 +186,7 @@ WORDS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
             "prompt_token_count": 90,
             "prompt_tokens_details": [{"modality": Medium.AUDIO, "token_count": 40}],
             "candidates_token_count": 30,
-            "candidates_tokens_details": [{"modality": Medium.AUDIO, "token_count": 30}],
+            "candidates_tokens_details": [{"modality": 4, "token_count": 30}],
             "thoughts_token_count": 5,
             "total_token_count": 125,
             "traffic_type": "ON_DEMAND",
@@ -263,6 +263,20 @@ WORDS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "replicate": (
         {"input_token_count": 100, "output_token_count": 50, "predict_time": 1.5},
         {"input_tokens": 100, "output_tokens": 50},
+    ),
+    "perplexity": (
+        {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150, "num_search_queries": 3},
+        {"input_tokens": 100, "output_tokens": 50, "web_search_requests": 3},
+    ),
+    "xai": (
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 50,
+            "total_tokens": 150,
+            "num_sources_used": 0,
+            "server_side_tool_usage_details": {"web_search_calls": 2, "x_search_calls": 0},
+        },
+        {"input_tokens": 100, "output_tokens": 50, "web_search_requests": 2},
     ),
     "openai, a transcription": (
         {

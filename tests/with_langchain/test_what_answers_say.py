@@ -206,6 +206,19 @@ def test_what_google_has_searched_for_is_charged(grounding: Any, usd: str, mode:
     assert ask(model, mode).cost_usd == Decimal("0.00055") + Decimal(usd)
 
 
+@pytest.mark.parametrize(("size", "usd"), [("low", "0.005"), ("high", "0.012"), ("highhigh", "0.012")])
+def test_what_perplexity_has_searched_for_is_charged_by_its_size(size: str, usd: str, mode: str) -> None:
+    told = {"num_search_queries": 1, "search_context_size": size, "model_name": "sonar"}
+    model = Saying(model="perplexity/sonar", usage=tokens(1_000, 500), told=told)
+    assert ask(model, mode).cost_usd == Decimal("0.0015") + Decimal(usd)
+
+
+def test_a_model_that_each_chunk_has_named_is_one(mode: str) -> None:
+    told = {"model_name": "gpt-4o-mini" * 3}
+    model = Saying(model="gpt-4o", usage=tokens(1_000, 500), told=told)
+    assert ask(model, mode).cost_usd == Decimal("0.00045")
+
+
 def test_the_responses_apis_searches_are_charged(mode: str, provider: Provider) -> None:
     usage = {"input_tokens": 1_000, "output_tokens": 100, "total_tokens": 1_100}
     calls = tuple(

@@ -94,6 +94,8 @@ _TABLES = {
     "server_tool_use": {"web_search_requests": "web_search_requests"},
     "server_side_tool_usage_details": {"web_search_calls": "web_search_requests"},
 }
+_MEDIA_BY_NUMBER = {"2": "image", "3": "video", "4": "audio"}
+"""As one of Google's clients writes them."""
 _CACHE_LISTS = ("cacheDetails", "cache_details")
 TIERS = ("priority", "flex")
 """Service tiers that LangChain puts before the names of details."""
@@ -172,6 +174,7 @@ def _by_medium(details: list[Any]) -> dict[str, int]:
     for entry in map(fields_of, details):
         medium = entry.get("modality")
         name = str(getattr(medium, "value", medium)).lower()
+        name = _MEDIA_BY_NUMBER.get(name, name)
         counts[name] = counts.get(name, 0) + _count(entry.get("tokenCount") or entry.get("token_count"))
     return counts
 

@@ -23,7 +23,13 @@ _CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "mo
 _REASONS = ("finish_reason", "stop_reason", "done_reason")
 _SERVED_BY = ("service_tier", "trafficType", "traffic_type")
 """Where a usage names the tier that served; the others are Google's, which has tiers of more words."""
-_SAID_IN_USAGE = stated_cost.FIELDS | {"iterations", "speed", "inference_geo", *_SERVED_BY}
+_SAID_IN_USAGE = stated_cost.FIELDS | {
+    "iterations",
+    "speed",
+    "inference_geo",
+    "search_context_size",
+    *_SERVED_BY,
+}
 _UNTOLD = ("advisor_tool_result",)
 _INNER = ("response", "message", "x_groq")
 """Where an event of responses or of Anthropic's has the answer so far, and a chunk of Groq's its usage."""
@@ -191,7 +197,10 @@ class Reading:
         names = {name: value for name, value in said.items() if isinstance(value, str) and value}
         in_usage = next((names[name] for name in _SERVED_BY if name in names), None)
         return Terms(
-            service_tier=tier or in_usage, speed=names.get("speed"), region=names.get("inference_geo")
+            service_tier=tier or in_usage,
+            speed=names.get("speed"),
+            region=names.get("inference_geo"),
+            search_context_size=names.get("search_context_size"),
         )
 
 

@@ -31,7 +31,8 @@ _TRANSLATED = frozenset(
     }
 )
 _USUAL_PARTS = frozenset({"cached_tokens", "audio_tokens", "reasoning_tokens"})
-_LONGEST_TIER = 10_000
+_OF_SEARCHES = frozenset({"num_search_queries", "search_context_size"})
+_LONGEST_WORD = 10_000
 
 
 def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) -> bool:
@@ -121,10 +122,13 @@ def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
     if not told:
         return
     reading.add_beside(told.get)
-    tier = told.get("service_tier")
-    reading.name(
-        model=_text(told.get("model_name")), tier=_once(tier) if isinstance(tier, str) and tier else None
-    )
+    model = _text(told.get("model_name")) or _text(told.get("model"))
+    reading.name(model=_once(model), tier=_once(_text(told.get("service_tier"))) or None)
+    if not _OF_SEARCHES.isdisjoint(told):
+        size = _once(_text(told.get("search_context_size")))
+        reading.add_details(
+            {"num_search_queries": told.get("num_search_queries"), "search_context_size": size or None}
+        )
     if "grounding_metadata" in told:
         reading.add_grounding(told["grounding_metadata"])
     if not FIELDS.isdisjoint(told):
@@ -133,7 +137,9 @@ def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
 
 def _once(word: str) -> str:
     """Return a word that each chunk of a stream has told, and LangChain has put behind one another."""
-    return word[: (word + word).find(word, 1)] if len(word) <= _LONGEST_TIER else ""
+    if not word or len(word) > _LONGEST_WORD:
+        return ""
+    return word[: (word + word).find(word, 1)]
 
 
 def report_of(result: LLMResult) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
