@@ -36,7 +36,7 @@ def _about(results: Results) -> str:
     lines = [
         f"- {about.pop('machine')}; load when it began: {about.pop('load')}",
         f"- {about.pop('python')}, steptrack-callbacks {about.pop('steptrack-callbacks')}",
-        f"- hosts: {', '.join(f'{name} {version}' for name, version in about.items())}",
+        f"- measured with: {', '.join(f'{name} {version}' for name, version in about.items())}",
         f"- others: {', '.join(f'{name} {version}' for name, version in results['packages'].items())}",
     ]
     return "\n".join(lines)

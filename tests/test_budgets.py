@@ -148,7 +148,7 @@ def test_the_error_says_whose_limit_it_is_and_when_it_begins_anew(at):
     assert refusal.resets_at == dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
     assert str(refusal) == (
         "step 'job' has no room under max_usd of budget 'team-a': $0.00225 spent of $0.00225, and the next"
-        " call needs at least $0.00025; it begins anew at 2026-11-23T00:00:00+00:00"
+        " call needs at least $0.00025; it resets at 2026-11-23T00:00:00+00:00"
     )
     assert refusal.to_dict()["resets_at"] == "2026-11-23T00:00:00+00:00"
     copy = pickle.loads(pickle.dumps(refusal))

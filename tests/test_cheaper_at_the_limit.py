@@ -151,7 +151,7 @@ def test_a_record_with_a_malformed_swap_is_none(field: str) -> None:
     (record,) = drain_completed_steps()
     data = record.to_dict()
     data["swaps"][0][field] = None
-    with pytest.raises(ValueError, match="this is no record of a step"):
+    with pytest.raises(ValueError, match="this is not a record of a step"):
         CompletedStep.from_dict(data)
 
 

@@ -116,7 +116,7 @@ def test_a_service_tier_is_asked_for_by_the_call():
 def test_rates_given_with_one_call_price_it_and_name_the_model_when_wrong():
     rates = {"input_cost_per_token": 1, "output_cost_per_token": 2}
     assert price_of("mine", rates)(Usage(input_tokens=3, output_tokens=4)) == 11 * ONE
-    with pytest.raises(ValueError, match=r"prices\['mine'\]\['inputs'\] is no rate that is known"):
+    with pytest.raises(ValueError, match=r"prices\['mine'\]\['inputs'\] is not a known rate"):
         price_of("mine", {"inputs": 1})
 
 

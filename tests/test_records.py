@@ -323,7 +323,7 @@ def test_a_dict_that_was_damaged_makes_no_record_and_says_what_is_wrong(record, 
         del damaged[name]
     else:
         damaged[name] = data.draw(st.sampled_from([[3], -1, float("nan"), {"x": "y"}]))
-    with pytest.raises(ValueError, match="this is no record of a step: ."):
+    with pytest.raises(ValueError, match="this is not a record of a step: ."):
         CompletedStep.from_dict(damaged)
 
 
@@ -374,7 +374,7 @@ def test_what_is_wrong_inside_a_dict_is_said(name, value, why):
     with step("plan"):
         spend()
     (record,) = peek_completed_steps()
-    with pytest.raises(ValueError, match=f"this is no record of a step: .*{re.escape(why)}"):
+    with pytest.raises(ValueError, match=f"this is not a record of a step: .*{re.escape(why)}"):
         CompletedStep.from_dict(record.to_dict() | {name: value})
 
 

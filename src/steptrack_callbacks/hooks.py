@@ -119,7 +119,7 @@ class CallSettled(Event):
         usage: What was charged.
         instead_of: In a late settlement, the estimate that was charged before; else `None`.
         operation: `chat`, `text_completion` or `embeddings`.
-        provider: Who serves the model, if the host said it.
+        provider: Who serves the model, if that was said.
         response_model: The model that answered, if that was told.
     """
 
@@ -231,7 +231,7 @@ def on(
         A function that removes the hook again.
 
     Raises:
-        ValueError: The event is no event class, the handler is not callable, or the threshold is no
+        ValueError: The event is not an event class, the handler is not callable, or the threshold is not a
             fraction above 0, or was given for another event.
 
     Example:
@@ -256,7 +256,7 @@ def _add(hook: _Hook) -> Callable[[], None]:
 def watch(
     event: type[E], handler: Callable[[E], None], *, threshold: float | None = None
 ) -> Callable[[], None]:
-    """Tell an edge of each event, in place: it makes no calls, so it needs no step to make them in.
+    """Tell an integration of each event, in place: it makes no calls, so it needs no step to make them in.
 
     It hears before all hooks, whatever they raise, and of hooks' own steps as well; `reset` leaves it.
 
@@ -364,7 +364,7 @@ def set_strict(strict: bool) -> bool:  # noqa: FBT001
 
 
 def reset() -> None:
-    """Remove all hooks, but no edge's watch, and forget their failures."""
+    """Remove all hooks, but no integration's watch, and forget their failures."""
     global _hooks, _failures, _strict
     _hooks = tuple(hook for hook in _hooks if hook.is_watch)
     _failures, _strict = 0, False

@@ -1,4 +1,4 @@
-"""Which hosts are watched in this process, and a word of warning when none is."""
+"""What we are attached to in this process, and a word of warning if it is nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _warned = False
 
 
 def attach(host: str) -> None:
-    """Note that calls of a host are seen from now on."""
+    """Note that calls of a package are counted from now on."""
     _attached.add(host)
     _attached_before.add(host)
 
@@ -29,7 +29,7 @@ def detach(host: str) -> None:
 
 
 def is_attached(host: str) -> bool:
-    """Tell whether calls of a host are seen."""
+    """Tell whether calls of a package are counted."""
     return host in _attached
 
 
@@ -39,7 +39,7 @@ def on_change() -> settings.OnIntegrationChange:
 
 
 def trust_all() -> None:
-    """Let what is refused already be judged anew by whoever attaches next."""
+    """Let what is refused already be judged again by whoever attaches next."""
     _distrusted.clear()
 
 
@@ -63,14 +63,14 @@ def cannot_keep_limits(name: str) -> StepTrackError:
     why = "\n".join(_distrusted.values())
     return StepTrackError(
         f"step {name!r} has limits that cannot be kept: {why}\n"
-        'install(on_integration_change="warn") goes on all the same'
+        'install(on_integration_change="warn") goes on nevertheless'
     )
 
 
 def warn_if_unwatched(path: str) -> None:
-    """Warn, once, that a limited step sees no call because nothing is attached to any host.
+    """Warn, once, that a limited step sees no call because we are attached to nothing.
 
-    Whoever imports an edge does so for its handlers, `budgeted` or a middleware, which may still come.
+    Whoever imports an integration does so for its handlers, `budgeted` or a middleware, which may still come.
     """
     global _warned
     if _warned or _attached or _has_edge_by_hand():

@@ -1,4 +1,4 @@
-"""Attaching to hosts: now if they are imported, else when they are."""
+"""Attaching to LangChain and LiteLLM: now if they are imported, else when they are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .values.definitions import Escalation, SideEffectLevel, StepDefinition
 from .values.limits import check_choice
 
 Attach = Callable[[], Callable[[], None]]
-"""Attaches to an imported host, and returns what undoes it."""
+"""Attaches to an imported package, and returns what undoes it."""
 
 _undo: dict[str, Callable[[], None]] = {}
 _naming: Callable[[], None] | None = None
@@ -47,7 +47,7 @@ def _attach_langchain() -> Callable[[], None]:
 
 _EDGES: dict[str, Attach] = {"litellm": _attach_litellm, "langchain_core": _attach_langchain}
 _LOOKED_AT = tuple(set(losses.PACKAGES) - set(_EDGES) - set(http_clients.PACKAGES))
-"""Packages that nothing is attached to, and that are used all the same."""
+"""Packages that nothing is attached to, and that are used nevertheless."""
 
 
 def install(
@@ -65,9 +65,9 @@ def install(
     proxy_url: str | None = None,
     on_integration_change: OnIntegrationChange | None = None,
 ) -> None:
-    """See every call that this process makes through a host it has imported, or will import.
+    """Count every call that this process makes through LangChain or LiteLLM, imported now or later.
 
-    It imports no host itself, and may be called again: what is given is then added, and what is
+    It imports neither of them, and may be called again: what is given is then added, and what is
     attached stays.
 
     Args:
@@ -98,8 +98,8 @@ def install(
             it say in which step they are made, and what it refuses is a `BudgetExhausted` here.
         on_integration_change: What becomes of LiteLLM or LangChain that is not as it was known, so that
             something of it is not covered: `refuse` (the default) warns, and raises `StepTrackError` where a
-            step with limits begins if none of the package's calls could be refused; `warn` goes on all the
-            same; `raise` makes each loss an error, here or, of a package that is imported later, where a
+            step with limits begins if none of the package's calls could be refused; `warn` begins it
+            nevertheless; `raise` makes each loss an error, here or, if a package is imported later, where a
             step with limits begins. `None` takes what was said before.
 
     Raises:
@@ -208,8 +208,8 @@ def _attach_all(*, names_steps: bool) -> None:
 def uninstall() -> None:
     """Take everything off again that `install` has attached, and forget all that it was given.
 
-    Hosts are left as they were. Prices, limits by name, tools and whom to ask are forgotten. Steps that
-    are open keep to the ledger that they began with, and it is still told what it is owed.
+    LangChain and LiteLLM are left as they were. Prices, limits by name, tools and whom to ask are forgotten.
+    Steps that are open keep to the ledger that they began with, and it is still told what it is owed.
     """
     global _naming
     import_hooks.forget()
@@ -234,8 +234,8 @@ def _attach_clients() -> Callable[[], None]:
 
 
 def _attach(host: str) -> bool:
-    """Attach to a host, and say whether it went well; what went wrong never reaches whoever imports it."""
-    if host in _undo:  # it was loaded anew
+    """Attach to a package, and say whether it went well; what went wrong never reaches whoever imports it."""
+    if host in _undo:  # it was loaded again
         _undo.pop(host)()
         hosts.detach(host)
     broken: Exception | None = None

@@ -5,7 +5,7 @@ and LiteLLM is not imported. Without those files, or for a text too long to be w
 taken to be four bytes of UTF-8, and no count is sure.
 
 OpenAI's models have these encodings for their own, so their plain chats are counted as OpenAI
-bills them. Of all others the count is an estimate, and so is everything that is no text: the
+bills them. Of all others the count is an estimate, and so is everything that is not text: the
 constants below say by how much. An `InputCount` has the expected number and an upper bound, which
 is what a strict limit reserves.
 """
@@ -312,7 +312,7 @@ def _count(text: str, encoding: Any) -> int:
 def _encoding_name(model: str) -> tuple[str, bool]:
     """Return the encoding of a model, and whether it is the model's own."""
     name = model.lower().rpartition("/")[2].rpartition("openai.")[2]
-    if name.startswith("gpt-oss"):  # OpenAI's encoding, but every host puts its own prompt before
+    if name.startswith("gpt-oss"):  # OpenAI's encoding, but every server puts its own prompt before
         return "o200k_base", False
     if _O200K.match(name):
         return "o200k_base", True

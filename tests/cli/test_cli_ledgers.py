@@ -170,7 +170,7 @@ def test_to_look_into_an_empty_file_leaves_it_empty(said, tmp_path):
         ("sqlite:///no-such.db", "'no-such.db' is not there"),
         (".", "'.' is a directory: name the file in it"),
         ("memory:", "'memory:' is a process's own memory, so there is nothing in it"),
-        ("mysql://me:hunter2@host/db", "'mysql://me:***@host/db' is no ledger: use memory:"),
+        ("mysql://me:hunter2@host/db", "'mysql://me:***@host/db' is not a ledger: use memory:"),
         ("a\0b", "is not there"),
     ],
 )

@@ -390,7 +390,7 @@ def test_the_outermost_step_has_the_programs_name_or_the_one_given(tmp_path):
         (["--max-seconds", "0", "x.py"], "must be a number of seconds above 0, such as 60, not '0'"),
         (["--enforce", "hard", "x.py"], "argument --enforce: invalid choice: 'hard'"),
         (["--name", "a/b", "x.py"], "argument --name: step name 'a/b' must not contain '/'"),
-        (["--ledger", "mysql://x", __file__], "'mysql://x' is no ledger: use memory:"),
+        (["--ledger", "mysql://x", __file__], "'mysql://x' is not a ledger: use memory:"),
         (["--config", "no-such.toml", __file__], "no-such.toml: there is no such file"),
         (["--max", "1", "x.py"], "unrecognized arguments: --max"),
     ],

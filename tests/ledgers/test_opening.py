@@ -49,10 +49,10 @@ def test_a_relative_file_stays_where_the_process_was_when_it_was_named(tmp_path,
 
 
 @pytest.mark.parametrize(("url", "message"), [
-    ("", "'' is no ledger: use memory:"),
+    ("", "'' is not a ledger: use memory:"),
     (None, "a ledger is named by a URL, .* not None"),
-    ("steps.db", r"'steps.db' is no ledger: did you mean 'sqlite:///steps.db'\? Otherwise use memory:"),
-    ("mysql://me:s3cret@h/x", r"'mysql://me:\*\*\*@h/x' is no ledger"),
+    ("steps.db", r"'steps.db' is not a ledger: did you mean 'sqlite:///steps.db'\? Otherwise use memory:"),
+    ("mysql://me:s3cret@h/x", r"'mysql://me:\*\*\*@h/x' is not a ledger"),
     ("memory:steps", "say 'memory:'"),
     ("sqlite:///", "names no file"),
     ("sqlite://", "names no file"),

@@ -257,7 +257,7 @@ class TestAsking:
         result, out, _ = run(shell, self.CELL)
         result.raise_error()
         assert len(answers[1]) == 6
-        assert "'lots' is no number; type calls, such as 2, or Enter for no" in out
+        assert "'lots' is not a number; type calls, such as 2, or Enter for no" in out
         assert peek_completed_steps()[0].grants[0].max_calls == 1
 
     def test_where_nobody_can_be_asked_the_answer_is_no_and_says_so(self, shell, answers):

@@ -161,7 +161,7 @@ def test_nonsense_is_told_with_the_fix(served, provider, run):
         ({"run": run, "step": "a", "max_usd": "lots"}, "must be US dollars"),
         ({"run": run, "persona": "a/b"}, "one name"),
         ({"run": "%ff"}, "percent-encoded"),
-        ({"run": run, "setp": "plan"}, "x-steptrack-setp: is no header that is known; did you mean"),
+        ({"run": run, "setp": "plan"}, "x-steptrack-setp: is not a known header; did you mean"),
         ({"run": run, "owner": "me"}, "known are x-steptrack-run, x-steptrack-step"),
         ({"run": ""}, "x-steptrack-run: must be 1 to 256"),
         ({"run": run, "max_usd": "-1"}, "must be US dollars, 0 or more"),

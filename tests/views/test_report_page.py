@@ -271,7 +271,7 @@ class TestCards:
         assert (bar["data-budget"], bar["data-limit"], bar["data-share"]) == ("team-a", "max_usd", "0.25")
         text = " ".join(" ".join(elements.text).split())
         assert "25% of $60.0000 (budget team-a, 1d)" in text
-        assert "budget team-a begins anew at 20" in text
+        assert "budget team-a resets at 20" in text
 
     def test_a_card_and_a_page_say_what_was_spent_before_and_what_was_granted(self):
         def grant(error):

@@ -90,8 +90,8 @@ def test_an_answer_that_grants_nothing_is_asked_for_again(invoke: Invoke) -> Non
     agent = agent_of(scripted(), max_usd=0, error_boundary="escalate", checkpointer=InMemorySaver())
     invoke(agent, HELLO, thread())
     for nonsense, problem in [
-        ("more", "'more' is no grant"),
-        (True, "True is no grant"),
+        ("more", "'more' is not a grant"),
+        (True, "True is not a grant"),
         (-1, "max_usd must be"),
         (float("nan"), "max_usd must be"),
         ({"max_dollars": 1}, "max_dollars"),

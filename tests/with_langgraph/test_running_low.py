@@ -356,7 +356,7 @@ def test_each_turn_of_a_thread_has_a_closing_turn_of_its_own(invoke: Invoke) -> 
         ({"closing_turn": True, "max_calls": 1}, "wrap_up_calls=1 is kept back from max_calls"),
         ({"tell": 5}, "tell must be True, a template"),
         ({"tell": "{dollars}"}, "tell has no field 'dollars'; use calls, tokens, usd, seconds"),
-        ({"tell": "{usd"}, "is no template"),
+        ({"tell": "{usd"}, "is not a template"),
         ({"run_limit": {"max_usd": 1}, "wrap_up_usd": 2}, "run_limit: .*wrap_up_usd=2"),
     ],
 )

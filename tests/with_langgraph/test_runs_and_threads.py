@@ -26,7 +26,7 @@ def test_a_run_limit_begins_anew_with_each_turn_of_a_thread(invoke: Invoke) -> N
     for turn in range(1, 4):
         assert last(invoke(agent, HELLO, thread())) == (
             "Stopped: step 'research' has no room under max_calls: 2 calls spent of 2;"
-            " that is the limit of one run: the next one begins anew"
+            " that is the limit of one run: the next one starts over"
         )
         assert len(model.sent) == 2 * turn
 

@@ -23,7 +23,7 @@ def opened(place: str, *, writing: bool = False) -> Iterator[Store]:
     """Open a ledger that exists, and let go of it again.
 
     Raises:
-        CommandError: It is no ledger, or not there.
+        CommandError: It is not a ledger, or not there.
         LedgerError: It cannot be read.
     """
     from steptrack_callbacks.ledgers import open_ledger  # noqa: PLC0415
@@ -69,5 +69,5 @@ def _must_exist(file: str) -> None:
             return
         what = "is a directory: name the file in it" if path.is_dir() else "is not there"
     except ValueError as error:  # a NUL in the name
-        what = f"is no name of a file: {error}"
+        what = f"is not a file name: {error}"
     raise CommandError(f"{file!r} {what}; a ledger is made by install(ledger='sqlite:///steps.db')")

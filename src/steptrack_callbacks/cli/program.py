@@ -71,7 +71,7 @@ def _run_script(path: str, arguments: Sequence[str]) -> None:
 
 
 def _run_path(path: str, arguments: Sequence[str]) -> None:
-    """Run what is no source: byte code, a folder, an archive."""
+    """Run what is not source code: byte code, a folder, an archive."""
     _set_arguments(path, arguments, first_in_path=path)
     runpy.run_path(path, run_name="__main__")
 

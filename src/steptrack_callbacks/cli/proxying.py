@@ -14,7 +14,7 @@ def go(options: Namespace) -> int:
 
     folder = None if options.folder is None else Path(options.folder)
     if folder is not None and not folder.is_dir():
-        raise CommandError(f"{options.folder!r} is no folder; make it first, or leave --folder out")
+        raise CommandError(f"{options.folder!r} is not a folder; make it first, or leave --folder out")
     try:
         return run(folder, port=options.port)
     except ModuleNotFoundError as error:

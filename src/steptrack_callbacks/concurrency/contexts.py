@@ -20,7 +20,7 @@ class Follower(Protocol):
         """Note that an entry is now the innermost."""
 
     def left(self, entry: Any) -> None:
-        """Note that an entry is gone, be it the innermost or not."""
+        """Note that an entry is gone, whether it is the innermost or not."""
 
     def lent(self, entries: tuple[Any, ...]) -> Callable[[], None]:
         """Note that a thread begins with these entries; returns what puts back what was there."""

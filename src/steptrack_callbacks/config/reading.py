@@ -31,7 +31,7 @@ def load(path: str | PathLike[str]) -> Config:
         All that it says, checked.
 
     Raises:
-        ConfigError: There is no such file, it cannot be read, it is no TOML, or something in it is
+        ConfigError: There is no such file, it cannot be read, it is not TOML, or something in it is
             unknown or malformed. Its `problems` say all of it, with key, line, value and fix.
 
     Example:
@@ -102,7 +102,7 @@ def _tables(text: str, source: str) -> dict[str, Any]:
         why, line = str(error), None
         if place := _PLACE.search(why):
             why, line = f"{why[: place.start()]}, column {place[2]}", int(place[1])
-        raise ConfigError(source, (Problem(why=f"is no TOML: {why}", line=line),)) from error
+        raise ConfigError(source, (Problem(why=f"is not TOML: {why}", line=line),)) from error
 
 
 def _placed(problems: Iterable[Problem], lines: Lines) -> tuple[Problem, ...]:

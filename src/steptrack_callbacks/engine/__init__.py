@@ -1,1 +1,1 @@
-"""May a call go, and what is it charged: accounts and calls, never a step or a host."""
+"""May a call go, and what is it charged: accounts and calls, never a step or an integration."""

@@ -94,7 +94,7 @@ def _turn_to(call: Asking, request: Request | None) -> bool:
 
 
 def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
-    """Ask whoever can grant more, if anybody can; the refusal stands on a no."""
+    """Ask whoever can grant more, if anybody can; the refusal stands if nobody does."""
     __tracebackhide__ = True
     question = question_about(account, error)
     granted = question is not None and (yield question)

@@ -97,7 +97,7 @@ class BudgetAccount(Account):
     def learn(self, totals: Totals) -> None:
         """Take over what the ledger says, unless something newer is known already."""
         with LOCK:
-            is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun anew
+            is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun again
             if totals.seq < self._said.seq and not is_new:
                 return
             self._said = totals
@@ -253,7 +253,7 @@ class BudgetAccount(Account):
         }
 
     def exhaustion_fields(self) -> dict[str, Any]:
-        """Name the budget, and when it begins anew."""
+        """Name the budget, and when it resets."""
         if self.budget is None:
             return {}
         return {"budget": self.budget.name, "resets_at": self.window.ends_at if self.window else None}

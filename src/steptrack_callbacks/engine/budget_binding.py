@@ -88,7 +88,7 @@ def checked_run_id(run_id: object) -> str | None:
     """Return the name of a run, or `None` for one that is not to be found again.
 
     Raises:
-        ValueError: It is no name: of an empty one nothing would be found again.
+        ValueError: It is not a name: of an empty one nothing would be found again.
     """
     if run_id is None or (isinstance(run_id, str) and run_id.strip()):
         return run_id

@@ -1,4 +1,4 @@
-"""One model call, whatever the host: admitted, then settled, failed or abandoned; or denied.
+"""One model call, whatever package makes it: admitted, then settled, failed or abandoned; or denied.
 
 A call is pinned to the accounts that were around it when it was made, and is settled once. One
 that is still open when its step ends is *swept*: charged its estimate, which a later true report
@@ -50,7 +50,7 @@ class Call:
         request: What is sent.
         state: Where it stands.
         admitted: Whether it went through admission, and was not merely noted after it was sent.
-        attempts: Requests that a host was seen to send for it, its own retries among them.
+        attempts: Requests that a package was seen to send for it, its own retries among them.
         answered_by: The model that answered, if that was told.
         started_at: When it began, in seconds since the epoch.
         reservation: What it asks of the limited accounts around it, if there are any.

@@ -9,7 +9,7 @@ additions. It may go if
 - for one whose answer costs at most a tenth of the limit at its `max_tokens`: those of its kind in
   flight at theirs, and the others at their means, fit the limit and a tenth.
 
-The means of those in flight change with each answer that ends. They are worked out anew only when the
+The means of those in flight change with each answer that ends. They are worked out again only when the
 next call asks and the limit is near.
 """
 
@@ -148,7 +148,7 @@ class _Doubt:
 
 
 class InFlight:
-    """The calls in flight on an account; whoever changes or reads it holds the lock of the books."""
+    """The calls in flight on an account; whoever changes or reads it holds the lock of the accounts."""
 
     __slots__ = ("_ahead", "_doubts", "_fresh", "_holds", "_known", "_stale", "_sums")
 
@@ -229,7 +229,7 @@ class InFlight:
         return room // rate if rate else UNBOUNDED
 
     def refresh(self, now: float) -> None:
-        """Work out anew what those in flight will come to, if anything was learned."""
+        """Work out again what those in flight will come to, if anything was learned."""
         revisions = sum(output_stats.of(model).revision for model in self._doubts)
         if not self._holds or (not self._stale and revisions == self._known):
             return

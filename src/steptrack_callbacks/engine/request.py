@@ -68,14 +68,14 @@ class Request:
     Attributes:
         model: The model's name, as it was asked for.
         operation: What is asked of the model, in the words of telemetry.
-        provider: Who serves it, if the host knows.
+        provider: Who serves it, if that is known.
         service_tier: The tier that was asked for, such as `flex`.
         speed, region, search_context_size: What else was asked for that changes the price; see `Terms`.
         count_input: Counts the input; called at most once, and only if a limit or an estimate needs it.
         max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
             embeddings, `None` if it says nothing.
         answers: How many answers are asked for at once; each gets its part of a `max_tokens` that is set.
-        can_clamp: Whether the host lets us set a `max_tokens` where none was given.
+        can_clamp: Whether the package lets us set a `max_tokens` where none was given.
         needs_whole_answer: Whether half an answer is worth nothing: it follows a schema, calls tools, or
             is thought about first. Such a request is given no `max_tokens` under `estimate`.
         streams: Whether its answer comes as a stream, which is cut at a limit and needs no `max_tokens`.

@@ -103,7 +103,7 @@ class Reservation:
         return other
 
     def ask(self, *, patient: bool) -> Outcome | Waiter:
-        """Reserve room everywhere, join the line, or be refused; `patient` says that the host can wait."""
+        """Reserve room everywhere, join the line, or be refused; `patient` says that the caller can wait."""
         self.owner = current_owner()
         self.patient = patient
         self._hint = "" if patient else NO_WAIT_HINT
@@ -180,7 +180,9 @@ class Reservation:
                 return
             cost, tokens = self._running
             for account, holding in self._held:
-                account.release(holding, self._estimate.model)  # a host may have learned the request's since
+                account.release(
+                    holding, self._estimate.model
+                )  # the package may have learned the request's since
                 if tokens or cost:
                     account.run_on(-cost, -tokens)
             self._held, self._running = [], (0, 0)

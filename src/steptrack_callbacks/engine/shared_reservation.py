@@ -1,4 +1,4 @@
-"""Room on accounts that others charge too: here first, then on the ledger, and again from the top on a no."""
+"""Room on accounts that others charge too: here first, then on the ledger, and again if it refuses."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 A call keeps the model that was asked for as long as it fits and `downgrade_at` is not reached. Else the next
 one of the list is tried that takes what the request has. Who sends the call only carries that out: either
-the host describes the same request with another model (`Request.with_model`), or it makes the whole call
-again with another one (`Trial`). A call that neither can be done for is refused as any.
+the integration describes the same request with another model (`Request.with_model`), or it makes the whole
+call again with another one (`Trial`). A call that neither can be done for is refused as any.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _renamed(request: Request, name: str) -> Request:
 
 
 class Trial:
-    """A call that its host makes with one model after the other, until one fits.
+    """A call that its package makes with one model after the other, until one fits.
 
     Attributes:
         models: Their names, as requests say them, beginning with the one that was asked for.
@@ -67,7 +67,7 @@ class Trial:
         is_about_all: Whether all calls in it are the call, whatever model they name.
         place: Which of them is being tried.
         why: Why it is not the first.
-        refused: Whether the one being tried was refused, and the host shall try the next one.
+        refused: Whether the one being tried was refused, and the package shall try the next one.
         swap: What the call was made with in the end, if not with the first.
     """
 
@@ -153,7 +153,7 @@ class Swapping:
 
     @property
     def is_by_host(self) -> bool:
-        """Whether the host makes the whole call with one model after the other."""
+        """Whether the package makes the whole call with one model after the other."""
         return self._trial is not None
 
     @property
@@ -167,13 +167,13 @@ class Swapping:
 
     @property
     def is_left_to_host(self) -> bool:
-        """Whether the host is to make the call again, with another model."""
+        """Whether the package is to make the call again, with another model."""
         return self._trial is not None and self._trial.refused
 
     def begin(self) -> Request | Refusal | None:
         """Return what to begin with, if not with the request as it is.
 
-        Where the host carries it out, it has begun with the next model itself (see `Trial.begin`), which may
+        Where the package does so, it has begun with the next model itself (see `Trial.begin`), which may
         not take what the request has; then it is refused.
         """
         if self._trial is None:
@@ -191,7 +191,7 @@ class Swapping:
         return Refusal(account, "denied", account.breaches(list(account.limits())[:1]))
 
     def after(self, refusal: Refusal) -> Request | None:
-        """Return what to go on with after a refusal; `None` if there is none, or it is left to the host."""
+        """Return what to go on with after a refusal; `None` if there is none, or the package does it."""
         why = cured_limit(refusal)
         return None if why is None else self._next(why)
 
@@ -212,7 +212,7 @@ class Swapping:
         return None
 
     def restart(self) -> Request | None:
-        """Return what to begin anew with after a grant: what was asked for, if that was left."""
+        """Return what to begin again with after a grant: what was asked for, if that was left."""
         if self._why is None or self._trial is not None:
             return None
         self.request, self._why = self._asked, None
@@ -313,7 +313,7 @@ def spelled_as(models: tuple[str, ...], asked: str) -> tuple[str, ...]:
 def is_low(chain: AccountChain, listed: ModelList) -> bool:
     """Tell whether so much of a `max_usd` is spent or reserved that calls begin with the next model.
 
-    What is kept back for wrapping up is no part of what may be spent.
+    What is kept back for wrapping up is not part of what may be spent.
     """
     if listed.downgrade_at is None:
         return False

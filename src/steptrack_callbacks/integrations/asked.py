@@ -1,4 +1,4 @@
-"""What a request asks for that changes its price, whichever host sends it."""
+"""What a request asks for that changes its price, whichever package sends it."""
 
 from __future__ import annotations
 

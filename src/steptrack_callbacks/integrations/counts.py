@@ -1,6 +1,6 @@
 """The counts in a reported usage, whoever's words they are in, and what they come to.
 
-Providers and hosts say the same things under some sixty names. Two of them use one name for different
+Providers and packages say the same things under some sixty names. Two of them use one name for different
 things: of some, the input leaves out what came from the cache, and of some, the output leaves out what
 was thought. So counts are first taken down as they are told, those of a stream's pieces over each
 other, and made sense of together.
@@ -23,9 +23,9 @@ SHORT, HOUR, HALF_DAY = "+written_for_minutes", "cache_write_1h_tokens", "cache_
 BESIDE = "+cache_is_beside"
 """Told as 1: by whose words these are, the input leaves out what was read from a cache or written to it."""
 MISREAD = "+hosts_misread"
-"""Told as 1: a part stands at the top level, where a host overlooks it, or is below 0, which it takes off."""
+"""Told as 1: a part stands at the top level, where packages miss it, or is below 0, which it takes off."""
 _FLAT = "+told_flat"
-"""Told as 1: a host has made inclusive totals of Anthropic's, in which what was not told is nothing."""
+"""Told as 1: a package has made inclusive totals of Anthropic's, in which what was not told is nothing."""
 _THOUGHTS, _TOOL_PROMPTS = "+thoughts_beside", "+tool_prompts_beside"
 
 _WHOLE = {
@@ -123,7 +123,7 @@ class Sum(NamedTuple):
 
 
 def counts_in(reported: Mapping[Any, Any]) -> Counts:
-    """Take down what a usage says; what is no count says nothing, and a zero says zero."""
+    """Take down what a usage says; what is not a count says nothing, and a zero says zero."""
     told: Counts = {}
     if billed := reported.get("billed_units"):  # of Cohere, which sends more than it bills
         return counts_in(fields_of(billed))

@@ -1,4 +1,4 @@
-"""Our errors as errors of a host too, so that it leaves them alone; made on first use, importing no host."""
+"""Our errors as errors of another package too, so that it leaves them alone; made on first use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Members = tuple[tuple[str, Any], ...]
 
 
 def as_host_error(error: StepTrackError, host: Any, members: Members, **changes: Any) -> Any:
-    """Return the same error, derived from a host's class as well.
+    """Return the same error, derived from another package's class as well.
 
     Args:
         error: One of ours.
-        host: The host's class, which its retries and handlers look at.
+        host: The package's class, which its retries and handlers look at.
         members: What that class must say of the error, by name.
         **changes: Fields of the error that are to be said otherwise.
     """
@@ -28,7 +28,7 @@ def as_host_error(error: StepTrackError, host: Any, members: Members, **changes:
 
 @cache
 def host_error_class(kind: Any, host: Any, members: Members) -> Any:
-    """Derive from one of our classes and from a host's, under our own name."""
+    """Derive from one of our classes and from another package's, under our own name."""
     described = {
         "__doc__": kind.__doc__,
         "__module__": kind.__module__,
@@ -39,7 +39,7 @@ def host_error_class(kind: Any, host: Any, members: Members) -> Any:
 
 
 def _as_plain_error(error: Any) -> Any:
-    """Pickle as the class that is importable everywhere; it becomes a host's error again where needed."""
+    """Pickle as the class that is importable everywhere; it becomes a package's error again where needed."""
     kind = next(base for base in type(error).__mro__[1:] if issubclass(base, StepTrackError))
     plain = kind(**error.fields())
     plain.__dict__.update(vars(error))

@@ -1,6 +1,6 @@
-"""A call that one edge has admitted and another one sends: charged once.
+"""A call that LangChain has admitted and LiteLLM sends: charged once.
 
-A LangChain model may reach its provider through LiteLLM. Both edges see the call; they share no id,
+A LangChain model may reach its provider through LiteLLM. Both integrations see the call; they share no id,
 only the context. So the first *offers* the call there, and the second, finding it unsent, *takes* it.
 """
 
@@ -18,11 +18,11 @@ def _anywhere() -> bool:
 
 
 class Handoff:
-    """A call that was begun here and may be sent by an edge further down.
+    """A call that was begun here and may be sent by an integration further down.
 
     Attributes:
         call: The call.
-        taken: Whether an edge further down has taken it, which then charges it.
+        taken: Whether an integration further down has taken it, which then charges it.
         sent: Whether its answer has begun, so that whatever is sent now is another call.
         is_within: Tells whether what runs now may be sending it, and not what comes after it.
     """

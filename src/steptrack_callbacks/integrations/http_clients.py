@@ -1,4 +1,4 @@
-"""The HTTP clients that hosts send through: one place to see what is sent, and how it is answered.
+"""The HTTP clients that packages send through: one place to see what is sent, and how it is answered.
 
 `httpx2` went on from `httpx` under a name of its own, and a process may well use both: the OpenAI client
 sends through one, LiteLLM through the other. They have the same two classes, and nothing of them is

@@ -82,7 +82,7 @@ def address_of(url: str) -> tuple[str, str, str]:
     """Return the scheme, the host with its port, and the path of a proxy; they are put into the settings.
 
     Raises:
-        ValueError: It is no address of a web server.
+        ValueError: It is not the address of a web server.
     """
     parts = _parts(url)
     if parts is None:

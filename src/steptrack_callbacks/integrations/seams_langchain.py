@@ -71,7 +71,7 @@ RAISES = Seam(
     place="langchain_core.callbacks.manager:handle_event",
     shape=mentions("raise_error"),
     purpose="lets what our handler raises reach the caller",
-    lost="refusals are logged, and the call is sent all the same",
+    lost="refusals are logged, and the call is sent nevertheless",
 )
 INLINE = Seam(
     package="langchain_core",

@@ -180,7 +180,7 @@ ROUTES = Seam(
     package="litellm",
     place="litellm.router:Router.async_function_with_fallbacks",
     purpose="asks a Router for the next group of a step's models, as the Router falls back on one itself",
-    lost="a Router's groups in step(models=[...]) are not gone on with at a limit",
+    lost="a Router's groups in step(models=[...]) do not go on to the next model at a limit",
     cure="name the models of its deployments in step(models=[...]), or take a tested version ({tested})",
 )
 

@@ -152,8 +152,8 @@ def _priced_name(request: Request, model: str | None) -> str:
 def _cost_of(request: Request, answer: Answer, parts: Priced, *, is_told: bool) -> Decimal | None:
     """Choose whose word on the cost is taken; `None` leaves it to our own prices.
 
-    The provider's bill goes first. A host's sum knows discounts that we do not; but it is not taken where
-    the host has overlooked something, nor may it know the fees of tools that were used.
+    The provider's bill goes first. A package's sum knows discounts that we do not; but it is not taken where
+    the package has overlooked something, nor may it know the fees of tools that were used.
     """
     host_cost = answer.host_cost_usd if is_told or answer.usage is None else None
     if host_cost == answer.unsure_cost_usd:

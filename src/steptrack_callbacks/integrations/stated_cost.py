@@ -1,6 +1,6 @@
 """What an answer says that it cost, and whose word that is.
 
-A provider's own statement is its bill. A host's sum is worked out from a price table, and is worth as
+A provider's own statement is its bill. A package's sum is worked out from a price table, and is worth as
 much as that: LiteLLM puts its own into the very field of a stream's usage in which others find the bill.
 """
 
@@ -30,7 +30,7 @@ class StatedCost(NamedTuple):
 
     Attributes:
         usd: In US dollars.
-        is_bill: Whether it is the provider's own word, and no sum of a host's.
+        is_bill: Whether it is the provider's own word, and not a sum of LiteLLM's.
     """
 
     usd: Decimal
@@ -38,7 +38,7 @@ class StatedCost(NamedTuple):
 
 
 def usd_in(value: Any) -> Decimal | None:
-    """Read a cost; 0 is no statement, since hosts say it of what they cannot price.
+    """Read a cost; 0 is not a statement, since packages say it of what they cannot price.
 
     Nor is what no call costs. Beyond the fifteenth digit a float says nothing but how it was added up.
     """

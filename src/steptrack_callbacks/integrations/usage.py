@@ -1,4 +1,4 @@
-"""What an answer says of its usage: one reading for whole answers and streams of all hosts.
+"""What an answer says of its usage: one reading for whole answers and streams of all packages.
 
 A stream is an answer that comes in pieces. So there is one reader that is shown the pieces, or the
 whole as the only one, and what it has understood is one frozen value. Whatever a provider or a test
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
         model: The model that answered.
         terms: How it was served.
         cost_usd: What it cost, as the provider states it.
-        host_cost_usd: What it cost, as the host has worked out.
+        host_cost_usd: What it cost, as the package has worked out.
         unsure_cost_usd: What it cost, as it says itself, in whoever's words.
         is_cut: Whether it was cut short by its own `max_tokens`.
         is_corrected: Whether a total had left something out, which who worked out a cost may not have seen.
@@ -155,7 +155,7 @@ class Reading:
         self._tools |= server_tools.grounded_in(metadata)
 
     def name(self, *, model: str = "", tier: str | None = None) -> None:
-        """Name the model that answered and the tier that served, where the host knows them better."""
+        """Name the model that answered and the tier that served, where the package knows them better."""
         self._model = model or self._model
         self._tier = tier or self._tier
 
@@ -168,7 +168,7 @@ class Reading:
 
         Args:
             is_from_provider: Whether a cost in it is known to be as the provider states it.
-            host_cost: What the host says, beside the answer, that it cost.
+            host_cost: What the package says, beside the answer, that it cost.
         """
         found, said = sum_of(self._counts), self._said
         usage, parts, is_doubtful = _with_parts(found, said.get("iterations"), self._model)

@@ -197,7 +197,7 @@ class Budgeted(Runnable[Input, Output]):
         return HostStep(self.definition)
 
     def _step_that_says_something(self) -> Step:
-        """Make a step whose default goes on down the sequence, be it `None`: what follows waits for it."""
+        """Make a step whose default goes on down the sequence, even `None`: what follows waits for it."""
         if self.definition.error_boundary != "continue" or self.definition.default is not None:
             return self._step()
         return HostStep(replace(self.definition, default=lambda _: None))

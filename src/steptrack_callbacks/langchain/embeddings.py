@@ -25,7 +25,7 @@ class BudgetedEmbeddings(Embeddings):
     """Embeddings each of whose calls runs in a step; `budgeted` makes them.
 
     Their tokens are counted, since embeddings report none, unless LiteLLM sends the request: its
-    edge then charges what it was told.
+    integration then charges what it was told.
 
     Attributes:
         bound: The embeddings inside.

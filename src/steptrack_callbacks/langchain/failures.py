@@ -1,7 +1,7 @@
 """Errors of models: whether the provider had refused, or had answered and its answer could not be used.
 
 A client may fail after the provider was paid: it parses structured output itself, for example.
-LangChain reports no answer then, and it has to be charged all the same.
+LangChain reports no answer then, and it has to be charged nevertheless.
 """
 
 from __future__ import annotations

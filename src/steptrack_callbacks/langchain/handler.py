@@ -347,7 +347,7 @@ def _settle(run: runs.Run, response: LLMResult) -> None:
     if call.state == "new":
         call.note()  # nobody has asked its limiter, so it came from a cache, which is free
     if not call.is_open:
-        return  # an edge further down has charged it
+        return  # an integration further down has charged it
     if call.request.model == UNKNOWN_MODEL:
         call.request.model = usage.model_of(response) or UNKNOWN_MODEL
     run.has_reported = usage.settle(call, response, counted_elsewhere=_is_counted(run, response))

@@ -43,7 +43,7 @@ class Admission(BaseRateLimiter):
         if run is not None and run.call is not None:
             try:
                 run.call.admit(patient=blocking)
-            except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
+            except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
                 raise _given_up(run, error) from None
             run.begun()
         return True
@@ -59,7 +59,7 @@ class Admission(BaseRateLimiter):
         if run is not None and run.call is not None:
             try:
                 await run.call.admit_async()
-            except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
+            except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
                 raise _given_up(run, error) from None
             run.begun()
         return True

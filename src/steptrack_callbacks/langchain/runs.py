@@ -21,11 +21,11 @@ class Run:
     """One run of a model, and its call.
 
     Attributes:
-        call: Its call; `None` once it is over, or if another edge has all to do with it.
+        call: Its call; `None` once it is over, or if another integration has all to do with it.
         batch: What all runs of one request for several answers have in common.
         is_waiting: Whether it is still to be admitted, by a seam that can wait.
         has_reported: Whether its answer said what was used.
-        offer: Its offer to an edge further down, which may send it and charge it.
+        offer: Its offer to an integration further down, which may send it and charge it.
         within: The step that it is in by the runs around it, if any; not by the stack.
     """
 
@@ -188,7 +188,7 @@ def add(run_id: UUID, run: Run) -> None:
 
 
 def find(run_id: UUID) -> Run | None:
-    """Return a run that began here, be it over or not."""
+    """Return a run that began here, over or not."""
     return _runs.get(run_id.int)
 
 

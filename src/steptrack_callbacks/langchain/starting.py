@@ -78,7 +78,7 @@ def begin(start: Start, within: Step | None, *, deferred: Callable[[runs.Run], b
         if run.call is not None and not deferred(run):
             run.call.admit()
             run.begun()
-    except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
+    except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
         raise start.given_up(error, within) from None
     runs.add(start.run_id, run)
 
@@ -93,6 +93,6 @@ async def begin_async(
         if run.call is not None and not (deferred is not None and deferred(run)):
             await run.call.admit_async()
             run.begun()
-    except BaseException as error:  # noqa: BLE001 - a pause of a host is raised so, too
+    except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
         raise start.given_up(error, within) from None
     runs.add(start.run_id, run)

@@ -54,7 +54,7 @@ def last_turn(request: Any) -> Any:
 
 
 def closed(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
-    """Return what a last turn leaves in the history, though the model has called tools all the same."""
+    """Return what a last turn leaves in the history, though the model has called tools nevertheless."""
     pending = unanswered(messages)
     said = next((message.text for message in reversed(messages) if message.text), "")
     return [*messages, *pending, AIMessage(said or NOTHING_SAID)] if pending else [*messages]

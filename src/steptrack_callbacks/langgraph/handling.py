@@ -73,7 +73,7 @@ def budget_error_handler(
     if not (default is None or callable(default) or isinstance(default, Mapping)):
         raise ValueError(f"default must be a state update such as {{'answer': ''}}, not {default!r}")
 
-    def handle_budget_error(state: Any, error: NodeError) -> Any:  # noqa: ARG001 - the host gives both
+    def handle_budget_error(state: Any, error: NodeError) -> Any:  # noqa: ARG001 - LangGraph gives both
         own = _exhaustion(error)
         if error_boundary == "fail" or _is_around(own):
             raise own

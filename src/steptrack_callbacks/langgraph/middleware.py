@@ -45,14 +45,14 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
     and raises `BudgetEscalated` if there is none.
 
     The tool policy of the stage in force holds: tools that it does not allow are not offered to the
-    model, and are answered with an error if the model calls them all the same.
+    model, and are answered with an error if the model calls them nevertheless.
 
     Args:
         step: The agent's step: its name, or a `StepDefinition`, and then no other option of it.
         thread_limit: The limits of a thread: a number of calls, as in LangChain's own
             `ModelCallLimitMiddleware`, or several by name. It is another way to say `max_calls` and the like.
         run_limit: The limits of one run, which is a turn of the thread, in the same words; the next one
-            begins anew.
+            starts over.
         tell: Whether the model is told what is left of calls, tokens and dollars, as the last message of each
             request: `True`, or a template of `{calls}`, `{tokens}`, `{usd}` and `{seconds}`, or a function
             of the rests by limit. It is neither in the system prompt nor kept in the state.

@@ -39,7 +39,7 @@ def name_of(node: str) -> str:
 
 
 def current_node(graphs: Collection[str]) -> str | None:
-    """Return the path of the node of these graphs that this is in, be it deep inside; `None` if in none."""
+    """Return the path of the node of these graphs that this is in, however deep inside; `None` if in none."""
     here = _path() or ""
     for graph in graphs:
         before = f"{graph}|" if graph else ""

@@ -51,5 +51,5 @@ def grant_of(answer: Any, error: BudgetExhausted) -> Grant | None:
             amount: dict[str, Any] = {error.limit: answer}
             return Grant(**amount)
     except (TypeError, ValueError) as problem:
-        raise ValueError(f"{answer!r} is no grant: {problem}; {HOW}") from None
-    raise ValueError(f"{answer!r} is no grant; {HOW}")
+        raise ValueError(f"{answer!r} is not a grant: {problem}; {HOW}") from None
+    raise ValueError(f"{answer!r} is not a grant; {HOW}")

@@ -1,4 +1,4 @@
-"""The account of one run of an agent, beside the one of its thread: it begins anew with each turn."""
+"""The account of one run of an agent, beside the one of its thread: it starts over with each turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 
-HINT = "that is the limit of one run: the next one begins anew"
+HINT = "that is the limit of one run: the next one starts over"
 
 
 class RunAccount(Account):
@@ -14,7 +14,7 @@ class RunAccount(Account):
 
     Attributes:
         host: The agent's own account, whose step owns what is exhausted here.
-        budget: `None`: it is no budget that others share.
+        budget: `None`: it is not a budget that others share.
         charged_here: Whether calls were charged to it from here: all of them.
     """
 

@@ -4,7 +4,7 @@
 {"id": "…", "runs": {"<step id>": {"n": 3, "usage": {"calls": 2, "cost_usd": "0.0004", …}, "grants": [{…}]}}}
 ```
 
-Each run of the agent writes its own sums anew, numbered by `n`. So parallel tasks, tasks that are run
+Each run of the agent writes its own sums again, numbered by `n`. So parallel tasks, tasks that are run
 again and late reports all merge to the same sums, in whatever order they arrive.
 """
 

@@ -39,7 +39,7 @@ def checked_tell(tell: Any) -> Tell:
     try:
         used = {name for _, name, _, _ in Formatter().parse(tell) if name is not None}
     except ValueError as error:
-        raise ValueError(f"tell={tell!r} is no template: {error}") from None
+        raise ValueError(f"tell={tell!r} is not a template: {error}") from None
     if unknown := used - set(_FIELDS):
         names = ", ".join(sorted(map(repr, unknown)))
         raise ValueError(f"tell has no field {names}; use {', '.join(_FIELDS)}")

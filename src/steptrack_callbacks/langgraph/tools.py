@@ -80,7 +80,7 @@ def saving(result: Any, saved: dict[str, Any]) -> Any:
 def seen(request: Any, *, waiting: bool = False) -> Generator[None]:
     """Let what a tool calls be seen, installed or not, and wait if it may.
 
-    The host keeps hold of the configuration that it made for this call, and takes no other.
+    LangGraph keeps hold of the configuration that it made for this call, and takes no other.
     """
     config = request.runtime.config
     before = config.get("callbacks")

@@ -1,7 +1,7 @@
 """How the nodes of an agent's graph find the agent's run: by what their state carries.
 
-Each run of the graph makes its channels anew, so what a channel makes then belongs to that very run, be it
-begun, resumed in the middle, or one of many at once.
+Each run of the graph makes its channels again, so what a channel makes then belongs to that very run,
+whether it has begun, was resumed in the middle, or is one of many at once.
 """
 
 from __future__ import annotations

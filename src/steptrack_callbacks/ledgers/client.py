@@ -44,7 +44,7 @@ class LedgerClient:
         unkept: Charges and records that no ledger can keep, such as of sums beyond its books.
 
     Raises:
-        ValueError: `on_error` is neither, or `lease_s` is no number above 0.
+        ValueError: `on_error` is neither, or `lease_s` is not a number above 0.
     """
 
     def __init__(self, store: Store, *, on_error: OnStoreError = "refuse", lease_s: float = LEASE_S) -> None:

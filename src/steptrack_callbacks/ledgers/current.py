@@ -38,7 +38,7 @@ def ledger() -> LedgerClient:
     """Return the ledger in force: the one installed, else that of `STEPTRACK_LEDGER`, else memory.
 
     Raises:
-        ValueError: `STEPTRACK_LEDGER` is no URL of a ledger.
+        ValueError: `STEPTRACK_LEDGER` is not a URL of a ledger.
         LedgerError: The store is not ours, or newer than this package.
     """
     if (chosen := _in_force) is not None:

@@ -100,7 +100,7 @@ class MemoryStore:
         watch_forks(self)
 
     def reserve(self, reservation: ReservationRequest) -> Verdict:
-        """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
+        """Reserve room on all accounts or on none. Sent again while it holds room, its lease starts again.
 
         Raises:
             ValueError: The reservation is malformed; the message names what and the fix.
@@ -116,7 +116,7 @@ class MemoryStore:
         returns nothing.
 
         Raises:
-            ValueError: An amount or a revision is no whole number, or too large to be kept.
+            ValueError: An amount or a revision is not a whole number, or too large to be kept.
             LedgerError: A sum would be too large to be kept.
         """
         check_entries(entries)
@@ -177,7 +177,7 @@ class MemoryStore:
         """Do nothing: there is nothing to let go of."""
 
     def before_fork(self) -> None:
-        """Wait until nobody is at the books, so that the child finds them whole."""
+        """Wait until nobody is at the accounts, so that the child finds them whole."""
         if not self._turn.mine:
             self._turn.take()
 

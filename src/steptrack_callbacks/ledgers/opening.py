@@ -25,7 +25,7 @@ def open_ledger(url: str) -> Store:
             `cluster=true` for a Redis Cluster, and redis-py's own `ssl_*` and `health_check_interval`.
 
     Raises:
-        ValueError: It is no URL of a ledger, or has an option that its kind does not know. The message
+        ValueError: It is not a URL of a ledger, or has an option that its kind does not know. The message
             never contains a password.
         LedgerError: It names a Redis, and redis-py is not installed.
 
@@ -35,11 +35,11 @@ def open_ledger(url: str) -> Store:
         >>> open_ledger("mysql://host/steps")
         Traceback (most recent call last):
         ...
-        ValueError: 'mysql://host/steps' is no ledger: ...
+        ValueError: 'mysql://host/steps' is not a ledger: ...
         >>> open_ledger("steps.db")
         Traceback (most recent call last):
         ...
-        ValueError: 'steps.db' is no ledger: did you mean 'sqlite:///steps.db'? ...
+        ValueError: 'steps.db' is not a ledger: did you mean 'sqlite:///steps.db'? ...
     """
     if not isinstance(url, str):
         raise ValueError(f"a ledger is named by a URL, {FORMS}, not {url!r}")  # noqa: TRY004
@@ -53,7 +53,7 @@ def open_ledger(url: str) -> Store:
     from .urls import redacted  # noqa: PLC0415 - it costs milliseconds, which `memory:` saves
 
     hint = f"did you mean 'sqlite:///{url}'? Otherwise " if _FILE_NAME.fullmatch(url) else ""
-    raise ValueError(f"{redacted(url)!r} is no ledger: {hint}use {FORMS}")
+    raise ValueError(f"{redacted(url)!r} is not a ledger: {hint}use {FORMS}")
 
 
 def _open_memory(url: str) -> Store:

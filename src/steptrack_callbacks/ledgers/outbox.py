@@ -51,7 +51,7 @@ _here = _Here()
 def must_not_ask() -> bool:
     """Tell whether this is a finaliser that a garbage collection has run in the middle of something.
 
-    It would ask the store inside another question to it, or while all others wait for the books.
+    It would ask the store inside another question to it, or while all others wait for the accounts.
     """
     return _here.asking or LOCK._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition does
 

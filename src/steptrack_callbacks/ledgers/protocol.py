@@ -197,7 +197,7 @@ class Ledger(Protocol):
     def reserve(self, reservation: ReservationRequest) -> Verdict:
         """Reserve room on all accounts or on none.
 
-        Sent again while it holds room, it is granted as it was, and its lease begins anew. Of several
+        Sent again while it holds room, it is granted as it was, and its lease starts again. Of several
         accounts without room the gravest reason is given: `closed`, `crowded`, `full`, `busy`.
         """
 

@@ -72,7 +72,7 @@ class RedisStore:
         return f"{type(self).__name__}({self.url!r})"
 
     def reserve(self, reservation: ReservationRequest) -> Verdict:
-        """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
+        """Reserve room on all accounts or on none. Sent again while it holds room, its lease starts again.
 
         Raises:
             ValueError: The reservation is malformed; the message names what and the fix.
@@ -86,7 +86,7 @@ class RedisStore:
         """Charge; returns the accounts that were touched, each once.
 
         Raises:
-            ValueError: An amount or a revision is no whole number, or too large to be kept.
+            ValueError: An amount or a revision is not a whole number, or too large to be kept.
             LedgerError: The server did not answer in time, or not as it should. Whether it has charged is
                 then unknown: send the same entries again, they are charged once.
         """

@@ -187,7 +187,7 @@ class _Loop:
 async def _within(seconds: float) -> AsyncGenerator[None]:
     """Bound the time of a trip, and grant it some turns of its event loop.
 
-    A loop that others hold up reads an answer late: that is no slow server.
+    A loop that others hold up reads an answer late: which does not make the server slow.
     """
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle

@@ -100,7 +100,7 @@ class StoredAccount:
 
 
 class Shelf(Protocol):
-    """Where accounts lie while somebody is at the books, alone."""
+    """Where accounts lie while somebody works on them, alone."""
 
     def account(self, key: str) -> StoredAccount | None:
         """Return what is kept under a key; the caller may change it and must then save it."""
@@ -139,7 +139,7 @@ def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdic
     accounts = [current(shelf, ask.key, now) for ask in asks]
     own = shelf.holds(reservation.id)
     if own and all(ask.key in own for ask in asks):
-        for account in accounts:  # it was granted before; its lease begins anew
+        for account in accounts:  # it was granted before; its lease starts again
             shelf.put_hold(reservation.id, account.key, own[account.key], until)
         return Verdict(reason="room", totals=tuple(account.totals() for account in accounts))
     reason = _verdict(shelf, asks, accounts, own, now)

@@ -16,7 +16,7 @@ MOST_ACCOUNTS = 2_000
 class Snapshot:
     """What a ledger has told this process: accounts as they were, and its own calls in flight.
 
-    Whoever changes or reads it holds the lock of the books.
+    Whoever changes or reads it holds the lock of the accounts.
 
     Attributes:
         lent_here: Those of the calls that a stand-in has let go, and the ledger does not know.

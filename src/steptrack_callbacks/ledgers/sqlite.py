@@ -74,7 +74,7 @@ class SqliteStore:
         return f"{type(self).__name__}({self.url!r})"
 
     def reserve(self, reservation: ReservationRequest) -> Verdict:
-        """Reserve room on all accounts or on none. Sent again while it holds room, its lease begins anew.
+        """Reserve room on all accounts or on none. Sent again while it holds room, its lease starts again.
 
         Raises:
             ValueError: The reservation is malformed; the message names what and the fix.
@@ -90,7 +90,7 @@ class SqliteStore:
         returns nothing.
 
         Raises:
-            ValueError: An amount or a revision is no whole number, or too large to be kept.
+            ValueError: An amount or a revision is not a whole number, or too large to be kept.
             LedgerError: The file cannot be used, or not in time; nothing was charged.
         """
         check_entries(entries)

@@ -33,7 +33,7 @@ _WHY = {
 
 
 class SqliteFile:
-    """A connection that is opened when it is needed, is no other process's, and is used in turns."""
+    """A connection that is opened when it is needed, belongs to no other process, and is used in turns."""
 
     def __init__(self, path: Path, *, timeout_s: float, read_only: bool) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""One at a time at the books of a process: nobody twice, and nobody across a fork."""
+"""One at a time at the accounts of a process: nobody twice, and nobody across a fork."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Forking(Protocol):
 class Turn:
     """A lock that knows whose it is.
 
-    A garbage collection may close a stream, and so charge, while its thread is at the books already. It
+    A garbage collection may close a stream, and so charge, while its thread is at the accounts already. It
     must neither wait for itself nor go between two steps of its own work.
     """
 
@@ -33,7 +33,7 @@ class Turn:
 
     @property
     def mine(self) -> bool:
-        """Whether this thread is at the books."""
+        """Whether this thread is at the accounts."""
         return self._owner == threading.get_ident()
 
     def take(self, wait_s: float = -1) -> bool:

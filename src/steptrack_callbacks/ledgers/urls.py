@@ -31,7 +31,7 @@ def seconds(text: str, url: str) -> float:
     """Read `timeout_s`.
 
     Raises:
-        ValueError: It is no positive number.
+        ValueError: It is not a positive number.
     """
     try:
         number = float(text)
@@ -67,7 +67,7 @@ def check_address(url: str) -> None:
     """Refuse what names no server.
 
     Raises:
-        ValueError: It names no host, or its port or database is no number.
+        ValueError: It names no host, or its port or database is not a number.
     """
     parts = urlsplit(url)
     shown = redacted(url)

@@ -39,7 +39,7 @@ def read_table(text: object) -> dict[str, Any]:
     """
     table = read_json(text)
     if not isinstance(table, dict):
-        raise Damaged(f"what is kept in it is damaged ({table!r:.80} is no table): {_CURE}")
+        raise Damaged(f"what is kept in it is damaged ({table!r:.80} is not a table): {_CURE}")
     return table
 
 
@@ -50,7 +50,7 @@ def read_count(value: object) -> int:
         Damaged: It is none.
     """
     if type(value) is not int:
-        raise Damaged(f"what is kept in it is damaged ({value!r:.80} is no count): {_CURE}")
+        raise Damaged(f"what is kept in it is damaged ({value!r:.80} is not a count): {_CURE}")
     return value
 
 
@@ -61,7 +61,7 @@ def check_time(value: object) -> None:
         Damaged: It is something else.
     """
     if not isinstance(value, int | float | None):
-        raise Damaged(f"what is kept in it is damaged ({value!r:.80} is no time): {_CURE}")
+        raise Damaged(f"what is kept in it is damaged ({value!r:.80} is not a time): {_CURE}")
 
 
 def fitting(total: int, key: str, name: str) -> int:
@@ -76,7 +76,7 @@ def fitting(total: int, key: str, name: str) -> int:
 
 
 def overflow(key: str, name: str) -> str:
-    """Say that a sum has no place in the books, and what to do."""
+    """Say that a sum is too large to be kept, and what to do."""
     return (
         f"{name} of account {key!r} would pass {MOST}, the largest sum that is kept; nothing was changed:"
         " give the account another name, or a window"
@@ -87,8 +87,8 @@ def check_reservation(reservation: ReservationRequest) -> None:
     """Refuse what no ledger can reserve.
 
     Raises:
-        ValueError: An account is asked twice, an amount is no whole number from 0 to `MOST`, or the lease
-            is no positive number of seconds.
+        ValueError: An account is asked twice, an amount is not a whole number from 0 to `MOST`, or the lease
+            is not a positive number of seconds.
     """
     keys = [ask.key for ask in reservation.asks]
     if len(keys) > 1 and len(set(keys)) < len(keys):
@@ -110,7 +110,7 @@ def check_entries(entries: Iterable[Entry]) -> None:
     """Refuse what no ledger can charge.
 
     Raises:
-        ValueError: An amount or a revision is no whole number, or too large to be kept.
+        ValueError: An amount or a revision is not a whole number, or too large to be kept.
     """
     for entry in entries:
         if type(entry.revision) is not int or entry.revision < 0:

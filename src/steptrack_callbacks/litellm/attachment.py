@@ -61,7 +61,7 @@ def _forget(ours: Any) -> None:
 
 
 def _is(ours: Any, other: Any) -> bool:
-    return other is ours or (type(other) is type(ours) and bool(other == ours))  # methods are made anew
+    return other is ours or (type(other) is type(ours) and bool(other == ours))  # methods are made each time
 
 
 class _Gated:

@@ -1,4 +1,4 @@
-"""Batches: each is charged once, where it is first seen to be finished; asking for one is no model call.
+"""Batches: each is charged once, where it is first seen to be finished; asking for one is not a model call.
 
 What its answers used stands in the file of answers, which is read line by line, since each answer has
 its own rates; a batch of which there is none, or none that can be read, may tell a sum itself.

@@ -42,7 +42,7 @@ class Gates:
 gates = Gates()
 _inside: ContextVar[Call | None] = ContextVar("steptrack_litellm_call", default=None)
 early_call: ContextVar[Call | None] = ContextVar("steptrack_litellm_early", default=None)
-"""The last call that came past the entry points here; what LiteLLM translates it to is no other."""
+"""The last call that came past the entry points here; what LiteLLM translates it to is the same one."""
 _refuses_stream_options: set[Any] = set()
 
 
@@ -136,7 +136,7 @@ def _around(
                 return function(*args, **kwargs)
         with RefusalsAsHostErrors():
             sending = _Sending(kind, positional, args, kwargs)
-            if not sending.call.admitted:  # LangChain's edge has admitted it already
+            if not sending.call.admitted:  # the LangChain integration has admitted it already
                 sending.call.admit()
             sending.call.attempts += not point.tells
             while True:
@@ -202,7 +202,7 @@ def _around_job_async(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _around_batch(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Charge a batch where it is first seen to be finished; asking for it is no model call."""
+    """Charge a batch where it is first seen to be finished; asking for it is not a model call."""
 
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:

@@ -31,7 +31,7 @@ _COUNTER = "steptrack_counter"
 """Which logger counts a call's attempts there, of several that are told of them."""
 
 _APART = frozenset(call_type.operation for call_type in CALL_TYPES.values() if not call_type.answers_in_words)
-"""What asks no chat model for words, and so is no part of a call that does."""
+"""What asks no chat model for words, and so is not part of a call that does."""
 
 _UNGATED = Usage(ungated_calls=1)
 

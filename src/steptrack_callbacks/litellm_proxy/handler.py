@@ -91,7 +91,7 @@ class StepTrackProxyHandler(CustomLogger):
         return data
 
     def _note_batch(self, user_api_key_dict: Any, data: dict[str, Any]) -> dict[str, Any]:
-        """Note whose a batch is that is asked for; asking is no call, but it may be found to be finished."""
+        """Note whose a batch is that is asked for; asking is not a call, but may find it finished."""
         try:
             identity = identity_of(key_of(user_api_key_dict), data)
         except MalformedIdentity as error:

@@ -156,7 +156,7 @@ def _from_headers(data: Mapping[str, Any]) -> dict[str, str]:
     claimed = {}
     for header in filter(lambda name: name.startswith(PREFIX), lower):
         if header not in fields:
-            raise MalformedIdentity(header, f"is no header that is known{_meant(header)}")
+            raise MalformedIdentity(header, f"is not a known header{_meant(header)}")
         try:
             claimed[fields[header]] = decoded(lower[header])
         except ValueError:

@@ -22,6 +22,6 @@ def decoded(text: str) -> str:
     """Take a name out of a header.
 
     Raises:
-        ValueError: It is no percent-encoded UTF-8.
+        ValueError: It is not percent-encoded UTF-8.
     """
     return unquote(text, errors="strict")

@@ -197,7 +197,7 @@ class Ticket:
         price, request.price = request.price, _nothing
         try:
             call = await self.admit(request)
-        except StepTrackError:  # there is no room, but it has to be charged all the same
+        except StepTrackError:  # there is no room, but it has to be charged nevertheless
             call = Call(self.around, request)
             call.note()
         request.price = price
@@ -223,7 +223,7 @@ class Ticket:
         self._unsent = None
 
     def _fail(self, call: Call, *, gone: bool = False) -> None:
-        """Charge a call without an answer: one that the provider has taken may be billed all the same."""
+        """Charge a call without an answer: one that the provider has taken may be billed nevertheless."""
         connections = self._connections.get(call)
         taken = None if connections is None else connections.taken
         if not call.attempts:

@@ -24,7 +24,9 @@ def narrow(data: dict[str, Any], policy: ToolPolicy, path: str) -> None:
         offered = data.get(field)
         if offered is None:
             continue
-        kept = offered if isinstance(offered, list) else ()  # what is no list offers nothing that is allowed
+        kept = (
+            offered if isinstance(offered, list) else ()
+        )  # what is not a list offers nothing that is allowed
         data[field] = [tool for tool in kept if policy.allows(tool_name(tool))]
         if not data[field]:
             _drop(data, field)

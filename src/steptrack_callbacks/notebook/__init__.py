@@ -1,6 +1,6 @@
 """Steps in notebooks: `%load_ext steptrack_callbacks.notebook`, and then `%%step plan --max-usd 0.05`.
 
-Loading it installs the edges, so that the calls of LangChain and LiteLLM are seen, and lets steps
+Loading it calls `install()`, so that the calls of LangChain and LiteLLM are seen, and lets steps
 with `error_boundary="escalate"` ask the person at the keyboard.
 """
 

@@ -43,7 +43,7 @@ def ask_person(error: BudgetExhausted) -> Grant | None:
             try:
                 return Grant(**{error.limit: _amount(error.limit, answer.strip())}, by=_who())
             except ValueError as wrong:
-                print(f"that is no grant: {wrong}")
+                print(f"that is not a grant: {wrong}")
 
 
 def _amount(limit: LimitName, answer: str) -> Any:
@@ -51,7 +51,7 @@ def _amount(limit: LimitName, answer: str) -> Any:
     try:
         value = Decimal(number)
     except InvalidOperation:
-        raise ValueError(f"{answer!r} is no number; type {_UNITS[limit]}, or Enter for no") from None
+        raise ValueError(f"{answer!r} is not a number; type {_UNITS[limit]}, or Enter for no") from None
     if limit in ("max_tokens", "max_calls") and value.is_finite() and value == int(value):
         return int(value)
     return float(value) if limit == "max_seconds" else value

@@ -86,7 +86,7 @@ class Extension:
         shell.ast_transformers.append(self._transformer)
 
     def unload(self) -> None:
-        """Take it out; the edges stay installed."""
+        """Take it out; what is installed stays."""
         if has_default(ask_person):
             settings.change(escalation=None)
         shell = self._shell

@@ -31,21 +31,21 @@ def install(
 ) -> None:
     """Make a span of each step that begins from now on, and count what calls use.
 
-    A step's span is current while its body runs, so the spans that hosts and other instrumentations
+    A step's span is current while its body runs, so the spans that other packages and instrumentations
     make there are its children. Calling it again replaces what was said before.
 
     Args:
         tracer_provider: Who makes the spans; `None` for the process's own, also if that is set later.
         meter_provider: Who makes the instruments; `None` for the process's own.
         call_spans: Whether to make a span of each model call as well. Leave it off where an
-            instrumentation of the host does so, or each call is there twice.
+            instrumentation of the package does so, or each call is there twice.
         thresholds: Shares of a limit, as fractions, at which a step's span gets an event.
         older_names: Whether to say names that the GenAI conventions have changed in their older form,
             too; `None` asks the environment: `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai/dup` does.
 
     Raises:
-        ValueError: A provider is none, a threshold is no fraction above 0 and up to 1, or `older_names`
-            is no truth value. What was installed before stays.
+        ValueError: A provider is none, a threshold is not a fraction above 0 and up to 1, or `older_names`
+            is not a bool. What was installed before stays.
 
     Example:
         >>> install(thresholds=[0.5, 0.9])

@@ -75,7 +75,7 @@ class Meters:
     """Counts each call once, when it is first charged.
 
     What was counted cannot be taken back, so what a late report changes is counted apart: the two
-    together are what the books say.
+    together give the right sum.
     """
 
     def __init__(self, meter: Meter, *, older_names: bool) -> None:

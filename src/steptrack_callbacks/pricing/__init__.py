@@ -116,7 +116,7 @@ def cost_usd(
         if `duration_s` is `None`. `Decimal(0)` is a price.
 
     Raises:
-        TypeError: A name is no string, the usage no `Usage`, or the time no number.
+        TypeError: A name is not a string, the usage not a `Usage`, or the time not a number.
         ValueError: The time is negative or not finite.
 
     Example:
@@ -139,7 +139,7 @@ def cost_units(
     """Price the usage of one call in units of 1e-24 US dollars; see `cost_usd`.
 
     Raises:
-        TypeError: A name is no string, or the usage no `Usage`.
+        TypeError: A name is not a string, or the usage not a `Usage`.
     """
     check_usage(usage, None)
     return answer(Question(model, provider, service_tier)).cost(usage)
@@ -168,7 +168,7 @@ def prices_of(
             all others, and what they leave out is as the model's own.
 
     Raises:
-        TypeError: A name is no string.
+        TypeError: A name is not a string.
     """
     given = tuple(rates.items()) if rates else ()
     return answer(Question(model, provider, service_tier, speed, region, search_context_size, given))
@@ -189,7 +189,7 @@ def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:
     Raises:
         ValueError: A key is unknown, a rate is negative, NaN or no number, or a model has none. No
             price of this call is then taken.
-        TypeError: A model is no string, or its price no mapping.
+        TypeError: A model is not a string, or its price not a mapping.
 
     Example:
         >>> set_prices({"my-model": {"input_usd_per_mtok": 0.5, "output_usd_per_mtok": "1.5"}})
@@ -223,7 +223,7 @@ def max_output_tokens(model: str, *, provider: str | None = None) -> int | None:
     """Return the longest answer that a model can give, in tokens; `None` if nobody says.
 
     Raises:
-        TypeError: The model or the provider is no string.
+        TypeError: The model or the provider is not a string.
     """
     return max_output(model, provider)
 
@@ -232,7 +232,7 @@ def source_of(model: str, *, provider: str | None = None) -> str | None:
     """Name who knows the price of a model: `"user"`, `"litellm"` or `"genai-prices"`.
 
     Raises:
-        TypeError: The model or the provider is no string.
+        TypeError: The model or the provider is not a string.
     """
     plain, second = Usage(input_tokens=1, output_tokens=1), 1.0
     quotes = answer(Question(model, provider)).quotes

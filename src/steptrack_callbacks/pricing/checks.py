@@ -20,7 +20,7 @@ def check_question(question: Any) -> None:
     """Refuse a question whose words are none.
 
     Raises:
-        TypeError: The model, or one of the terms, is no string.
+        TypeError: The model, or one of the terms, is not a string.
     """
     if not isinstance(question.model, str):
         raise TypeError(f"model must be a string, such as 'gpt-4o', not {question.model!r}")
@@ -31,7 +31,7 @@ def check_question(question: Any) -> None:
 
 
 def check_usage(usage: object, duration_s: object) -> None:
-    """Refuse what is no usage, and what is no time.
+    """Refuse what is not a usage, and what is not a time.
 
     Raises:
         TypeError: The usage is none, or the time no number.

@@ -49,7 +49,7 @@ class Doubt:
         counts: Groups of counts; a call that has nothing of a whole group cannot meet it.
         above: It holds for longer prompts only.
         tier: It holds for this service tier only; empty for any.
-        rate: Units a token; `None` if it is no number.
+        rate: Units a token; `None` if it is not a number.
     """
 
     counts: tuple[tuple[str, ...], ...]

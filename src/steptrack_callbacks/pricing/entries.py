@@ -117,7 +117,7 @@ def laid_over(published: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
     """Lay rates that were given with a call over those that are published, as LiteLLM does.
 
     Who gives the rate of a direction gives all of that direction: what reading from a cache costs at
-    somebody else's price is no rate of this one. Who gives a price by time gives the whole price.
+    somebody else's price is not a rate of this one. Who gives a price by time gives the whole price.
     """
     replaced = tuple(
         side for side, key in (("input", KEYS["input"]), ("output", KEYS["output"])) if key in given

@@ -48,7 +48,7 @@ def checked(model: object, price: object) -> dict[str, Any]:
 
     Raises:
         ValueError: A key is unknown, a rate is negative or no number, or there is no rate at all.
-        TypeError: The model is no string, or the price no mapping of strings.
+        TypeError: The model is not a string, or the price not a mapping of strings.
     """
     if not isinstance(model, str):
         raise TypeError(f"prices: a model must be a string, such as 'gpt-4o', not {model!r}")
@@ -83,7 +83,7 @@ def _item(where: str, key: object, value: object) -> tuple[str, Any]:
     if key in _PER_MTOK:
         return _PER_MTOK[key], decimal_of(value, name) / _MTOK
     if not _RATE.fullmatch(key):
-        raise ValueError(f"{name} is no rate that is known{meant(key)}")
+        raise ValueError(f"{name} is not a known rate{meant(key)}")
     return key, decimal_of(value, name)
 
 

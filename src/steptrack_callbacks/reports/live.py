@@ -45,7 +45,7 @@ def watch(step: Step, view: View | None = None, *, interval_s: float = INTERVAL_
     Args:
         step: What is shown; it must be running already.
         view: Where; `None` finds out what there is: a notebook, a terminal, or a pipe.
-        interval_s: Seconds between two looks at the books.
+        interval_s: Seconds between two looks at the accounts.
 
     Example:
         >>> from steptrack_callbacks import record_usage, step

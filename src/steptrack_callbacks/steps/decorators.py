@@ -23,7 +23,7 @@ def decorate(function: Callable[P, R], template: Any) -> Callable[P, R]:
     """Run each call of a function in a fresh step made like the template.
 
     Raises:
-        ValueError: It is no function.
+        ValueError: It is not a function.
     """
     if not inspect.isroutine(function) or isinstance(function, staticmethod | classmethod):
         raise ValueError(

@@ -261,7 +261,7 @@ class Step(Activation, metaclass=ShowsPublicNames):
         Each call of it runs in a fresh step. Its declaration is the function's `step_definition`.
 
         Raises:
-            ValueError: What is decorated is no function.
+            ValueError: What is decorated is not a function.
         """
         return decorate(function, self)
 

@@ -1,4 +1,4 @@
-"""Calls that their host makes anew with the next model of a step's list, where it cannot change one."""
+"""Calls that their package makes again with the next model of a step's list, where it cannot change one."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def step(
             hits do not.
         max_seconds: Seconds after which calls are refused and streams cut; nothing is cancelled.
         error_boundary: What happens to this step's own exhaustion: `fail` raises it, `continue` leaves
-            the block quietly, `escalate` asks `escalation` and raises `BudgetEscalated` on a no.
+            the block quietly, `escalate` asks `escalation`, and raises `BudgetEscalated` if it says no.
         default: What a decorated function returns under `continue` if it did not finish: a value, or
             a function of the exception. A generator that has yielded nothing yields it as one item; a
             `with` block has nowhere to put it.
@@ -247,7 +247,7 @@ def current_policy() -> ToolPolicy:
 
 
 def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> None:
-    """Raise if the stage in force does not allow a tool, else count it; for loops that no edge sees.
+    """Raise if the stage in force does not allow a tool, else count it; for loops of your own.
 
     Args:
         name: The tool's name.
@@ -279,7 +279,7 @@ def record_usage(
     estimated: bool = False,
     **details: int,
 ) -> None:
-    """Charge the active step with a call that no edge sees.
+    """Charge the active step with a call of some other client.
 
     Args:
         model: The model's name.
@@ -295,7 +295,8 @@ def record_usage(
         BudgetExhausted: This takes a step past its limit: strictly more than the limit. Exactly at
             it is within it, but admits no further call. The usage is charged either way.
         UnpricedModel: A `max_usd` is in force and the price is unknown. The tokens are charged.
-        ValueError: A count or the cost is negative, not finite, or of a wrong type; or the model is no name.
+        ValueError: A count or the cost is negative, not finite, or of a wrong type; or the model is not
+            a name.
 
     Example:
         >>> from steptrack_callbacks import record_usage, step

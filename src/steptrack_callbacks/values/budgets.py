@@ -43,9 +43,9 @@ class BudgetDefinition:
         max_usd: Most US dollars to spend in a window; `None` sets no limit.
         max_tokens: Most input and output tokens together.
         max_calls: Most requests to send.
-        window: After which time it begins anew, in UTC, as a number and `m`, `h`, `d`, `w` or `mo`: `"1h"`,
+        window: After which time it resets, in UTC, as a number and `m`, `h`, `d`, `w` or `mo`: `"1h"`,
             `"1d"` and `"1mo"` begin with the clock's hour, day and month; weeks begin on Monday.
-            `None` never begins anew. It is kept in its shortest form, `"24h"` as `"1d"`; the same name with
+            `None` never resets. It is kept in its shortest form, `"24h"` as `"1d"`; the same name with
             another window is another account.
         enforce: As for `step`.
 
@@ -118,7 +118,7 @@ class BudgetDefinition:
 def _shortest(window: object, where: str) -> str:
     """Return a window in the largest unit that it is whole in, so that one stretch of time has one name.
 
-    Seven days are no week: days are counted from the epoch, and weeks begin on Monday.
+    Seven days are not a week: days are counted from the epoch, and weeks begin on Monday.
     """
     match = _WINDOW.fullmatch(window) if isinstance(window, str) else None
     if match is None:

@@ -19,8 +19,8 @@ class Card:
 
     Attributes:
         name: The path of the step that it is about.
-        status: How that step stands; `None` for what is no step.
-        trouble: For what is no step: why it is shown, after the words that it is out of budget.
+        status: How that step stands; `None` for what is not a step.
+        trouble: For what is not a step: why it is shown, after the words that it is out of budget.
         took_s: Seconds that it took; `None` if it has not begun.
         note: What is said below the title.
         error: What it ended with.

@@ -15,7 +15,7 @@ UserWarning
   IntegrationChangedWarning  a package that is listened to is no longer as it was known
 ```
 
-The base is `RuntimeError`, because graph hosts retry most other exceptions by default.
+The base is `RuntimeError`, because graph frameworks retry most other exceptions by default.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class UnknownCostWarning(UserWarning):
 
 
 class LostStepWarning(UserWarning):
-    """A call found no step in its context though steps are open elsewhere, or no edge is attached."""
+    """A call found no step in its context though steps are open elsewhere, or nothing is attached."""
 
 
 class EarlyImportWarning(UserWarning):

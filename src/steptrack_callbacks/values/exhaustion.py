@@ -82,7 +82,7 @@ class BudgetExhausted(StepTrackError):
         hint: What to do about it, or an empty string.
         budget: The name of the shared budget that hangs on that step and has no room, or `None` if it
             is the step's own limit. What is consumed is then the budget's.
-        resets_at: When that budget begins anew, in UTC; `None` if it never does.
+        resets_at: When that budget resets, in UTC; `None` if it never does.
         is_of_run: Whether it is the limit of one run of an agent, and not of its thread (`run_limit` of
             `StepBudgetMiddleware`).
         response: The last answer of a call that was paid for, or the partial text of a cut stream.
@@ -176,9 +176,9 @@ class BudgetExhausted(StepTrackError):
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds until a budget with a window begins anew, at least 0.
+        """Seconds until a budget with a window resets, at least 0.
 
-        `None` if waiting is no cure, as for a step's own limit, and if nobody knows how long: of what is
+        `None` if waiting does not help, as for a step's own limit, and if nobody knows how long: of what is
         merely reserved (phase `busy`) others give room back when they are done.
         """
         if self.resets_at is None or self.phase == "busy":
@@ -195,7 +195,7 @@ class BudgetExhausted(StepTrackError):
             "settled": f"exceeded {limit}: {spent} spent of {allowed}",
             "closed": f"has ended, and admits no more calls: {spent} spent of {allowed}",
         }[self.phase]
-        anew = f"; it begins anew at {self.resets_at.isoformat()}" if self.resets_at else ""
+        anew = f"; it resets at {self.resets_at.isoformat()}" if self.resets_at else ""
         cure = self.hint or (_BUSY_CURE if self.phase == "busy" else "")
         return f"step {self.path!r} {text}{anew}" + (f"; {cure}" if cure else "")
 

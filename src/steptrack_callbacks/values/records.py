@@ -118,7 +118,7 @@ class CompletedStep:
         yield from map(str, self.swaps)
         for name, budget in self.budgets.items():
             if budget["resets_at"]:
-                yield f"budget {name} begins anew at {budget['resets_at']}"
+                yield f"budget {name} resets at {budget['resets_at']}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; the top-level sums include the steps inside it."""
@@ -167,7 +167,7 @@ class CompletedStep:
                 have are 0.
 
         Raises:
-            ValueError: It is no such dict; the message names what is wrong with it.
+            ValueError: It is not such a dict; the message names what is wrong with it.
 
         Example:
             >>> from steptrack_callbacks import CompletedStep, drain_completed_steps, record_usage, step
@@ -180,9 +180,9 @@ class CompletedStep:
         try:
             return cls(**_plain_fields(data), **_rebuilt_fields(data))
         except KeyError as error:
-            raise ValueError(f"this is no record of a step: {error.args[0]!r} is missing") from None
+            raise ValueError(f"this is not a record of a step: {error.args[0]!r} is missing") from None
         except (TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"this is no record of a step: {error}") from None
+            raise ValueError(f"this is not a record of a step: {error}") from None
 
 
 _USAGES = ("own_usage", "resumed_usage", "here_usage")

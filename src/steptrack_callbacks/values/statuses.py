@@ -15,7 +15,7 @@ Status = Literal[
     "stopped",  # a step around it ran out of budget
     "error",  # any other exception
     "cancelled",  # cancelled, interrupted by the user, or a generator closed early
-    "interrupted",  # paused by a graph host, to be resumed
+    "interrupted",  # paused by a graph framework, to be resumed
     "denied",  # a hook said no
 ]
 

@@ -1,4 +1,4 @@
-"""Warnings that name the user's own line, however many frames of ours and of hosts lie between."""
+"""Warnings that name the user's own line, however many frames of ours and of other packages lie between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FAMILIES = ("langchain", "langgraph")
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn of the innermost line outside of this package, the hosts and the standard library."""
+    """Warn of the innermost line outside of this package, LangChain, LiteLLM and the standard library."""
     frame = _users_frame(sys._getframe(1))  # noqa: SLF001 - skip_file_prefixes came with Python 3.12
     warnings.warn_explicit(
         message,

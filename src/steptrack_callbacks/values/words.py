@@ -24,7 +24,7 @@ class Share(NamedTuple):
         value: The limit.
         consumed: What is used of it, in the same unit.
         budget: The shared budget that sets it, or `None`.
-        window: After which that budget begins anew, such as `1d`; `None` if it never does.
+        window: After which that budget resets, such as `1d`; `None` if it never does.
     """
 
     limit: LimitName
@@ -94,7 +94,7 @@ def cost_of(usage: Usage) -> str:
 
 
 def doubts_about(usage: Usage) -> list[str]:
-    """Name what a sum contains that is no clean number."""
+    """Name what a sum contains that is not a clean number."""
     counted = {
         "estimated": usage.estimated_calls,
         "of unknown price": usage.unpriced_calls,
