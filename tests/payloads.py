@@ -31,7 +31,7 @@ def chat(usage: Json | None, model: str = "gpt-4o", *, said: str = "word", **bes
 def message(
     start: Json,
     end: Json,
-    model: str = "claude-sonnet-4-5",
+    model: str = "claude-sonnet-4-6",
     *,
     content: tuple[Json, ...] = (),
     said: str = "word",

@@ -16,7 +16,7 @@ from .entries import laid_over
 from .handover import Handover
 from .names import MAKERS, canonical, spellings, split
 from .quotes import Asked, Bounded, Found, Listed, Quote
-from .table import Entry, Row, Table, installed, live_entries
+from .table import Entry, Row, Table, installed, live_entries, tables
 from .terms import Terms
 from .user import checked
 
@@ -156,7 +156,7 @@ def entries_of(question: Question) -> Iterator[Entry]:
 def owner_of(question: Question) -> str | None:
     """Name who serves a model, in the one name that the table has for each; `None` if nobody says."""
     host, name = split(question.model, question.provider)
-    return canonical(host) if host else next((maker for t in _tables() if (maker := _maker(name, t))), None)
+    return canonical(host) if host else next((maker for t in tables() if (maker := _maker(name, t))), None)
 
 
 def with_prices(before: Settings, prices: Mapping[str, Mapping[str, object]]) -> Settings:
@@ -233,20 +233,13 @@ def _entries(question: Question) -> Iterator[Found]:
     if own := Table(settings.in_force().prices).find((model, f"{host}/{name}", name), host or ""):
         yield Found("user", own.key, own.entry, host or "", installed().entries)
     region = (question.region or "").lower()
-    for table in _tables():
+    for table in tables():
         owner = host or _maker(name, table)
         if owner is None:
             continue
         local = (f"{owner}/{region}/{name}",) if region else ()
         if row := table.find((*local, *spellings(name, owner), model), owner):
             yield Found("litellm", row.key, row.entry, owner, table.entries)
-
-
-def _tables() -> Iterator[Table]:
-    live = live_entries()
-    if live is not None:
-        yield Table(live)
-    yield installed()
 
 
 def _maker(name: str, table: Table) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from steptrack_callbacks.values.money import to_units
 
 from .names import accepts, canonical, spellings, split
-from .table import Entry, Table, installed, live_entries
+from .table import Entry, Table, tables
 
 _SIZE = re.compile(r"(\d+)-?x-?(\d+)")
 _USUAL_SIZE = "1024x1024"
@@ -21,7 +20,7 @@ _ANY = (None, "", "auto")
 def rates_by_piece(model: str, provider: str | None = None) -> Entry:
     """Return what the table says of a model, whatever it is billed by; empty if it knows none of the name."""
     host, name = split(model, provider)
-    for table in _tables():
+    for table in tables():
         owner = host or _maker(table, name) or _maker(table, model)
         if owner and (row := table.find((*spellings(name, owner), model, f"{owner}/{name}"), owner)):
             return row.entry
@@ -55,7 +54,7 @@ def image_prices(model: str, provider: str | None, *, quality: object, size: obj
     What the request does not say, or leaves to the provider (`auto`), may be any of them.
     """
     host, name = split(model, provider)
-    for table in _tables():
+    for table in tables():
         owner = host or _maker(table, name) or ""
         prices: dict[tuple[str, str], int] = {}
         for key, entry in table.entries.items():
@@ -100,13 +99,6 @@ def _price_of(entry: Entry, size: object) -> int | None:
     if not per_pixel or found is None:
         return None
     return per_pixel * int(found[1]) * int(found[2])
-
-
-def _tables() -> Iterator[Table]:
-    live = live_entries()
-    if live is not None:
-        yield Table(live)
-    yield installed()
 
 
 def _maker(table: Table, name: str) -> str | None:

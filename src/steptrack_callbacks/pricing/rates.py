@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Self
@@ -115,57 +115,52 @@ class TokenRates:
         return self._sent(usage, sent or 0) + self._made(usage, made or 0) + self.request
 
     def _sent(self, usage: Usage, rate: int) -> int:
-        # Parts that exceed their whole are cut to it, the cached ones first to count.
-        left = usage.input_tokens
-        total = 0
-        if usage.cache_read_tokens:
-            read = min(usage.cache_read_tokens, left)
-            left -= read
-            audio = min(usage.cache_read_audio_tokens, read)
-            image = min(usage.cache_read_image_tokens, read - audio)
-            total += audio * self.cache_read_audio + image * self.cache_read_image
-            total += (read - audio - image) * self.cache_read
-        if usage.cache_write_tokens:
-            written = min(usage.cache_write_tokens, left)
-            left -= written
-            hours = min(usage.cache_write_12h_tokens, written)
-            hour = min(usage.cache_write_1h_tokens, written - hours)
-            total += hours * self.cache_write_12h + hour * self.cache_write_1h
-            total += (written - hours - hour) * self.cache_write
-        if usage.input_audio_tokens:
-            audio = min(max(usage.input_audio_tokens - usage.cache_read_audio_tokens, 0), left)
-            total += audio * self.input_audio
-            left -= audio
-        if usage.input_image_tokens:
-            image = min(max(usage.input_image_tokens - usage.cache_read_image_tokens, 0), left)
-            total += image * self.input_image
-            left -= image
-        if usage.input_video_tokens:
-            video = min(usage.input_video_tokens, left)
-            total += video * self.input_video
-            left -= video
-        return total + left * rate
+        """Price the input; parts that exceed their whole are cut to it, the cached ones first to count."""
+        read = min(usage.cache_read_tokens, usage.input_tokens)
+        written = min(usage.cache_write_tokens, usage.input_tokens - read)
+        total = self._read(usage, read) if read else 0
+        if written:
+            total += self._written(usage, written)
+        media = (
+            (usage.input_audio_tokens - usage.cache_read_audio_tokens, self.input_audio),
+            (usage.input_image_tokens - usage.cache_read_image_tokens, self.input_image),
+            (usage.input_video_tokens, self.input_video),
+        )
+        return total + _by_kind(usage.input_tokens - read - written, media, rate)
+
+    def _read(self, usage: Usage, read: int) -> int:
+        media = (
+            (usage.cache_read_audio_tokens, self.cache_read_audio),
+            (usage.cache_read_image_tokens, self.cache_read_image),
+        )
+        return _by_kind(read, media, self.cache_read)
+
+    def _written(self, usage: Usage, written: int) -> int:
+        kept = (
+            (usage.cache_write_12h_tokens, self.cache_write_12h),
+            (usage.cache_write_1h_tokens, self.cache_write_1h),
+        )
+        return _by_kind(written, kept, self.cache_write)
 
     def _made(self, usage: Usage, rate: int) -> int:
-        left = usage.output_tokens
-        total = 0
-        if usage.output_audio_tokens:
-            audio = min(usage.output_audio_tokens, left)
-            total += audio * self.output_audio
-            left -= audio
-        if usage.output_image_tokens:
-            image = min(usage.output_image_tokens, left)
-            total += image * self.output_image
-            left -= image
-        if usage.output_video_tokens:
-            video = min(usage.output_video_tokens, left)
-            total += video * self.output_video
-            left -= video
-        if usage.reasoning_tokens:
-            thought = min(usage.reasoning_tokens, left)
-            total += thought * self.reasoning
-            left -= thought
-        return total + left * rate
+        kinds = (
+            (usage.output_audio_tokens, self.output_audio),
+            (usage.output_image_tokens, self.output_image),
+            (usage.output_video_tokens, self.output_video),
+            (usage.reasoning_tokens, self.reasoning),
+        )
+        return _by_kind(usage.output_tokens, kinds, rate)
+
+
+def _by_kind(tokens: int, kinds: Iterable[tuple[int, int]], rate: int) -> int:
+    """Price tokens of which some are of kinds with rates of their own, those named first before others."""
+    total = 0
+    for count, its_rate in kinds:
+        if count > 0:
+            part = min(count, tokens)
+            total += part * its_rate
+            tokens -= part
+    return total + tokens * rate
 
 
 def _is_input(kind: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -89,3 +89,11 @@ def live_entries() -> dict[str, Entry] | None:
     """Return `litellm.model_cost` if LiteLLM is imported: it has what the user registered."""
     entries = getattr(sys.modules.get("litellm"), "model_cost", None)
     return entries if isinstance(entries, dict) else None
+
+
+def tables() -> Iterator[Table]:
+    """Yield the tables that may know a model, in the order in which they are asked."""
+    live = live_entries()
+    if live is not None:
+        yield Table(live)
+    yield installed()
