@@ -72,11 +72,8 @@ $(VENV_MIN)/.installed: pyproject.toml constraints/oldest.txt
 	$(VENV_MIN)/bin/python $(PIP) install --editable . --requirement constraints/oldest.txt
 	@touch $@
 
-# Left out: what tests langchain-litellm and the retries of `langchain` itself, which come in newer versions only.
-NEWER = retry_middleware or refusal_is_retried or caught_by_a_middleware or out_of_a_step_of_its_own or what_budgeted_raises
 test-min: $(VENV_MIN)/.installed  ## the integrations' tests, with the oldest packages that are supported
-	$(VENV_MIN)/bin/python -m pytest --override-ini addopts= $(INTEGRATIONS) \
-	  --ignore tests/with_langchain/test_both_layers.py -k 'not ($(NEWER))'
+	$(VENV_MIN)/bin/python -m pytest $(SPREAD) $(INTEGRATIONS)
 
 fuzz: $(VENV)/.installed  ## what comes from outside, made up: twenty times as much as the tests do, and other things each time
 	STEPTRACK_FUZZ=20 $(BIN)/python -m pytest tests/fuzz

@@ -4,15 +4,41 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+import left_out
 from redis_servers import RedisServer
 from steptrack_callbacks import LostStepWarning, current_step, testing
 from steptrack_callbacks.concurrency import threads
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return left_out.is_whole(collection_path) or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out.leave_out(config, items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    left_out.hand_over(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node: Any) -> None:
+    left_out.take_over(getattr(node, "workeroutput", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in left_out.report():
+        terminalreporter.write_line(line)
+
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

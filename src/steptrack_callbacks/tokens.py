@@ -24,7 +24,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from .pricing.table import package_folder
-from .values.untrusted import field, items, opened, reader, to_json
+from .values.untrusted import CHANGED, field, items, opened, reader, to_json
 
 __all__ = ("InputCount", "count_messages", "count_prompt", "count_text")
 
@@ -328,7 +328,7 @@ def _encoding(name: str) -> Any:
 
 
 def _build(name: str) -> Any:
-    """Build an encoding, or return `None` if its file or tiktoken is not there."""
+    """Build an encoding, or return `None` if its file or tiktoken is not there, or not as it was known."""
     folder, spec = package_folder("litellm"), _SPECS[name]
     file = folder and folder / "litellm_core_utils" / "tokenizers" / spec.file
     if file is None or not file.is_file() or package_folder("tiktoken") is None:
@@ -337,7 +337,9 @@ def _build(name: str) -> Any:
     if hashlib.sha256(data).hexdigest() != spec.sha256:
         return None
     ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, data.splitlines())}
-    tiktoken = importlib.import_module("tiktoken")
-    return tiktoken.Encoding(
-        name, pat_str=spec.pattern, mergeable_ranks=ranks, special_tokens={_END_OF_TEXT: len(ranks) + 1}
-    )
+    special = {_END_OF_TEXT: len(ranks) + 1}
+    try:
+        encoding = importlib.import_module("tiktoken").Encoding
+        return encoding(name, pat_str=spec.pattern, mergeable_ranks=ranks, special_tokens=special)
+    except CHANGED:
+        return None

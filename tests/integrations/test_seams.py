@@ -102,6 +102,30 @@ def test_a_place_that_cannot_be_looked_at_is_lost_and_raises_nothing(module: Any
     assert seam("house:builtin", takes("one")).look().is_lost
 
 
+class Growing:
+    """A class that has one name more each time that something of it is looked at, as lazy ones have."""
+
+    class Descriptor:
+        def __getattr__(self, name: str) -> Any:
+            if name in ("__func__", "fget"):
+                setattr(Growing, f"more_{len(vars(Growing))}", None)
+            raise AttributeError(name)
+
+    first, second = Descriptor(), Descriptor()
+
+    def known(self) -> None:
+        self.one = 1
+
+
+@pytest.mark.parametrize("shape", [has("one"), mentions("one")])
+def test_a_class_that_grows_while_it_is_looked_at_is_found(module: Any, shape: Any) -> None:
+    module.Growing = Growing
+    before = len(vars(Growing))
+    found = seam("house:Growing", shape).look()
+    assert len(vars(Growing)) > before
+    assert not found.is_lost, found.detail
+
+
 KNOWN = [pytest.param(each, id=each.place) for each in losses.SEAMS]
 
 

@@ -17,6 +17,7 @@ from litellm.caching.caching import Cache
 
 import custom_providers
 import steptrack_callbacks as steptrack
+from left_out import FASTAPI
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
 from steptrack_callbacks.langchain import budgeted
@@ -222,8 +223,8 @@ def test_a_direct_call_after_one_that_failed_is_a_call_of_its_own(provider: Prov
     assert (plan.usage.failed_calls, plan.cost_usd) == (1, CALL_USD)
 
 
+@FASTAPI
 def test_a_hit_of_litellms_cache_is_free(provider: Provider) -> None:
-    pytest.importorskip("fastapi", reason="LiteLLM's cache imports its proxy's web framework since 1.109")
     litellm.cache = Cache()
     with step("plan", max_usd=1) as plan:
         for _ in range(3):

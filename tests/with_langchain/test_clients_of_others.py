@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +15,8 @@ from provider import Provider
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, Usage, step
 
 MODES = ["invoke", "stream"]
+CLAUDE_CLIENT = pytest.mark.needs("langchain-anthropic", "it is the client that is tried")
+OPENROUTER_CLIENT = pytest.mark.needs("langchain-openrouter", "it is the client that is tried")
 CLAUDE = "claude-sonnet-4-6"
 
 
@@ -23,7 +26,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 def claude(provider: Provider, payload: Any, mode: str, said: Any = "hello", model: str = CLAUDE) -> Usage:
-    clients = pytest.importorskip("langchain_anthropic")
+    clients = importlib.import_module("langchain_anthropic")
     provider.behave(**payload)
     base = provider.url.removesuffix("/v1")
     client = clients.ChatAnthropic(
@@ -34,6 +37,7 @@ def claude(provider: Provider, payload: Any, mode: str, said: Any = "hello", mod
     return plan.usage
 
 
+@CLAUDE_CLIENT
 def test_a_cache_is_kept_for_an_hour_if_the_request_says_so(mode: str, provider: Provider) -> None:
     start = {
         "input_tokens": 20,
@@ -51,12 +55,14 @@ def test_a_cache_is_kept_for_an_hour_if_the_request_says_so(mode: str, provider:
     assert usd == Decimal("0.30456")
 
 
+@CLAUDE_CLIENT
 def test_an_answer_that_says_that_it_was_fast_costs_more(provider: Provider) -> None:
     end = {"input_tokens": 1_000, "output_tokens": 1_000, "speed": "fast"}
     payload = payloads.message({"input_tokens": 1_000, "output_tokens": 1}, end, "claude-opus-5")
     assert claude(provider, payload, "invoke", model="claude-opus-5").cost_usd == Decimal("0.06")
 
 
+@CLAUDE_CLIENT
 @pytest.mark.filterwarnings("ignore:Received unexpected tool content block:UserWarning")
 def test_searches_are_charged_though_a_stream_keeps_no_count_of_them(mode: str, provider: Provider) -> None:
     searches = tuple(
@@ -69,6 +75,7 @@ def test_searches_are_charged_though_a_stream_keeps_no_count_of_them(mode: str, 
     assert used.cost_usd == Decimal("0.0045") + 5 * Decimal("0.01") == Decimal("0.0545")
 
 
+@CLAUDE_CLIENT
 def test_a_stream_whose_end_tells_no_input_is_an_estimate(provider: Provider) -> None:
     payload = payloads.message({"input_tokens": 1_000, "output_tokens": 1}, {"output_tokens": 100})
     used = claude(provider, payload, "stream")
@@ -78,7 +85,7 @@ def test_a_stream_whose_end_tells_no_input_is_an_estimate(provider: Provider) ->
 
 
 def openrouter(provider: Provider) -> Any:
-    clients = pytest.importorskip("langchain_openrouter")
+    clients = importlib.import_module("langchain_openrouter")
     told = payloads.chat(U | {"cost": 0.0402}, "somebody/unlisted", system_fingerprint="f")
     provider.behave(**told)
     return clients.ChatOpenRouter(
@@ -86,6 +93,7 @@ def openrouter(provider: Provider) -> Any:
     )
 
 
+@OPENROUTER_CLIENT
 def test_what_openrouter_bills_is_charged(mode: str, provider: Provider) -> None:
     client = openrouter(provider)
     with step("plan") as plan:
@@ -93,6 +101,7 @@ def test_what_openrouter_bills_is_charged(mode: str, provider: Provider) -> None
     assert (plan.cost_usd, plan.usage.unpriced_calls) == (Decimal("0.0402"), 0)
 
 
+@OPENROUTER_CLIENT
 def test_what_openrouter_bills_keeps_a_budget(provider: Provider) -> None:
     client = openrouter(provider)
     with pytest.warns(UnknownCostWarning), pytest.raises(BudgetExhausted):

@@ -17,6 +17,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import RetryPolicy
 
+from left_out import RETRIES
 from provider import Provider
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, record_usage, step
 from steptrack_callbacks.hooks import CallDenied, on
@@ -77,6 +78,7 @@ def test_an_error_handler_of_a_node_gets_it() -> None:
         assert graph.invoke({"answer": ""}) == {"answer": "instead"}
 
 
+@RETRIES
 def test_the_retry_middleware_for_models_does_not_retry_it(denied: Any) -> None:
     model = FakeChat()
     agent = create_agent(model, middleware=[ModelRetryMiddleware(max_retries=2, initial_delay=0)])
@@ -142,6 +144,7 @@ ENDS = pytest.mark.parametrize(
 )
 
 
+@RETRIES
 @ENDS
 @pytest.mark.parametrize("method", ["invoke", "ainvoke"])
 def test_the_retry_middleware_for_tools_does_not_retry_it(
@@ -165,6 +168,7 @@ def test_the_retry_middleware_for_tools_does_not_retry_it(
     assert isinstance(refusal.value, BudgetEscalated) == (body is escalated)
 
 
+@RETRIES
 def test_what_budgeted_raises_in_a_tool_is_not_retried_though_nothing_is_attached(provider: Provider) -> None:
     provider.behave(tool="ask")
     inner = FakeChat()
@@ -206,6 +210,7 @@ def test_what_leaves_budgeted_must_not_be_retried(call: Callable[[Any], Any]) ->
     assert not refusal.value.is_retryable
 
 
+@RETRIES
 def test_a_model_that_runs_out_of_a_step_of_its_own_is_not_retried() -> None:
     class Careful(FakeChat):
         def _generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -229,6 +234,9 @@ def caught_by_a_tool_node(model: Any, ask: BaseTool) -> Any:
     return builder.add_edge("tools", "model").compile()
 
 
+CATCHES = pytest.mark.needs("langchain>=1.4", "before, it has no ToolErrorMiddleware")
+
+
 def caught_by_a_middleware(model: Any, ask: BaseTool) -> Any:
     return create_agent(
         model, tools=[ask], middleware=[middleware.ToolErrorMiddleware(lambda error, request: str(error))]
@@ -236,7 +244,9 @@ def caught_by_a_middleware(model: Any, ask: BaseTool) -> Any:
 
 
 @pytest.mark.parametrize("method", ["invoke", "ainvoke"])
-@pytest.mark.parametrize("agent_of", [caught_by_a_tool_node, caught_by_a_middleware])
+@pytest.mark.parametrize(
+    "agent_of", [caught_by_a_tool_node, pytest.param(caught_by_a_middleware, marks=CATCHES)]
+)
 def test_behind_tool_handlers_that_catch_all_only_what_fits_is_sent(
     provider: Provider, agent_of: Callable[[Any, BaseTool], Any], method: str
 ) -> None:

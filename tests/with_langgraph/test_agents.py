@@ -24,6 +24,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRetryMiddleware, ToolRetryMiddleware
 from langchain_core.tools import tool
 
+from left_out import RETRIES
 from steptrack_callbacks import (
     BudgetExhausted,
     PersonaDefinition,
@@ -241,6 +242,7 @@ def test_without_the_middleware_they_wait_as_well_once_installed() -> None:
     assert by_path()["answer"].denied_calls == 0
 
 
+@RETRIES
 @pytest.mark.parametrize("order", ["first", "last"])
 def test_neither_a_models_nor_a_tools_refusal_is_retried(invoke: Invoke, order: str) -> None:
     denied: list[Any] = []

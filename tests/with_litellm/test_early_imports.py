@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
-from importlib.util import find_spec
 from threading import Barrier, Thread
 from typing import Any
 
@@ -18,6 +17,7 @@ from billed import BILLED, WAYS, module
 from calling import ASK, CALL_USD, MODEL, NAMES, STREAMING, arguments, run, wait_until, wait_until_async
 
 import steptrack_callbacks as steptrack
+from left_out import FASTAPI
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, EarlyImportWarning, step
 from steptrack_callbacks.integrations.seams_litellm import SET_UP
@@ -256,7 +256,7 @@ def test_a_failed_call_counts_and_costs_nothing(name: str, provider: Provider) -
         assert (plan.usage.calls, plan.cost_usd) == (1, 0)
 
 
-@pytest.mark.skipif(find_spec("fastapi") is None, reason="LiteLLM's cache imports a part of its proxy")
+@FASTAPI
 def test_an_answer_from_a_cache_is_free(provider: Provider) -> None:
     function = early_named("completion")
     litellm.cache = litellm.Cache()

@@ -7,7 +7,6 @@ import inspect
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -19,6 +18,7 @@ from calling import run
 
 import provider_media
 import steptrack_callbacks as steptrack
+from left_out import FASTAPI
 from provider import FORMS, Provider
 from steptrack_callbacks import BudgetExhausted, UnpricedModel, step
 from steptrack_callbacks.litellm import batches
@@ -201,12 +201,9 @@ def test_twelve_messages_at_once_under_a_strict_limit(name: str, provider: Provi
 
 
 STREAMS = ["messages", "messages of another"]
-needs_fastapi = pytest.mark.skipif(
-    find_spec("fastapi") is None, reason="LiteLLM imports a part of its proxy to stream messages"
-)
 
 
-@needs_fastapi
+@FASTAPI
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_of_messages_costs_what_the_whole_answer_would(name: str, provider: Provider) -> None:
     async def main() -> None:
@@ -220,7 +217,7 @@ def test_a_stream_of_messages_costs_what_the_whole_answer_would(name: str, provi
     assert plan.cost_usd == Decimal(BILLED[name].usd or 0)
 
 
-@needs_fastapi
+@FASTAPI
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_of_messages_is_cut_at_a_limit_and_charged_what_was_seen(
     name: str, provider: Provider
@@ -237,7 +234,7 @@ def test_a_stream_of_messages_is_cut_at_a_limit_and_charged_what_was_seen(
     assert 0 < plan.usage.output_tokens < 200
 
 
-@needs_fastapi
+@FASTAPI
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_of_messages_that_nobody_reads_on_is_charged_what_was_seen(
     name: str, provider: Provider

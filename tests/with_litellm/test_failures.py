@@ -11,6 +11,7 @@ import litellm
 import pytest
 from calling import CALL_USD, NAMES, STREAMING, acall, ask, call, read, run, wait_until, wait_until_async
 
+from left_out import FASTAPI
 from provider import Provider
 from steptrack_callbacks import step
 from steptrack_callbacks.testing import recorder
@@ -101,12 +102,12 @@ def test_an_answer_that_comes_too_late_may_have_been_paid_for(name: str, provide
 
 @pytest.fixture
 def cache() -> Iterator[None]:
-    pytest.importorskip("fastapi", reason="LiteLLM's cache imports its proxy's web framework since 1.109")
     litellm.enable_cache(type="local")
     yield
     litellm.disable_cache()
 
 
+@FASTAPI
 @pytest.mark.parametrize("name", [name for name in NAMES if "text" not in name])
 def test_an_answer_from_litellms_cache_is_free(name: str, provider: Provider, cache: None) -> None:
     async def twice() -> None:
@@ -126,6 +127,7 @@ def test_an_answer_from_litellms_cache_is_free(name: str, provider: Provider, ca
     assert plan.usage.calls == provider.count()
 
 
+@FASTAPI
 @pytest.mark.parametrize("name", CHAT)
 def test_a_stream_from_litellms_cache_is_free(name: str, provider: Provider, cache: None) -> None:
     def is_cached() -> bool:
@@ -147,6 +149,7 @@ def test_a_stream_from_litellms_cache_is_free(name: str, provider: Provider, cac
     assert plan.cost_usd == CALL_USD
 
 
+@FASTAPI
 def test_embeddings_that_are_cached_in_part_are_charged_for_what_was_sent(
     provider: Provider, cache: None
 ) -> None:

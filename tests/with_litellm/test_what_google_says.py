@@ -12,6 +12,7 @@ import litellm
 import pytest
 
 import noise
+from left_out import FASTAPI
 from provider import Provider
 from steptrack_callbacks import step
 
@@ -122,7 +123,9 @@ def async_contents(provider: Provider, *, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("make", [chat, contents, async_contents])
+@pytest.mark.parametrize(
+    "make", [chat, pytest.param(contents, marks=FASTAPI), pytest.param(async_contents, marks=FASTAPI)]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_what_google_says_of_an_answer_is_charged(
     case: str, make: Callable[..., None], stream: bool, provider: Provider

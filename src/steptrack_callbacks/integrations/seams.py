@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.machinery import PathFinder
+from pathlib import Path
 from types import CodeType
 from typing import Any, Literal
 
@@ -211,6 +212,16 @@ def stands_in(folder: str) -> Shape:
     return wrong_with
 
 
+def ships(*files: str) -> Shape:
+    """Expect the folders of a package, its `__path__`, and these files in one of them."""
+
+    def wrong_with(value: Any) -> str | None:
+        missing = [file for file in files if not any(Path(folder, file).is_file() for folder in value)]
+        return f"has no {', '.join(missing)}" if missing else None
+
+    return wrong_with
+
+
 def all_of(*shapes: Shape) -> Shape:
     """Expect several things at once."""
 
@@ -222,7 +233,8 @@ def all_of(*shapes: Shape) -> Shape:
 
 def _names_in(value: Any) -> Iterator[str]:
     """Name all that the code of a function, or of a class's own methods, speaks of."""
-    functions = vars(value).values() if isinstance(value, type) else [value]
+    # Copied, since a class may grow meanwhile: as other threads import, or by being looked at.
+    functions = list(vars(value).copy().values()) if isinstance(value, type) else [value]
     pending = [code for function in functions if (code := _code_of(function)) is not None]
     while pending:
         code = pending.pop()
@@ -235,7 +247,7 @@ def _names_in(value: Any) -> Iterator[str]:
             elif isinstance(constant, tuple | frozenset):
                 yield from (each for each in constant if isinstance(each, str))
     if isinstance(value, type):
-        yield from getattr(value, "__annotations__", ())
+        yield from tuple(getattr(value, "__annotations__", ()))
 
 
 def _code_of(function: Any) -> CodeType | None:

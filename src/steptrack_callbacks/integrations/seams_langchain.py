@@ -188,12 +188,6 @@ CHECKPOINTER = Seam(
     lost="a step that escalates in a graph without a checkpointer pauses it for good",
     cure="give the graph a checkpointer",
 )
-CONFIG = Seam(
-    package="langgraph",
-    place="langgraph.config:get_config",
-    purpose="tells a node's run, so that the agent's step ends with the graph",
-    lost="an agent's step that is broken off ends when it is collected",
-)
 SEND = Seam(
     package="langgraph",
     place="langgraph._internal._constants:CONFIG_KEY_SEND",
@@ -208,6 +202,20 @@ NODE_COMMAND = Seam(
     shape=mentions("ParentCommand", "graph"),
     purpose="takes a command that is raised in a node as the node's own word on how the graph goes on",
     lost="with error_boundary='continue', a hook of another middleware that meets the limit raises",
+)
+ENDS_NODE = Seam(
+    package="langgraph",
+    place="langgraph.errors:ParentCommand",
+    shape=is_a(Exception),
+    purpose="is how a node gives the graph a command by raising it",
+    lost="StepBudgetMiddleware cannot be used",
+)
+PAUSE = Seam(
+    package="langgraph",
+    place="langgraph.errors:GraphInterrupt",
+    shape=is_a(Exception),
+    purpose="is what a graph is paused with, so that a pause is not taken for a failure",
+    lost="StepBudgetMiddleware cannot be used",
 )
 INTERRUPT = Seam(
     package="langgraph",
@@ -254,5 +262,5 @@ LANGCHAIN_CORE = (
     CHILD_CONFIG,
 )
 AGENTS = (AGENT_STATE, AGENT_MIDDLEWARE, AGENT_ANSWER)
-GRAPHS = (CHECKPOINTER, CONFIG, SEND, NODE_COMMAND, INTERRUPT, NODE_ERROR, UNTRACKED)
+GRAPHS = (CHECKPOINTER, SEND, NODE_COMMAND, ENDS_NODE, PAUSE, INTERRUPT, NODE_ERROR, UNTRACKED)
 SEAMS: tuple[Seam, ...] = (*LANGCHAIN_CORE, *AGENTS, *GRAPHS)

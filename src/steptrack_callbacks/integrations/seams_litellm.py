@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .seams import Seam, all_of, has, is_a, takes
+from .seams import Seam, all_of, has, is_a, ships, takes
 
 _CALL_BY_OTHERS = "call another entry point of litellm, or a tested version of it ({tested})"
 
@@ -162,6 +162,20 @@ PRICES = Seam(
     lost="prices that were registered with LiteLLM are not seen",
     cure="name them in install(prices=...)",
 )
+FILES = Seam(
+    package="litellm",
+    place="litellm:__path__",
+    shape=ships(
+        "model_prices_and_context_window_backup.json",
+        "litellm_core_utils/tokenizers/9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+        "litellm_core_utils/tokenizers/fb374d419588a4632f3f557e76b4b70aebbca790",
+    ),
+    purpose="has the price table and the encodings of OpenAI's models as files, which are read without"
+    " importing LiteLLM",
+    lost="models have no price where LiteLLM is not imported, or tokens that nobody reports are bounded by"
+    " bytes",
+    cure="import litellm, or name prices in install(prices=...)",
+)
 GIVEN_RATES = Seam(
     package="litellm",
     place="litellm.types.utils:CustomPricingLiteLLMParams",
@@ -239,6 +253,7 @@ SEAMS: tuple[Seam, ...] = (
     COUNTS_TOKENS,
     USAGE,
     PRICES,
+    FILES,
     GIVEN_RATES,
     MODEL_FALLBACKS,
     ROUTES,

@@ -34,6 +34,22 @@ GENAI_SNAPSHOT = Seam(
     lost="models that only genai-prices knows have no price",
     cure="name their prices in install(prices=...)",
 )
+GENAI_FIND = Seam(
+    package="genai_prices",
+    place="genai_prices.data_snapshot:DataSnapshot.find_provider_model",
+    shape=takes("model_ref", "provider", "provider_id", "provider_api_url"),
+    purpose="finds a model under the name of its provider",
+    lost="models that only genai-prices knows have no price",
+    cure="name their prices in install(prices=...)",
+)
+GENAI_RATES = Seam(
+    package="genai_prices",
+    place="genai_prices.types:ModelInfo.get_prices",
+    shape=takes("request_timestamp", "price_context"),
+    purpose="has the rates of a model as they are today",
+    lost="models that only genai-prices knows have no price",
+    cure="name their prices in install(prices=...)",
+)
 TIKTOKEN = Seam(
     package="tiktoken",
     place="tiktoken:Encoding",
@@ -54,6 +70,8 @@ SEAMS: tuple[Seam, ...] = (
     *SENDS["httpx"].values(),
     *SENDS["httpx2"].values(),
     GENAI_SNAPSHOT,
+    GENAI_FIND,
+    GENAI_RATES,
     TIKTOKEN,
     SHELL,
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from langgraph.errors import NodeError
-from langgraph.types import Command, interrupt
+from langgraph.types import Command
 
 from steptrack_callbacks.engine.escalation import no_in
 from steptrack_callbacks.langchain import run_tree
@@ -18,7 +18,7 @@ from steptrack_callbacks.values.definitions import ErrorBoundary
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import nodes
-from .people import NOBODY
+from .people import NOBODY, pause
 
 Update = Mapping[str, Any]
 
@@ -132,7 +132,7 @@ def _answered(error: Any, node: str) -> Update:
         question |= error.to_dict()
         _remember(error)
     while True:
-        answer = interrupt(question)
+        answer = pause(question)
         if isinstance(answer, Mapping):
             return answer
         if any(answer is no or (isinstance(no, str) and answer == no) for no in _NO):

@@ -9,10 +9,11 @@ from typing import Any, Unpack
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelResponse
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langchain_core.runnables import ensure_config
 from langgraph.types import Command
 
 from steptrack_callbacks.concurrency.flow import run_async, run_sync
+from steptrack_callbacks.integrations.seams_langchain import CHILD_CONFIG
 from steptrack_callbacks.langchain.async_handler import watched
 from steptrack_callbacks.langchain.attachment import follow_agents
 from steptrack_callbacks.steps.step import Step
@@ -28,6 +29,8 @@ from .running import AgentRun
 from .telling import Tell, told
 from .terms import Limits, terms_of
 from .visits import SpendingState, Visit, state_schema_for
+
+_child_config = CHILD_CONFIG.get()
 
 
 class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -229,11 +232,14 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
 @contextmanager
 def _seen(*, waiting: bool = False) -> Generator[None]:
     """Let what is called in this block be seen, installed or not, and wait if it may."""
-    token = var_child_runnable_config.set(watched(ensure_config(), waiting=waiting))
+    if _child_config is None:
+        yield
+        return
+    token = _child_config.set(watched(ensure_config(), waiting=waiting))
     try:
         yield
     finally:
-        var_child_runnable_config.reset(token)
+        _child_config.reset(token)
 
 
 def _saved(run: AgentRun) -> dict[str, Any]:

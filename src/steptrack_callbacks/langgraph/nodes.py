@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from langgraph.config import get_config
+from langchain_core.runnables import ensure_config
+
+from steptrack_callbacks.integrations.seams_langchain import INTERRUPT
+
+try:
+    from langgraph.config import get_config
+except ImportError:  # the same, and ten times as slow
+    get_config = ensure_config
 
 # LangGraph has no public words for these.
 _CHECKPOINTER = "__pregel_checkpointer"
@@ -20,6 +27,8 @@ def run_of_node() -> UUID | None:
 
 def can_pause() -> bool:
     """Tell whether the graph has a checkpointer: without one, nobody can go on from a pause."""
+    if INTERRUPT.get() is None:
+        return False
     return get_config().get("configurable", {}).get(_CHECKPOINTER, True) is not None
 
 

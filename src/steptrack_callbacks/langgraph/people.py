@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from langgraph.types import interrupt
-
+from steptrack_callbacks.integrations.seams_langchain import INTERRUPT
 from steptrack_callbacks.values.definitions import Grant
 from steptrack_callbacks.values.errors import BudgetExhausted
 
@@ -27,11 +26,16 @@ def ask(error: BudgetExhausted) -> Grant | None:
     """
     question = {**error.to_dict(), "answer": HOW}
     while True:
-        answer = interrupt(question)
+        answer = pause(question)
         try:
             return grant_of(answer, error)
         except ValueError as problem:
             question = {**question, "problem": str(problem)}
+
+
+def pause(question: Mapping[str, Any]) -> Any:
+    """Pause the graph, and return what a person has answered; only where `nodes.can_pause()`."""
+    return INTERRUPT.get()(question)
 
 
 def grant_of(answer: Any, error: BudgetExhausted) -> Grant | None:

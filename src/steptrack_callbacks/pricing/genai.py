@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from steptrack_callbacks.values.money import to_units
+from steptrack_callbacks.values.untrusted import CHANGED
 from steptrack_callbacks.values.usage import Usage
 
 from .names import split
@@ -60,7 +61,11 @@ class GenaiModel:
 
     def cost(self, usage: Usage) -> int | None:
         """Price the usage of one call, in units; `None` if a rate that it needs is not known."""
-        return self._rates().cost(usage)
+        try:
+            rates = self._rates()
+        except CHANGED:
+            return None
+        return rates.cost(usage)
 
     def _rates(self) -> Rates:
         prices = self.model.get_prices(datetime.now(UTC), self.context)
@@ -79,10 +84,17 @@ def find(model: str, provider: str | None, service_tier: str | None) -> GenaiMod
         service_tier: As the provider calls it.
 
     Returns:
-        The model, or `None` if it is not there or the library is not installed.
+        The model, or `None` if it is not there, or the library is not installed or not as it was known.
     """
     if package_folder("genai_prices") is None:
         return None
+    try:
+        return _found(model, provider, service_tier)
+    except CHANGED:
+        return None
+
+
+def _found(model: str, provider: str | None, service_tier: str | None) -> GenaiModel | None:
     snapshot = importlib.import_module("genai_prices.data_snapshot").get_snapshot()
     host, name = split(model, provider)
     hosts = {each.id for each in snapshot.providers}

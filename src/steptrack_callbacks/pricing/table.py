@@ -78,11 +78,12 @@ def _read() -> dict[str, Entry]:
     folder = package_folder("litellm")
     if folder is None or not (folder / _FILE).is_file():
         return {}
-    raw: dict[str, Entry] = json.loads((folder / _FILE).read_bytes())
-    raw.pop("sample_spec", None)
-    raw.pop("fallback_generalizations", None)
-    aliases = {alias: entry for entry in raw.values() for alias in entry.get("aliases") or ()}
-    return aliases | raw
+    raw = json.loads((folder / _FILE).read_bytes())
+    entries: dict[str, Entry] = {key: entry for key, entry in raw.items() if isinstance(entry, Mapping)}
+    entries.pop("sample_spec", None)
+    entries.pop("fallback_generalizations", None)
+    aliases = {alias: entry for entry in entries.values() for alias in entry.get("aliases") or ()}
+    return aliases | entries
 
 
 def live_entries() -> dict[str, Entry] | None:

@@ -10,6 +10,9 @@ from typing import Any
 MOST_ITEMS = 100_000
 """Of one list; also what ends one that is endless."""
 
+CHANGED = (ImportError, AttributeError, TypeError)
+"""What a package raises that has no longer what it had; `install()` has said so, where there is a seam."""
+
 _LONGEST_CHAIN = 20
 _MOST_DIGITS = 18
 
