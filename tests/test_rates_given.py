@@ -233,6 +233,10 @@ def test_a_request_says_what_changes_its_price(options, expected):
         (MESSAGES, {"tools": [{"name": "t", "cache_control": {"ttl": "1h"}}]}, {"cache_write_1h"}),
         (MESSAGES, {"modalities": ["text", "audio"]}, {"output_audio"}),
         ("just text", {"modalities": "audio"}, set()),
+        ([{"parts": [{"inlineData": {"mimeType": "audio/wav"}}]}], {}, {"input_audio"}),
+        ([{"parts": [{"file_data": {"mime_type": "video/mp4"}}]}], {}, {"input_video"}),
+        (MESSAGES, {"config": {"response_modalities": ["TEXT", "IMAGE"]}}, {"output_image"}),
+        (MESSAGES, {"generationConfig": {"responseModalities": ["AUDIO"]}}, {"output_audio"}),
     ],
 )
 def test_a_request_says_which_dearer_tokens_it_may_meet(content, options, expected):

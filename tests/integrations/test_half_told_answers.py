@@ -62,6 +62,26 @@ def test_a_cost_that_the_host_has_worked_out_from_half_of_the_counts_is_not() ->
     assert used.cost_usd == 20 * Decimal("2.5") * M + 5 * 10 * M
 
 
+@pytest.mark.parametrize(
+    ("said", "usd"),
+    [
+        ({"cost": 0, "is_byok": False, "cost_details": {"upstream_inference_cost": 0}}, Decimal(0)),
+        ({"cost": 0.0, "is_byok": False}, Decimal(0)),
+        ({"cost": 0}, None),
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, None),
+        ({"cost": None, "is_byok": False}, None),
+        ({"cost": False, "is_byok": False}, None),
+    ],
+)
+def test_a_bill_of_nothing_is_one_where_it_is_known_to_be_a_bill(said: Any, usd: Decimal | None) -> None:
+    usage = {"prompt_tokens": 300, "completion_tokens": 40, **said}
+    reading = Reading()
+    reading.add({"usage": usage})
+    assert reading.answer().cost_usd == usd
+    used = charged(Request(model="nobodys", count_input=lambda: InputCount(20, 30)), {"usage": usage})
+    assert used.unpriced_calls == (usd is None)
+
+
 def test_a_chunk_of_groqs_has_its_usage_in_a_place_of_its_own() -> None:
     usage = {"queue_time": 0.1, "prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
     used = charged(request(), {"id": "1", "choices": []}, {"x_groq": {"id": "req", "usage": usage}})

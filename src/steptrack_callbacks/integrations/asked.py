@@ -7,10 +7,15 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from steptrack_callbacks.values.untrusted import field
+
 _REGIONS = ("vertex_location", "vertex_ai_location", "aws_region_name", "region_name", "inference_geo")
 _BASES = ("api_base", "base_url", "openai_api_base")
 _RESIDENCIES = {"eu.api.openai.com": "eu", "us.api.openai.com": "us", "gov.api.openai.com": "fedramp"}
 _MEDIA = ("audio", "image", "video")
+_NAMES_OF_MEDIA = ("type", "mime_type", "media_type", "mimeType")
+_CONFIGS = ("config", "generation_config", "generationConfig")
+_MODALITIES = ("modalities", "response_modalities", "responseModalities")
 _KEPT = {"1h": "cache_write_1h", "12h": "cache_write_12h"}
 _MARKED = ("tools", "system", "extra_body", "model_kwargs")
 _DEEPEST = 12
@@ -85,7 +90,7 @@ def _sent(part: Any, depth: int) -> Iterator[str]:
 
 
 def _in_block(block: Mapping[Any, Any]) -> Iterator[str]:
-    named = f"{block.get('type')} {block.get('mime_type')} {block.get('media_type')}"
+    named = " ".join(str(block.get(name)) for name in _NAMES_OF_MEDIA)
     yield from (f"input_{medium}" for medium in _MEDIA if medium in named)
     yield from _kept(block.get("cache_control"))
 
@@ -97,7 +102,8 @@ def _kept(control: object) -> Iterator[str]:
 
 
 def _made(options: Mapping[str, Any]) -> Iterator[str]:
-    modalities = options.get("modalities")
-    wanted = str(modalities).lower() if isinstance(modalities, list | tuple) else ""
+    holders = (options, *map(options.get, _CONFIGS))
+    asked = [field(holder, name) for holder in holders for name in _MODALITIES]
+    wanted = str([each for each in asked if isinstance(each, list | tuple)]).lower()
     yield from (f"output_{medium}" for medium in _MEDIA if medium in wanted)
     yield from _kept(options.get("cache_control"))

@@ -74,8 +74,16 @@ def stated_cost(said: Mapping[Any, Any], *, is_from_provider: bool) -> StatedCos
     if said.get("is_byok") is True:  # the rest of the bill comes from the owner of the key used
         upstream = usd_in(details.get("upstream_inference_cost"))
         usd = None if upstream is None else upstream + (usd or 0)
-    is_bill = is_from_provider or bool(details) or "is_byok" in said or isinstance(said.get("cost"), dict)
+    shows_bill = bool(details) or "is_byok" in said
+    if usd is None and shows_bill and said.get("is_byok") is not True and _is_nothing(said.get("cost")):
+        return StatedCost(Decimal(0), is_bill=True)
+    is_bill = is_from_provider or shows_bill or isinstance(said.get("cost"), dict)
     return None if usd is None else StatedCost(usd, is_bill)
+
+
+def _is_nothing(cost: Any) -> bool:
+    """Tell a bill of nothing, for a model that is free, from none at all."""
+    return isinstance(cost, int | float) and not isinstance(cost, bool) and cost == 0
 
 
 def _total(cost: Any) -> Any:
