@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, Unpack, overload
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
@@ -20,6 +19,7 @@ from steptrack_callbacks.values.signatures import shows_options
 from .async_handler import watched
 from .embeddings import BudgetedEmbeddings
 from .refusals import HostStep
+from .swapping import ModelChoice, closed_with_reader, model_in, models_of
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -53,7 +53,10 @@ def budgeted(
             and structured output before.
         step: The step's name, or a `StepDefinition`, and then no other option of it; `None` takes
             the runnable's name.
-        **options: The limits and rules of `step()`. With `error_boundary="continue"`, a sequence goes
+        **options: The limits and rules of `step()`. `models` are names, or runnables such as `runnable` is,
+            which has the preferred one: a model, by itself, with what is bound to it, or in a sequence
+            with nothing else that calls one. A name is put into a copy of `runnable`, or into its
+            configurable field. With `error_boundary="continue"`, a sequence goes
             on with `default`, or with what had been streamed by then.
 
     Returns:
@@ -71,10 +74,29 @@ def budgeted(
     """
     if not isinstance(runnable, Runnable | Embeddings):
         raise TypeError(f"budgeted() needs a runnable or embeddings, not {runnable!r}")
+    names, models = models_of(options.get("models"), "budgeted()")
+    if names:
+        options = {**options, "models": names}
     definition = _definition(runnable, step, options)
     if isinstance(runnable, Runnable):
-        return Budgeted(runnable, definition)
+        return Budgeted(runnable, definition, _choosing(runnable, definition, models))
     return BudgetedEmbeddings(runnable, definition)
+
+
+def _choosing(runnable: Any, definition: StepDefinition, models: Mapping[str, Any]) -> Any:
+    """Let a runnable's model be another of a step's list, where the runnable is a model, or has one."""
+    model = model_in(runnable)
+    if model is None and definition.models:
+        raise ValueError(
+            "budgeted(models=[...]) makes the call of one model with another, and there is no one model in"
+            f" {runnable!r}: put it around the model itself, or give agents StepBudgetMiddleware(models=...)"
+        )
+    is_sequence = isinstance(runnable, RunnableSequence)
+    return (
+        runnable
+        if model is None or (is_sequence and not definition.models)
+        else ModelChoice(runnable, models)
+    )
 
 
 def _definition(
@@ -97,8 +119,14 @@ class Budgeted(Runnable[Input, Output]):
         definition: What was declared about the step.
     """
 
-    def __init__(self, bound: Runnable[Input, Output], definition: StepDefinition) -> None:
+    def __init__(
+        self,
+        bound: Runnable[Input, Output],
+        definition: StepDefinition,
+        choosing: Runnable[Input, Output] | None = None,
+    ) -> None:
         self.bound = bound
+        self._called = choosing or bound
         self.definition = definition
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
@@ -107,7 +135,7 @@ class Budgeted(Runnable[Input, Output]):
 
         def body() -> Output:
             __tracebackhide__ = True
-            return self.bound.invoke(input, watched(config), **kwargs)
+            return self._called.invoke(input, watched(config), **kwargs)
 
         return around(body, self._step)()  # type: ignore[no-any-return]
 
@@ -117,7 +145,7 @@ class Budgeted(Runnable[Input, Output]):
 
         async def body() -> Output:
             __tracebackhide__ = True
-            return await self.bound.ainvoke(input, watched(config, waiting=True), **kwargs)
+            return await self._called.ainvoke(input, watched(config, waiting=True), **kwargs)
 
         return await around(body, self._step)()  # type: ignore[no-any-return]
 
@@ -132,7 +160,7 @@ class Budgeted(Runnable[Input, Output]):
 
         def body() -> Iterator[Output]:
             __tracebackhide__ = True
-            yield from self.bound.stream(input, watched(config), **kwargs)
+            yield from self._called.stream(input, watched(config), **kwargs)
 
         yield from around(body, self._step)()
 
@@ -147,11 +175,13 @@ class Budgeted(Runnable[Input, Output]):
 
         async def body() -> AsyncIterator[Output]:
             __tracebackhide__ = True
-            async with _closing(self.bound.astream(input, watched(config, waiting=True), **kwargs)) as chunks:
+            async with closed_with_reader(
+                self._called.astream(input, watched(config, waiting=True), **kwargs)
+            ) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
-        async with _closing(around(body, self._step)()) as chunks:
+        async with closed_with_reader(around(body, self._step)()) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -167,7 +197,7 @@ class Budgeted(Runnable[Input, Output]):
 
         def body() -> Iterator[Output]:
             __tracebackhide__ = True
-            yield from self.bound.transform(_outside(step, input), watched(config), **kwargs)
+            yield from self._called.transform(_outside(step, input), watched(config), **kwargs)
 
         yield from around(body, lambda: step)()
 
@@ -185,11 +215,11 @@ class Budgeted(Runnable[Input, Output]):
             __tracebackhide__ = True
             config_ = watched(config, waiting=True)
             source = _outside_async(step, input)
-            async with _closing(self.bound.atransform(source, config_, **kwargs)) as chunks:
+            async with closed_with_reader(self._called.atransform(source, config_, **kwargs)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
-        async with _closing(around(body, lambda: step)()) as chunks:
+        async with closed_with_reader(around(body, lambda: step)()) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -236,16 +266,6 @@ class Budgeted(Runnable[Input, Output]):
 
     def __repr__(self) -> str:
         return f"budgeted({self.bound!r}, step={self.definition.name!r})"
-
-
-@asynccontextmanager
-async def _closing(stream: AsyncIterator[Output]) -> AsyncIterator[AsyncIterator[Output]]:
-    """Close a stream with its reader; Python would leave that to its garbage collection."""
-    try:
-        yield stream
-    finally:
-        if (close := getattr(stream, "aclose", None)) is not None:
-            await close()
 
 
 def _outside(step: Step, source: Iterator[Input]) -> Iterator[Input]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.needs import needs_of
 from steptrack_callbacks.integrations.servers import server_at
 from steptrack_callbacks.pricing.names import GATEWAYS, accepts, canonical
 from steptrack_callbacks.pricing.table import installed
@@ -37,12 +38,13 @@ def chat_request(
     schemas = [schema for name in _SCHEMAS for schema in params.get(name) or ()]
     if answer_schema := params.get("response_format"):
         schemas.append(answer_schema)
-    model = _model(metadata, params)
+    model = model_named(metadata, params)
     provider = _provider(serialized, metadata)
     request = _request(
         model, provider, metadata, params, lambda: count_messages(messages, model, tools=schemas or None)
     )
     request.kinds = kinds_asked(messages, params)
+    request.needs = needs_of(messages, params, request.kinds)
     return request
 
 
@@ -50,7 +52,7 @@ def completion_request(
     serialized: Named, prompt: str, metadata: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Request:
     """Describe a call of a completion model."""
-    model = _model(metadata, params)
+    model = model_named(metadata, params)
     provider = _provider(serialized, metadata)
     request = _request(model, provider, metadata, params, lambda: count_prompt(prompt, model))
     request.operation = "text_completion"
@@ -93,7 +95,8 @@ def _cure(model: str, provider: str | None) -> str:
     return ""
 
 
-def _model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+def model_named(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """Name the model of a call, by what LangChain says of it and what it is invoked with."""
     model = metadata.get("ls_model_name")
     for name in _MODEL_NAMES:
         if isinstance(model, str) and model:

@@ -26,6 +26,7 @@ from . import closing, tools
 from .agent_step import STOPPED
 from .attempts import Attempts
 from .running import AgentRun
+from .swapping import called, called_async
 from .telling import Tell, told
 from .terms import Limits, terms_of
 from .visits import SpendingState, Visit, state_schema_for
@@ -64,6 +65,8 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             `wrap_up_usd` and `wrap_up_calls` keep back; without them, one of the calls is. What happens at
             the limit happens only if there is no room for it either.
         **options: The limits and rules of `step()`, for the thread. `max_seconds` are those of one run.
+            `models` are chat models, or names, which are put into copies of the agent's own model; that one
+            has the preferred name.
 
     Raises:
         ValueError: An option is malformed; the message says which.
@@ -101,6 +104,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             closing_turn=closing_turn,
         )
         self._tell = terms.tell
+        self._models = terms.models
         self.definition = terms.definition
         self.state_schema = state_schema_for(terms)
         follow_agents()
@@ -153,11 +157,13 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
                 asked = tools.offered(request, step.policy)
                 if self._tell:
                     asked = told(asked, self._tell, run.step.remaining())
-                return ExtendedModelResponse(handler(asked), Command(update=_saved(run)))
+                response = called(asked, handler, step, self._models)
+                return ExtendedModelResponse(response, Command(update=_saved(run)))
         last = Attempts(run, is_last=True)
         for attempt in last if run.last_turn.is_left else ():
             with attempt, run.closing() as step, _seen():
-                response = handler(closing.last_turn(tools.offered(request, step.policy)))
+                asked = closing.last_turn(tools.offered(request, step.policy))
+                response = called(asked, handler, step, self._models)
                 return _closed_by(run, request, response, attempts.exhaustion)
         return _ended_by(run, request, _last_word(run, stopped, last.exhaustion or attempts.exhaustion))
 
@@ -174,14 +180,15 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
                     if self._tell:
                         asked = told(asked, self._tell, await run.step.aremaining())
                     with _seen(waiting=True):
-                        response = await handler(asked)
+                        response = await called_async(asked, handler, step, self._models)
                 return ExtendedModelResponse(response, Command(update=_saved(run)))
         last = Attempts(run, is_last=True)
         for attempt in last if run.last_turn.is_left else ():
             with attempt:
                 async with run.closing_async() as step:
+                    asked = closing.last_turn(tools.offered(request, step.policy))
                     with _seen(waiting=True):
-                        response = await handler(closing.last_turn(tools.offered(request, step.policy)))
+                        response = await called_async(asked, handler, step, self._models)
                 return _closed_by(run, request, response, attempts.exhaustion)
         return _ended_by(run, request, _last_word(run, stopped, last.exhaustion or attempts.exhaustion))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypedDict, get_args
 
+from steptrack_callbacks.langchain.swapping import models_of
 from steptrack_callbacks.values.definitions import LimitName, PersonaDefinition, StepDefinition, defined
 
 from .telling import Tell, checked_tell
@@ -41,12 +42,14 @@ class Terms:
         run: The limits of one run of it, as a step's; `None` if there are none.
         tell: Whether and how the model is told what is left.
         closing_turn: Whether it gets one more turn when its ordinary room is gone.
+        models: Models of its step's list that were given as such, by name.
     """
 
     definition: StepDefinition
     run: StepDefinition | None = None
     tell: Tell = False
     closing_turn: bool = False
+    models: Mapping[str, Any] = field(default_factory=dict)
 
 
 def terms_of(
@@ -66,6 +69,8 @@ def terms_of(
     """
     if isinstance(step, PersonaDefinition):
         raise ValueError(f"{step.name!r} is a persona: put `with persona(...)` around the agent's calls")  # noqa: TRY004
+    names, models = models_of(options.get("models"), "StepBudgetMiddleware()")
+    options = {**options, "models": names} if names else options
     limits = _limits_of("thread_limit", thread_limit)
     if twice := [name for name in limits if options.get(name) is not None]:
         raise ValueError(f"{', '.join(twice)}: given in thread_limit and beside it; keep one")
@@ -76,7 +81,8 @@ def terms_of(
     _check_text(options.get("default"))
     definition = defined(StepDefinition, step, of_thread, "StepBudgetMiddleware")
     _check_text(definition.default)
-    terms = Terms(definition, _run_of(definition, of_run, kept), checked_tell(tell), closing_turn)
+    of_each_run = _run_of(definition, of_run, kept)
+    terms = Terms(definition, of_each_run, checked_tell(tell), closing_turn, models)
     limited = bool(definition.limits or of_run)  # without limits of its own it closes for those around it
     if closing_turn and limited and not any(map(_keeps_back, (terms.definition, terms.run))):
         raise ValueError(
