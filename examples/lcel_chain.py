@@ -26,6 +26,6 @@ for max_tokens in (1_000, 5):
     chain = {"outline": thrifty} | write
     with step("answer", max_tokens=4_000) as answer:
         print(chain.invoke({"question": "why is the sky blue?"}))
-    print(f"{answer.usage.calls} calls, {answer.usage.total_tokens} tokens")
+    print(f"{answer.usage.total_tokens} tokens in {answer.usage.calls} call(s)")
 
 print(steptrack.report())

@@ -200,3 +200,27 @@ def test_a_lost_step_names_the_line_that_called_litellm(provider: Provider) -> N
     with pytest.warns(LostStepWarning, match="plan', which has ended") as warned:
         late("completion", provider)
     assert warned[0].filename == call.__code__.co_filename
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged, as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_litellm_logs_nothing_of_a_refusal_though_its_own_filters_make_text_of_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BudgetExhausted) as refused, step("plan", max_calls=0):
+        litellm.completion("gpt-4o-mini", [{"role": "user", "content": "hello"}], mock_response="hello")
+    kept = Kept()
+    monkeypatch.setattr(logging.getLogger(name), "handlers", [kept])
+    logging.getLogger(name).error("Exception occured - %s - %s", "id", refused.value)
+    logging.getLogger(name).error("something else: %s", ValueError("no"))
+    assert kept.told == ["something else: no"]

@@ -34,7 +34,9 @@ def build() -> Parser:
 
 
 def _demo(commands: Any) -> None:
-    demo = commands.add_parser("demo", help="run three budgeted steps, offline, and print what they spent")
+    demo = commands.add_parser(
+        "demo", help="run three steps with budgets, offline, and print what they spent"
+    )
     demo.set_defaults(room="showcase")
     demo.add_argument(
         "--proxy", action="store_true", help="through a LiteLLM proxy that is started on loopback"
@@ -56,10 +58,13 @@ def _doctor(commands: Any) -> None:
 
 
 def _proxy(commands: Any) -> None:
-    proxy = commands.add_parser("proxy", help="run a LiteLLM proxy with mock models and budgets, to try")
+    proxy = commands.add_parser("proxy", help="run a LiteLLM proxy with mock models and budgets")
     proxy.set_defaults(room="proxying")
     proxy.add_argument(
-        "--example", action="store_true", required=True, help="the one thing it does: no key, no network"
+        "--example",
+        action="store_true",
+        required=True,
+        help="required: an example is all that it runs, without key or network",
     )
     proxy.add_argument("--port", type=arguments.count, default=4000, metavar="N", help="4000 by default")
     proxy.add_argument(
@@ -74,7 +79,7 @@ def _run(commands: Any) -> None:
         usage="steptrack run [options] SCRIPT [args ...]\n       steptrack run [options] -m MODULE [...]",
         description="Run a Python program, as `python SCRIPT` or `python -m MODULE` does, under one outermost"
         " step. Its LiteLLM and LangChain calls are charged to it, in its threads too. At the end the tree"
-        " of steps is printed on stderr. Exit code 3: the budget was exhausted, whatever the program made of"
+        " of steps is printed on stderr. Exit code 3: the budget was exhausted, whatever the program did with"
         " it; else the program's own.",
     )
     run.set_defaults(room="running")
@@ -84,7 +89,9 @@ def _run(commands: Any) -> None:
     run.add_argument(
         "--max-seconds", type=arguments.seconds, metavar="S", help="seconds after which calls are refused"
     )
-    run.add_argument("--enforce", choices=("estimate", "strict", "observe"), help="how hard the limits are")
+    run.add_argument(
+        "--enforce", choices=("estimate", "strict", "observe"), help="how strictly the limits are kept"
+    )
     run.add_argument(
         "--unpriced",
         choices=("warn", "free"),
@@ -96,7 +103,7 @@ def _run(commands: Any) -> None:
     run.add_argument("--run-id", metavar="ID", help="name of the run: its spend is found again in the ledger")
     run.add_argument("--json", action="store_true", help="print the tree as one line of JSON, on stderr too")
     run.add_argument("-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="run a module")
-    run.add_argument("program", metavar="SCRIPT", nargs=argparse.REMAINDER, help="a file, its arguments")
+    run.add_argument("program", metavar="SCRIPT", nargs=argparse.REMAINDER, help="a file, and its arguments")
 
 
 def _report(commands: Any) -> None:
@@ -120,7 +127,7 @@ def _top(commands: Any) -> None:
     top.add_argument("place", metavar="FILE|URL", help=_PLACE)
     top.add_argument("--once", action="store_true", help="print once, as is done where output is piped")
     top.add_argument(
-        "--interval", type=arguments.seconds, default=1.0, metavar="S", help="seconds between two looks"
+        "--interval", type=arguments.seconds, default=1.0, metavar="S", help="seconds between two updates"
     )
     _add_json(top)
 
@@ -130,7 +137,9 @@ def _prices(commands: Any) -> None:
     prices.set_defaults(room="costs")
     models: Any = prices.add_argument("models", metavar="MODEL", nargs="+", help="such as gpt-4o-mini")
     models.completer = arguments.models
-    prices.add_argument("--provider", help="who is called, where the name does not say it: azure, bedrock")
+    prices.add_argument(
+        "--provider", help="who serves the model, if its name does not say so: azure, bedrock"
+    )
     prices.add_argument(
         "--usage", type=arguments.usage, metavar="COUNTS", help="price input_tokens=1000,output_tokens=200"
     )
@@ -152,7 +161,7 @@ def _ledger(commands: Any) -> None:
     info = verbs.add_parser("info", help="say what is kept, and how much of it")
     prune = verbs.add_parser("prune", help="forget what ended or expired before a time")
     prune.add_argument(
-        "--before", type=arguments.moment, required=True, metavar="WHEN", help="so long ago (90d), or a date"
+        "--before", type=arguments.moment, required=True, metavar="WHEN", help="how long ago (90d), or a date"
     )
     export = verbs.add_parser("export", help="write records of steps, or the accounts, to stdout")
     export.add_argument("--of", choices=("records", "accounts"), default="records", help="what to write")

@@ -87,8 +87,8 @@ def _cure(model: str, provider: str | None) -> str:
     """Say what helps where a price for the name that LangChain has would be a price for nothing."""
     if model == UNKNOWN_MODEL:
         return (
-            "LangChain does not know its name, nor does anybody its price; give the model object one that"
-            ' has a price, as a field `model` does: model="gpt-4o"'
+            "LangChain is not told its name; if its class has a field for that, set a name that has a price"
+            ' there, such as model="gpt-4o"'
         )
     if provider is not None and canonical(provider) == "azure":
         return f'if {model!r} is a deployment, say which model it is of beside it: model="gpt-4o"'

@@ -134,9 +134,11 @@ def no_advice() -> Generator[None]:
 
 
 def silence_refusal_logs() -> None:
-    """Put the filter on LiteLLM's loggers."""
+    """Put the filter on LiteLLM's loggers, before LiteLLM's own, which makes text of what is logged."""
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(_quiet)
+        filters = logging.getLogger(name).filters
+        if _quiet not in filters:
+            filters.insert(0, _quiet)
 
 
 def restore_refusal_logs() -> None:
