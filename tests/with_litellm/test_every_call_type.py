@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
@@ -20,7 +21,7 @@ import provider_media
 import steptrack_callbacks as steptrack
 from left_out import FASTAPI
 from provider import FORMS, Provider
-from steptrack_callbacks import BudgetExhausted, UnpricedModel, step
+from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, step
 from steptrack_callbacks.litellm import batches
 from steptrack_callbacks.litellm.call_types import ENTRY_POINTS, UNGATED, kind_named
 from steptrack_callbacks.steps.attribution import unattributed_usage
@@ -271,6 +272,43 @@ def test_a_batch_is_charged_once_and_polling_it_never(mode: str, provider: Provi
         assert (plan.usage.input_tokens, plan.usage.output_tokens) == (100_000, 20_000)
         assert plan.cost_usd == Decimal("0.0135")
     assert plan.usage.calls == 1
+
+
+@pytest.mark.parametrize("mode", ["", "a"])
+def test_a_batch_whose_answers_cannot_be_read_is_charged_when_they_can(
+    mode: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"api_base": provider.url, "max_retries": 0, **BATCH}
+
+    def retrieve() -> None:
+        run(litellm.aretrieve_batch(**given)) if mode else litellm.retrieve_batch(**given)
+
+    with step("plan") as plan:
+        with monkeypatch.context() as broken, pytest.warns(UnknownCostWarning, match="'batch_1'"):
+            unreadable = type("Unreadable", (provider_media.Answers,), {"has_unknown_parameter": True})
+            broken.setitem(FORMS, "/files/", unreadable)
+            retrieve()
+        assert plan.usage.calls == 0
+        retrieve()
+        retrieve()
+        assert (plan.usage.calls, plan.cost_usd) == (1, Decimal("0.0135"))
+
+
+def test_answers_of_a_batch_are_read_as_others_are(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = {"input_tokens": 700, "output_tokens": 90, "server_tool_use": {"web_search_requests": 2}}
+    rounds = [
+        {"type": "message", "input_tokens": 700, "output_tokens": 90},
+        {"type": "advisor_message", "model": "claude-opus-4-6", "input_tokens": 900, "output_tokens": 20},
+    ]
+    message = {"model": "claude-sonnet-4-6", "usage": usage | {"iterations": rounds}}
+    line = json.dumps({"custom_id": "1", "result": {"type": "succeeded", "message": message}}).encode()
+    monkeypatch.setattr(provider_media.Answers, "whole", lambda _self: line)
+    with step("plan") as plan:
+        litellm.retrieve_batch(api_base=provider.url, **BATCH | {"custom_llm_provider": "openai"})
+    assert (plan.usage.input_tokens, plan.usage.output_tokens) == (1_600, 110)
+    assert plan.usage.web_search_requests == 2
 
 
 def test_a_batch_that_runs_is_no_call(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from threading import Lock
@@ -20,9 +21,11 @@ from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
-from steptrack_callbacks.integrations.usage import read_usage
+from steptrack_callbacks.integrations.usage import Reading, read_usage
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values import user_warnings
+from steptrack_callbacks.values.errors import UnknownCostWarning
 from steptrack_callbacks.values.untrusted import field
 from steptrack_callbacks.values.usage import Usage
 
@@ -60,18 +63,38 @@ def charge(batch: Any, options: Mapping[str, Any]) -> None:
         options: How it was asked for it.
     """
     if _is_news(batch, options):
-        file = field(batch, "output_file_id")
-        with no_advice():
+        file, content = field(batch, "output_file_id"), None
+        with _again_if_unread(batch, options), no_advice():
             content = litellm.file_content(file, **_connection(options)) if file else None
-        _finished(batch, options, content).charge()
+        _charge_read(batch, options, content)
 
 
 async def charge_async(batch: Any, options: Mapping[str, Any]) -> None:
     """Do as `charge`, and await the file of answers."""
     if _is_news(batch, options):
-        file = field(batch, "output_file_id")
-        with no_advice():
+        file, content = field(batch, "output_file_id"), None
+        with _again_if_unread(batch, options), no_advice():
             content = await litellm.afile_content(file, **_connection(options)) if file else None
+        _charge_read(batch, options, content)
+
+
+@contextmanager
+def _again_if_unread(batch: Any, options: Mapping[str, Any]) -> Iterator[None]:
+    """Let a batch be charged when it is asked for again, if the file of its answers cannot be read now."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a provider's file raises, the batch itself has come
+        with _lock:
+            _charged.pop(_key_of(batch, options), None)
+        user_warnings.warn(
+            f"the answers of batch {field(batch, 'id')!r} could not be read; it is charged when it is retrieved"
+            f" again: {error}",
+            UnknownCostWarning,
+        )
+
+
+def _charge_read(batch: Any, options: Mapping[str, Any], content: Any) -> None:
+    if _key_of(batch, options) in _charged:
         _finished(batch, options, content).charge()
 
 
@@ -105,7 +128,7 @@ def _is_news(batch: Any, options: Mapping[str, Any]) -> bool:
     name = field(batch, "id")
     if field(batch, "status") not in _FINISHED or not isinstance(name, str):
         return False
-    key = (str(options.get("custom_llm_provider") or "openai"), name)
+    key = _key_of(batch, options)
     with _lock:
         if key in _charged:
             return False
@@ -113,6 +136,10 @@ def _is_news(batch: Any, options: Mapping[str, Any]) -> bool:
         if len(_charged) > _MOST_REMEMBERED:
             _charged.popitem(last=False)
     return bool(field(batch, "output_file_id")) or read_usage(field(batch, "usage")) is not None
+
+
+def _key_of(batch: Any, options: Mapping[str, Any]) -> tuple[str, str]:
+    return str(options.get("custom_llm_provider") or "openai"), str(field(batch, "id"))
 
 
 def _connection(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,6 +223,9 @@ def _parts_of(content: Any) -> Iterator[Part]:
         except ValueError:
             continue
         answer = field(field(written, "response"), "body") or field(field(written, "result"), "message")
-        usage, model = read_usage(field(answer, "usage")), field(answer, "model")
-        if usage is not None and isinstance(model, str):
-            yield model, usage
+        reading = Reading()
+        reading.add(answer)
+        told = reading.answer()
+        if told.usage is not None and told.model is not None:
+            for model, usage in told.parts or ((None, told.usage),):
+                yield model or told.model, usage
