@@ -87,7 +87,7 @@ def _again_if_unread(batch: Any, options: Mapping[str, Any]) -> Iterator[None]:
         with _lock:
             _charged.pop(_key_of(batch, options), None)
         user_warnings.warn(
-            f"the answers of batch {field(batch, 'id')!r} could not be read; it is charged when it is retrieved"
+            f"the answers of batch {field(batch, 'id')!r} could not be read; it is charged when retrieved"
             f" again: {error}",
             UnknownCostWarning,
         )
