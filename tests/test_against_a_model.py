@@ -172,7 +172,7 @@ class Chain(RuleBasedStateMachine):
     def ask(self, depth, size):
         """Ask where nothing can wait: the call goes exactly if it fits, for it cannot stand in line."""
         asked = self.make(depth, *size)
-        closed, limited = self.steps[depth].account.closed, asked.call.reservation is not None
+        closed, limited = self.steps[depth].account.closed, bool(asked.call.accounts.limited)
         if closed and not limited:
             return  # no call finds a step that has ended; one with limits may end while it asks
         free_to_go = not closed and self.fits_everywhere(asked)
@@ -194,7 +194,7 @@ class Chain(RuleBasedStateMachine):
     def ask_and_wait(self, depth, size):
         """Ask where one can wait: a call that does not go now waits exactly if there is hope."""
         asked = self.make(depth, *size)
-        if self.steps[depth].account.closed and asked.call.reservation is None:
+        if self.steps[depth].account.closed and not asked.call.accounts.limited:
             return
         overtakes, fits = self.overtakes(asked), self.fits_everywhere(asked)
         asked.admission = asked.call._admission(patient=True)
@@ -212,8 +212,7 @@ class Chain(RuleBasedStateMachine):
 
     @staticmethod
     def overtakes(asked: Asked) -> bool:
-        reservation = asked.call.reservation
-        return reservation is not None and any(account.waiting for account in reservation.accounts)
+        return any(account.waiting for account in asked.call.accounts.limited)
 
     def open_calls(self) -> list[Asked]:
         return [asked for asked in self.asked if asked.call.is_open]

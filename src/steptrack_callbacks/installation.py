@@ -242,6 +242,8 @@ def _attach(host: str) -> bool:
     try:
         _undo[host] = _EDGES[host]()
         hosts.attach(host)
+        if host == "litellm" and (runs := sys.modules.get(f"{__package__}.langchain.runs")):
+            runs.offer_last()  # a model of LangChain's has just imported it
     except Exception as error:  # noqa: BLE001 - the import of somebody else's package must not break
         broken = error
     changes.heed(host, broken)

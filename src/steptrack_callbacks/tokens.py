@@ -80,7 +80,7 @@ _CHUNK = 20_000  # tiktoken is slow on one endless word; cut, it may count one m
 _BYTES_PER_TOKEN = 4
 _MOST_PARTS = 100_000  # of one request; also what ends a list that contains itself
 _UNSENT = frozenset({"type", "cache_control", "signature", "id", "tool_use_id", "index"})
-_MEDIA_KEYS = {
+MEDIA_KEYS = {
     "file_data": "file",
     "fileData": "file",
     "image_url": "image",
@@ -287,7 +287,7 @@ class _Tally:
 def _media_kind(part: Mapping[Any, Any]) -> str | None:
     named = str(part.get("type", "")).lower().replace("document", "file")
     kind = next((kind for kind in MEDIA_TOKENS if kind in named), None)
-    return kind or next((_MEDIA_KEYS[key] for key in part if key in _MEDIA_KEYS), None)
+    return kind or next((MEDIA_KEYS[key] for key in part if key in MEDIA_KEYS), None)
 
 
 def _bytes(text: str) -> int:

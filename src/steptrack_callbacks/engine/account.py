@@ -15,7 +15,8 @@ from steptrack_callbacks.values.swaps import ModelSwap, SwapReason
 from steptrack_callbacks.values.usage import Usage
 
 from .amounts import Sums, Tally
-from .balance import Balance, Estimate
+from .balance import Balance
+from .holds import Estimate
 
 _NOTHING = Usage()
 

@@ -11,10 +11,12 @@ from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import call_log
 from .account import Account
+from .chain import AccountChain
 from .escalation import question_about
 from .lease import Lease
 from .queue import Outcome, Refusal, Waiter, advance_queue
 from .request import Request
+from .reservation import Reservation, Wrapping
 from .settlement import Charged, emit
 from .shared_reservation import SharedReservation
 from .swapping import Swap, Swapping, hinted, swapping_of
@@ -24,13 +26,11 @@ class Asking(Charged, Protocol):
     """A call, as far as its admission goes."""
 
     lease: Lease | None
+    wrapping: Wrapping
     swapping: Swapping | None
 
     def note(self) -> None:
         """Begin."""
-
-    def turn_away(self) -> None:
-        """Note that it is denied."""
 
 
 def admission(call: Asking, *, patient: bool) -> Flow[None]:
@@ -41,6 +41,8 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
         UnpricedModel: A dollar limit is in force and the model's price is unknown.
     """
     __tracebackhide__ = True
+    if call.reservation is None and call.accounts.limited:
+        call.reservation = Reservation(call.accounts, call.request, call.wrapping)
     if call.accounts.listing:
         _choose_model(call)
     if call.accounts.watches_usd:
@@ -105,6 +107,17 @@ def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
     return bool(granted)
 
 
+def raise_if_passed(accounts: AccountChain) -> Flow[None]:
+    """Raise if what is settled has passed a limit, and nobody grants more.
+
+    Raises:
+        BudgetExhausted: It has (phase `settled`); the outermost account that is over owns it.
+    """
+    while (overrun := accounts.overrun()) is not None:
+        if not (yield from more_is_granted(*overrun)):
+            raise overrun[1]
+
+
 def _ask(call: Asking, *, patient: bool) -> Outcome | Waiter | SharedReservation:
     """Ask for room once, and begin if there is some."""
     reservation = call.reservation
@@ -151,7 +164,7 @@ def _require_price(call: Asking) -> None:
 def _deny(call: Asking, error: StepTrackError) -> None:
     busy = isinstance(error, BudgetExhausted) and error.phase == "busy"
     with LOCK:
-        call.turn_away()
+        call.state = "denied"
         for account in call.accounts:
             account.denied += 1
             account.busy += busy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from steptrack_callbacks.values.definitions import Grant, LimitName, StepDefinition
 from steptrack_callbacks.values.limits import Enforce
@@ -13,71 +13,8 @@ from steptrack_callbacks.values.money import to_units, to_usd
 
 from .amounts import Sums, Tally
 from .forecasts import Flight
-from .in_flight import MONEY, TOKENS, HeldCall, InFlight, Outlook
-
-
-class Estimate(NamedTuple):
-    """What a call asks of an account, as (money units, tokens).
-
-    Attributes:
-        certain: What is charged whatever happens: the input.
-        alone: What must fit where nothing else is in flight: the input, and a part of the usual answer.
-        expected: The input with the output that is likely.
-        worst: The most that it can become.
-        least: The least that this can be lowered to, where the request may be changed.
-        model: The model's name.
-        outlook: What it will come to, with its spread.
-        unseen: No answer of this model has been seen in this process.
-        unbounded: It is unseen, and the request says nothing about its output either.
-    """
-
-    certain: tuple[int, int]
-    alone: tuple[int, int]
-    expected: tuple[int, int]
-    worst: tuple[int, int]
-    least: tuple[int, int]
-    model: str
-    outlook: Outlook
-    unseen: bool = False
-    unbounded: bool = False
-
-
-class Hold(NamedTuple):
-    """What one call, or all calls of one caller, have reserved on an account.
-
-    Attributes:
-        cost, tokens: Amounts.
-        calls: How many calls that is.
-        cold: For how many of them there was nothing to go by.
-    """
-
-    cost: int = 0
-    tokens: int = 0
-    calls: int = 0
-    cold: int = 0
-
-
-class Holding:
-    """What one call has reserved on an account: a fixed amount, or one that changes with what is known.
-
-    Attributes:
-        fixed: The amount if it is fixed.
-        expected: What is expected of it otherwise.
-        cold: Whether there was nothing to go by.
-    """
-
-    __slots__ = ("cold", "expected", "fixed")
-
-    def __init__(self, fixed: tuple[int, int], expected: HeldCall | None, *, cold: bool) -> None:
-        self.fixed = fixed
-        self.expected = expected
-        self.cold = cold
-
-    def held(self) -> Hold:
-        """Return how much that is now."""
-        if self.expected is None:
-            return Hold(*self.fixed, 1, int(self.cold))
-        return Hold(self.expected.mean(MONEY), self.expected.mean(TOKENS), 1, int(self.cold))
+from .holds import Estimate, Hold, Holding, Uncounted
+from .in_flight import MONEY, TOKENS, InFlight
 
 
 class Balance:
@@ -88,6 +25,8 @@ class Balance:
         in_flight: Calls that are held at what is expected of them.
         fixed_cost, fixed_tokens: What others have reserved: under `strict`, or elsewhere.
         held_calls: How many calls have reserved room.
+        uncounted: Those of them that hold a bound of what they can come to; see `far`.
+        bound_cost, bound_tokens: What these hold.
         running_cost, running_tokens: What streams in flight have produced so far.
         cost_limit, kept_back: `max_usd` and the part of it for wrapping up, in money units.
         kept_calls: The part of `max_calls` for wrapping up.
@@ -98,6 +37,8 @@ class Balance:
     """
 
     __slots__ = (
+        "bound_cost",
+        "bound_tokens",
         "breached",
         "closed",
         "cold",
@@ -119,12 +60,15 @@ class Balance:
         "running_tokens",
         "settled",
         "started",
+        "uncounted",
     )
 
     def __init__(self, definition: StepDefinition) -> None:
         self.settled = Tally()
         self.fixed_cost = self.fixed_tokens = self.held_calls = 0
         self.in_flight = InFlight()
+        self.uncounted: dict[Uncounted, None] = {}
+        self.bound_cost = self.bound_tokens = 0
         self.running_cost = self.running_tokens = 0
         self.cost_limit = None if definition.max_usd is None else to_units(definition.max_usd, "max_usd")
         self.kept_back = to_units(definition.wrap_up_usd or 0, "wrap_up_usd")
@@ -144,12 +88,28 @@ class Balance:
     @property
     def held_cost(self) -> int:
         """Money units that calls in flight have reserved."""
+        self.count_all()
         return self.fixed_cost + self.in_flight.mean(MONEY)
 
     @property
     def held_tokens(self) -> int:
         """Tokens that calls in flight have reserved."""
+        self.count_all()
         return self.fixed_tokens + self.in_flight.mean(TOKENS)
+
+    def count_all(self) -> None:
+        """Count the calls in flight that are not: somebody wants to know what they will come to."""
+        if self.uncounted:
+            for call in list(self.uncounted):
+                call.count()
+
+    def lacks_call_or_time(self, now: float) -> bool:
+        """Tell whether there is no room for one call more, or no time left."""
+        if self.max_seconds is not None and now - self.started >= self.max_seconds:
+            return True
+        if self.max_calls is None:
+            return False
+        return self.settled.calls + self.held_calls >= self.max_calls - self.kept_calls
 
     def limits(self) -> dict[LimitName, Any]:
         """Return the limits that are set, grants included."""

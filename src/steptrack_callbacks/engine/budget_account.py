@@ -18,8 +18,8 @@ from steptrack_callbacks.values.usage import Usage, count_names
 
 from .account import Account, StepRef
 from .amounts import Sums, Tally
-from .balance import Estimate, Hold, Holding
 from .forecasts import Flight
+from .holds import Estimate, Hold, Holding
 
 RUN_KEPT_S = 30 * 86400.0
 WINDOW_KEPT_S = 7 * 86400.0

@@ -22,16 +22,17 @@ from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
-from . import call_log
+from . import call_log, far, settlement
 from .account import Account
-from .admission import admission, more_is_granted, tell_admitted
+from .admission import admission, more_is_granted, raise_if_passed, tell_admitted
 from .amounts import NOTHING, Charge
 from .chain import AccountChain
+from .holds import FarHold
 from .lease import Lease
 from .queue import QUEUE, advance_queue
 from .request import Request
 from .reservation import Reservation, Wrapping
-from .settlement import State, estimated_usage, learn_from, note_cut, open_calls, put_on, swept, tell_of
+from .settlement import State, open_calls
 from .swapping import Swap, Swapping
 
 logger = logging.getLogger("steptrack_callbacks")
@@ -53,7 +54,10 @@ class Call:
         attempts: Requests that a package was seen to send for it, its own retries among them.
         answered_by: The model that answered, if that was told.
         started_at: When it began, in seconds since the epoch.
-        reservation: What it asks of the limited accounts around it, if there are any.
+        reservation: What it asks of the limited accounts around it, once it has to ask.
+        wrapping: The accounts that are being wrapped up around it.
+        sent_at: When it began, by the monotonic clock.
+        far: What it holds without being counted, if it does; see `far`.
         produced: Tokens that a stream has produced so far.
         lease: What ledgers have lent to it; `None` if none has an account around it.
         swapping: Its way through the models that a step names for it; `None` if none does.
@@ -62,19 +66,21 @@ class Call:
     __slots__ = (
         "_before",
         "_charge",
-        "_sent_at",
         "accounts",
         "admitted",
         "answered_by",
         "attempts",
+        "far",
         "lease",
         "number",
         "produced",
         "request",
         "reservation",
+        "sent_at",
         "started_at",
         "state",
         "swapping",
+        "wrapping",
     )
 
     def __init__(
@@ -89,12 +95,14 @@ class Call:
         self.admitted = False
         self.attempts = 0
         self.started_at = 0.0
-        self._sent_at: float | None = None
+        self.sent_at: float | None = None
         self.produced = 0
         self.swapping: Swapping | None = None
         self._charge = NOTHING
         self._before: Charge | None = None
-        self.reservation = Reservation(chain, request, wrapping) if chain.limited else None
+        self.wrapping = wrapping
+        self.reservation: Reservation | None = None
+        self.far: FarHold | None = None
         self.lease = Lease(self.number, chain.shared) if chain.shared else None
 
     @property
@@ -126,7 +134,10 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        run_sync(self._admission(patient=patient and running_loop() is None))
+        if far.let_through(self):
+            self._announce()
+        else:
+            run_sync(self._admission(patient=patient and running_loop() is None))
 
     async def admit_async(self) -> None:
         """Reserve room, waiting on the event loop; then the call may be sent.
@@ -136,11 +147,22 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        await run_async(self._admission(patient=True))
+        if far.let_through(self):
+            self._announce()
+        else:
+            await run_async(self._admission(patient=True))
+
+    def count(self) -> None:
+        """Hold what is expected of it, if it holds a bound of that."""
+        far.count(self)
 
     def _admission(self, *, patient: bool) -> Flow[None]:
         __tracebackhide__ = True
         yield from admission(self, patient=patient)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Let hooks see that it is admitted; they may yet refuse it."""
         self.admitted = True
         try:
             tell_admitted(self, self.swap)
@@ -148,13 +170,9 @@ class Call:
             self.withdraw()
             raise
 
-    def turn_away(self) -> None:
-        """Note that it is denied."""
-        self.state = "denied"
-
     def note(self) -> None:
         """Begin without admission, for a call that was sent already."""
-        self._sent_at, self.started_at = time.monotonic(), time.time()
+        self.sent_at, self.started_at = time.monotonic(), time.time()
         with LOCK:
             self.state = "in flight"
             for account in self.accounts:
@@ -182,9 +200,10 @@ class Call:
 
     def _progress(self, output_tokens: int) -> Flow[None]:
         self.produced = output_tokens
-        if self.reservation is None or self.state != "in flight":
+        if self.state != "in flight":
             return
-        refusal = self.reservation.run_on(output_tokens)
+        self.count()
+        refusal = None if self.reservation is None else self.reservation.run_on(output_tokens)
         if refusal is not None:
             error = refusal.error()
             if not (yield from more_is_granted(refusal.account, error)):
@@ -220,9 +239,9 @@ class Call:
             return
         self.answered_by = model
         if not estimated:
-            learn_from(self.request, usage, terms, self._duration_s(), truncated=truncated)
+            settlement.learn_from(self, usage, terms, self._duration_s(), truncated=truncated)
         if truncated:
-            note_cut(self)
+            settlement.note_cut(self)
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         else:
@@ -266,13 +285,12 @@ class Call:
             terms: How it was served, as the answer says.
         """
         if self.is_open:
-            usage = estimated_usage(self, output_tokens, reported)
+            usage = settlement.estimated_usage(self, output_tokens, reported)
             cost = self.request.cost_of(usage, model, terms, self._duration_s())
             self._close(self._counted(usage, cost, estimated=1), "abandoned")
 
     def _duration_s(self) -> float | None:
-        """Return how long it has run, which some models are paid for."""
-        return None if self._sent_at is None else time.monotonic() - self._sent_at
+        return None if self.sent_at is None else time.monotonic() - self.sent_at
 
     def withdraw(self) -> None:
         """Give everything back: the call was admitted and never sent."""
@@ -280,17 +298,19 @@ class Call:
 
     def sweep(self) -> None:
         """Charge the estimate now, because the step ends; a true report may replace it later."""
-        usage, cost = swept(self, self._duration_s())
+        self.count()
+        usage, cost = settlement.swept(self, self._duration_s())
         charge = self._counted(usage, cost, estimated=1)
         with LOCK:
             if self.state != "in flight":
                 return
             self._release()
-            self._charge_with(charge, "swept")
+            settlement.put_on(self.accounts, charge, NOTHING, self.request.model)
+            self._charge, self.state = charge, "swept"
             for account in self.accounts:
                 account.in_flight_calls += 1
         if self.lease is not None:
-            self._tell_ledger(self.lease, charge, NOTHING)
+            self.lease.tell(charge.sums(), (), settlement.ledger_detail(self))
         advance_queue()
         try:
             self._tell(charge)
@@ -298,13 +318,8 @@ class Call:
             logger.exception("a hook refused the estimate of a call that was open when its step ended")
 
     def _counted(self, usage: Usage, cost: int | None, *, failed: int = 0, estimated: int = 0) -> Charge:
-        """Count the call itself, and as failed each attempt before the last."""
-        retries = max(0, self.attempts - 1)
+        retries = max(0, self.attempts - 1)  # each attempt before the last has failed
         return Charge(usage, cost, calls=1 + retries, failed=failed + retries, estimated=estimated)
-
-    def seen(self) -> call_log.SeenCall:
-        """Return it as a timeline shows a call that still runs."""
-        return call_log.in_flight(self.number, self.accounts[0].ref, self.request.model, self.started_at)
 
     def _close(self, charge: Charge, state: State, response: object = None) -> None:
         with LOCK:
@@ -318,12 +333,13 @@ class Call:
                     account.late_calls += state != "withdrawn"
             else:
                 self._release()
-            self._charge_with(charge, state)
+            settlement.put_on(self.accounts, charge, before, self.request.model)
+            self._charge, self.state = charge, state
             if response is not None:
                 for account in self.accounts:
                     account.response = response if account.limited else None
         if self.lease is not None:
-            self._tell_ledger(self.lease, charge, before)
+            self.lease.tell(charge.sums(), before.sums(), settlement.ledger_detail(self))
         if QUEUE.is_waited_in:
             advance_queue()
         if swept or state != "withdrawn":
@@ -333,18 +349,10 @@ class Call:
         open_calls.pop(self, None)
         for account in self.accounts:
             account.open_calls -= 1
-        if self.reservation is not None:
+        if self.far is not None:
+            far.give_back(self)
+        elif self.reservation is not None:
             self.reservation.release()
-
-    def _charge_with(self, charge: Charge, state: State) -> None:
-        """Replace what was charged so far, on every account."""
-        put_on(self.accounts, charge, self._charge, self.request.model)
-        self._charge, self.state = charge, state
-
-    def _tell_ledger(self, lease: Lease, charge: Charge, instead_of: Charge) -> None:
-        """Let the ledger have the charge before anybody has the answer."""
-        ref, model = self.accounts[0].ref, self.request.model
-        lease.tell(charge.sums(), instead_of.sums(), {"model": model, "path": ref.path, "run_id": ref.run_id})
 
     def telling_ledger(self) -> AbstractAsyncContextManager[object]:
         """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
@@ -358,7 +366,8 @@ class Call:
             self.number, ref, self._charge, model=model, state=self.state, started_at=self.started_at
         )
         self.accounts.revise_ended()
-        tell_of(self, charge, None if self._before is charge else self._before)  # the same: in another thread
+        before = None if self._before is charge else self._before  # another thread may have been faster
+        settlement.tell_of(self, charge, before)
 
     # Afterwards
 
@@ -369,7 +378,7 @@ class Call:
             BudgetExhausted: It has (phase `settled`); the outermost account that is over owns it.
         """
         __tracebackhide__ = True
-        run_sync(self._overrun())
+        run_sync(raise_if_passed(self.accounts))
 
     def check_price(self) -> None:
         """Raise if what was charged has no price where dollars are limited.
@@ -379,12 +388,6 @@ class Call:
         """
         if self._charge.cost is None and (error := self.accounts.blindness(self.request)):
             raise error
-
-    def _overrun(self) -> Flow[None]:
-        __tracebackhide__ = True
-        while (overrun := self.accounts.overrun()) is not None:
-            if not (yield from more_is_granted(*overrun)):
-                raise overrun[1]
 
 
 def open_calls_of(account: Account) -> list[Call]:

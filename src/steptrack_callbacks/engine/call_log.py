@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from .account import StepRef
+from .account import Account, StepRef
 from .amounts import NOTHING, Charge
+from .request import Request
 
 KEPT_CALLS = 2_000
 KEPT_DENIALS = 500
@@ -91,11 +92,6 @@ _settled: deque[_Line] = deque(maxlen=KEPT_CALLS)
 _denied: deque[_Line] = deque(maxlen=KEPT_DENIALS)
 
 
-def now() -> float:
-    """Return when something happens, in seconds since the epoch."""
-    return time.time()
-
-
 def note_charge(
     number: int, ref: StepRef, charge: Charge, *, model: str, state: Any, started_at: float
 ) -> None:
@@ -109,16 +105,29 @@ def note_denial(number: int, ref: StepRef, model: str, error: StepTrackError) ->
     _denied.append(_Line(number, ref, model, "denied", at, at, error=str(error)))
 
 
-def in_flight(number: int, ref: StepRef, model: str, started_at: float) -> SeenCall:
+class Running(Protocol):
+    """A call that still runs, as far as a timeline shows it."""
+
+    number: int
+    request: Request
+    started_at: float
+
+    @property
+    def accounts(self) -> Sequence[Account]:
+        """What it is charged to, innermost first."""
+
+
+def in_flight(call: Running) -> SeenCall:
     """Return a call that still runs."""
+    ref = call.accounts[0].ref
     return SeenCall(
-        number=number,
+        number=call.number,
         run_id=ref.run_id,
         step_id=ref.step_id,
         path=ref.path,
-        model=model,
+        model=call.request.model,
         outcome="in flight",
-        started_at=started_at,
+        started_at=call.started_at,
         ended_at=None,
     )
 

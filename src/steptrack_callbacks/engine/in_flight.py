@@ -112,7 +112,7 @@ class HeldCall:
         return self.outlook.inputs[unit] + self.forecast.mean * self.outlook.rates[unit]
 
 
-class _Sums:
+class HeldSums:
     """Sums over the calls in flight, in one unit; all but the first are of outputs."""
 
     __slots__ = ("far", "firm", "inputs", "mean", "most", "usual", "variance")
@@ -121,6 +121,7 @@ class _Sums:
         self.inputs = self.mean = self.usual = self.variance = self.most = self.firm = self.far = 0
 
     def count(self, hold: HeldCall, unit: int, sign: int) -> None:
+        """Add a call, or take it off again."""
         forecast, rate = hold.forecast, sign * hold.outlook.rates[unit]
         self.inputs += sign * hold.outlook.inputs[unit]
         self.mean += forecast.mean * rate
@@ -148,13 +149,17 @@ class _Doubt:
 
 
 class InFlight:
-    """The calls in flight on an account; whoever changes or reads it holds the lock of the accounts."""
+    """The calls in flight on an account; whoever changes or reads it holds the lock of the accounts.
 
-    __slots__ = ("_ahead", "_doubts", "_fresh", "_holds", "_known", "_stale", "_sums")
+    Attributes:
+        sums: Over all of them, in money units and in tokens.
+    """
+
+    __slots__ = ("_ahead", "_doubts", "_fresh", "_holds", "_known", "_stale", "sums")
 
     def __init__(self) -> None:
         self._holds: dict[HeldCall, None] = {}
-        self._sums = (_Sums(), _Sums())
+        self.sums = (HeldSums(), HeldSums())
         self._doubts: dict[str, _Doubt] = {}
         self._ahead: dict[str, list[Ahead]] = {}
         self._fresh: dict[tuple[str, int, bool], Forecast] = {}
@@ -166,7 +171,7 @@ class InFlight:
 
     def mean(self, unit: int) -> int:
         """What they are expected to come to."""
-        return self._sums[unit].inputs + self._sums[unit].mean
+        return self.sums[unit].inputs + self.sums[unit].mean
 
     def add(self, outlook: Outlook, flight: Flight, limits: tuple[int | None, int | None]) -> HeldCall:
         """Hold what a call is expected to come to."""
@@ -198,7 +203,7 @@ class InFlight:
 
     def is_far(self, outlook: Outlook, unit: int, left: int) -> bool:
         """Tell whether all would fit, however long the answers."""
-        sums = self._sums[unit]
+        sums = self.sums[unit]
         asked = outlook.inputs[unit] + outlook.far * outlook.rates[unit]
         return sums.inputs + sums.far + asked <= left
 
@@ -211,7 +216,7 @@ class InFlight:
             left: What is neither settled nor held by others that are not known here.
             limit: The limit itself.
         """
-        sums, forecast, rate = self._sums[unit], self._behind(outlook), outlook.rates[unit]
+        sums, forecast, rate = self.sums[unit], self._behind(outlook), outlook.rates[unit]
         room = left - sums.inputs - outlook.inputs[unit]
         if sums.usual + forecast.excess * rate > room:
             return False
@@ -224,7 +229,7 @@ class InFlight:
 
     def left_for(self, outlook: Outlook, unit: int, left: int) -> int:
         """Return the tokens of output that the others leave to a call, a deviation of theirs kept free."""
-        sums, rate = self._sums[unit], outlook.rates[unit]
+        sums, rate = self.sums[unit], outlook.rates[unit]
         room = left - sums.inputs - outlook.inputs[unit] - sums.usual - isqrt(sums.variance)
         return room // rate if rate else UNBOUNDED
 
@@ -236,7 +241,7 @@ class InFlight:
         self._stale, self._known = False, revisions
         self._ahead.clear()
         self._fresh.clear()
-        for sums in self._sums:
+        for sums in self.sums:
             sums.__init__()  # type: ignore[misc]
         for model in self._doubts:
             self._forecast(model, [hold for hold in self._holds if hold.outlook.model == model], now)
@@ -248,8 +253,8 @@ class InFlight:
             self._count_sums(hold, 1)
 
     def _count_sums(self, hold: HeldCall, sign: int) -> None:
-        self._sums[MONEY].count(hold, MONEY, sign)
-        self._sums[TOKENS].count(hold, TOKENS, sign)
+        self.sums[MONEY].count(hold, MONEY, sign)
+        self.sums[TOKENS].count(hold, TOKENS, sign)
 
     def _count(self, hold: HeldCall, sign: int) -> None:
         self._count_sums(hold, sign)

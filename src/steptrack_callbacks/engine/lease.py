@@ -25,8 +25,8 @@ from steptrack_callbacks.ledgers.protocol import (
 from steptrack_callbacks.values.errors import StepDenied
 
 from .amounts import Sums
-from .balance import Hold
 from .budget_account import BudgetAccount, to_amounts, to_sums
+from .holds import Hold
 from .queue import QUEUE
 
 T = TypeVar("T")

@@ -61,6 +61,7 @@ class OutputStats:
     _tables: dict[tuple[bool, int], Table] = field(default_factory=dict)
     _fresh: dict[tuple[int, Caution], Forecast] = field(default_factory=dict)
     _known_ceiling: int | None = None
+    _densest: tuple[int, int] = (0, 1)
     _seconds: float = 0.0
     _tokens: int = 0
     _squares: int = 0
@@ -84,6 +85,13 @@ class OutputStats:
     def add_surplus(self, tokens: int) -> None:
         """Remember by how many tokens an input was undercounted."""
         self.surplus = _largest(self._surpluses, tokens, self.surplus)
+
+    def is_denser(self, tokens: int, most: int) -> bool:
+        """Tell whether an input came closer to its bound by bytes than all before, and remember it."""
+        if tokens * self._densest[1] <= self._densest[0] * most:
+            return False
+        self._densest = (tokens, most)
+        return True
 
     @property
     def seen(self) -> int:

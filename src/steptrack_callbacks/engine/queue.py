@@ -16,6 +16,14 @@ from .account import Account
 if TYPE_CHECKING:
     import asyncio
 
+WAITED_HINT = (
+    "the room did not come free in the time that wait_s allows: raise it, make fewer calls at once, or give"
+    " them a max_tokens"
+)
+NO_WAIT_HINT = (
+    "a call on a running event loop cannot wait here: use the async function, or call from a thread"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

@@ -11,8 +11,9 @@ from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
-from .balance import Balance, Estimate
+from .balance import Balance
 from .forecasts import UNBOUNDED, caution_for
+from .holds import Estimate
 from .in_flight import FAR_TIMES, Outlook
 from .output_stats import OutputStats
 
@@ -58,7 +59,7 @@ class Fee:
     replaces_tokens: bool = True
 
 
-_NO_FEE = Fee(likely=0, replaces_tokens=False)
+NO_FEE = Fee(likely=0, replaces_tokens=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class Request:
         service_tier: The tier that was asked for, such as `flex`.
         speed, region, search_context_size: What else was asked for that changes the price; see `Terms`.
         count_input: Counts the input; called at most once, and only if a limit or an estimate needs it.
+        bound_input: Bounds the input without counting it, or returns `None` if it cannot.
         max_output_tokens: Most output tokens that the request allows over all its answers; 0 for
             embeddings, `None` if it says nothing.
         answers: How many answers are asked for at once; each gets its part of a `max_tokens` that is set.
@@ -103,13 +105,14 @@ class Request:
     region: str | None = None
     search_context_size: str | None = None
     count_input: Callable[[], InputCount]
+    bound_input: Callable[[], int | None] | None = None
     max_output_tokens: int | None = None
     answers: int = 1
     can_clamp: bool = False
     needs_whole_answer: bool = False
     streams: bool = False
     price: Callable[[Usage], int | None] | None = None
-    fee: Fee = _NO_FEE
+    fee: Fee = NO_FEE
     rates: Mapping[str, Any] | None = None
     base_model: str | None = None
     kinds: Callable[[], Collection[str]] | None = None
@@ -147,7 +150,7 @@ class Request:
             return True
         if self.price is not None:
             return self.cost(1, self._least_output) is not None
-        self._prices()
+        self.prices()
         return self._listed is not None
 
     @property
@@ -168,20 +171,21 @@ class Request:
             return 0
         if self.price is not None:
             return self.price(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
-        return self._prices().plain(input_tokens, output_tokens)
+        return self.prices().plain(input_tokens, output_tokens)
 
     @property
     def is_by_second(self) -> bool:
         """Whether it costs what its time costs, which nobody knows before it has ended."""
-        return self.price is None and not self.fee.replaces_tokens and self._prices().by_second
+        return self.price is None and not self.fee.replaces_tokens and self.prices().by_second
 
-    def _prices(self) -> Prices:
+    def prices(self) -> Prices:
         """Look the prices up once: a call is settled at those that it was admitted by."""
         asked = (self.model, self.provider, self.service_tier, self.speed, self.region)
         if self._listed is None or self._listed[0] != asked:
             found = self._prices_of(self.model, _NO_TERMS)
             # While nobody knows them they are looked up again: somebody may by the time of the answer.
-            self._listed = None if found.plain(1, self._least_output) is None else (asked, found)
+            is_known = found.flat is not None or found.plain(1, self._least_output) is not None
+            self._listed = (asked, found) if is_known else None
             return found
         return self._listed[1]
 
@@ -221,7 +225,7 @@ class Request:
             cost = self._prices_of(model, served).cost(usage, duration_s)
             if cost is not None:
                 return cost
-        asked = self._prices() if served == _NO_TERMS else self._prices_of(self.model, served)
+        asked = self.prices() if served == _NO_TERMS else self._prices_of(self.model, served)
         return asked.cost(usage, duration_s)
 
     def cost_of_parts(
@@ -235,6 +239,8 @@ class Request:
         The first is of the model that was called; the others were called by it, at prices of their own.
         """
         (model, usage), *others = parts
+        if not others:
+            return self.cost_of(usage, model, terms, duration_s)
         costs = [self.cost_of(usage, model, terms, duration_s)]
         costs += [prices_of(model, provider=self.provider).cost(usage) for model, usage in others]
         return None if None in costs else sum(cost or 0 for cost in costs)
@@ -328,7 +334,7 @@ class Request:
             last = max(seen.median(), self.least_clamp)
         likely = self.counted.tokens + (seen.surplus or 0)
         cost, rate = self._priced(likely, forecast.mean) if in_usd else (0, 0)
-        far = min(most, FAR_TIMES * seen.longest(caution))
+        far = min(most, FAR_TIMES * seen.longest(caution)) if seen.seen or most == UNBOUNDED else most
         return Outlook(self.model, (cost, likely), (rate, 1), forecast, last, far, clamps)
 
     @staticmethod
@@ -385,7 +391,7 @@ class Request:
         if self.price is None:
             kinds = () if self.kinds is None else self.kinds()
             served = Terms(service_tier=service_tier)
-            prices = self._prices_of(self.model, served) if service_tier else self._prices()
+            prices = self._prices_of(self.model, served) if service_tier else self.prices()
             return prices.most(input_tokens, output_tokens, kinds)
         plain = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         dear = plain.replace(cache_write_tokens=input_tokens, reasoning_tokens=output_tokens)

@@ -7,7 +7,6 @@ account; it is refused as soon as nothing in flight could make room for it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Hashable, Sequence
 
@@ -18,26 +17,18 @@ from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import Breach, Phase
 
 from .account import Account
-from .balance import Estimate, Hold, Holding
 from .budget_account import BudgetAccount
 from .chain import AccountChain
 from .forecasts import LONGEST_KNOWN, UNBOUNDED, Flight, caution_for
+from .holds import Estimate, Hold, Holding
 from .lease import LeaseShare
-from .queue import QUEUE, Outcome, Refusal, Waiter
+from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Outcome, Refusal, Waiter
 from .request import Request
 
 Wrapping = frozenset[Account]
 
 LOOK_EVERY_S = 0.05
 """How often a call that waits for a shared account looks whether others have given room back."""
-
-WAITED_HINT = (
-    "the room did not come free in the time that wait_s allows: raise it, make fewer calls at once, or give"
-    " them a max_tokens"
-)
-NO_WAIT_HINT = (
-    "a call on a running event loop cannot wait here: use the async function, or call from a thread"
-)
 
 
 class Reservation:
@@ -107,7 +98,8 @@ class Reservation:
         self.owner = current_owner()
         self.patient = patient
         self._hint = "" if patient else NO_WAIT_HINT
-        self._look_up()
+        self.look_up()
+        self._count_others()  # here and not under the lock, since to count takes its time
         with LOCK:
             outcome = self._decide_undisturbed()
             return self._stand_in_line(outcome) if isinstance(outcome, frozenset) else outcome
@@ -143,7 +135,11 @@ class Reservation:
         ended: list[Account] = [account for account in self.shared if account.closed] or [self.innermost]
         return self._refusal(ended[-1], "closed", [ended[-1]])
 
-    def _look_up(self) -> None:
+    def _count_others(self) -> None:
+        for account in reversed(self.accounts):  # the outermost knows all calls, in their order
+            account.count_all()
+
+    def look_up(self) -> None:
         """Do what is slow before the lock is taken."""
         request = self.request
         request.counted  # noqa: B018 - counts the input
@@ -180,9 +176,7 @@ class Reservation:
                 return
             cost, tokens = self._running
             for account, holding in self._held:
-                account.release(
-                    holding, self._estimate.model
-                )  # the package may have learned the request's since
+                account.release(holding, self._estimate.model)  # the request's may have been learned since
                 if tokens or cost:
                     account.run_on(-cost, -tokens)
             self._held, self._running = [], (0, 0)
@@ -221,16 +215,18 @@ class Reservation:
         """
         if self.innermost.closed:
             return self._closed()
-        outputs = self._outputs()
-        self.most_output = outputs and outputs[0]
-        clamps = self._clamps and not any(account.last_is_taken for account in self.accounts)
-        estimate = self._estimate = self.request.estimate(outputs, in_usd=self._in_usd, clamps=clamps)
+        self._count_others()  # those that were admitted since the last look
+        estimate = self._estimate_now()
         lacking = [account for account in self.accounts if not self._fits(account, estimate)]
         if not lacking and not (behind and self.patient and not self._holds_room()):
             return self._admit(estimate)
-        hopeless = [account for account in lacking if not self._hopes(account, estimate, self._own(account))]
+        hopeless = [account for account in lacking if not self._could_fit(account, estimate)]
         if hopeless:
-            final = [account for account in hopeless if not self._may_yet_fit(account, estimate)]
+            final = [
+                account
+                for account in hopeless
+                if not account.may_come_to_have_room(estimate, wrapping=account in self.wrapping)
+            ]
             owner = (final or hopeless)[-1]
             return self._refusal(owner, "denied" if final else "busy", lacking)
         waiting_for = lacking or [account for account in self.accounts if account.waiting]
@@ -263,22 +259,34 @@ class Reservation:
         in_flight = account.cold.get(estimate.model, 0)
         return in_flight > 0 and in_flight > self._own(account, estimate.model).cold
 
-    def _hopes(self, account: Account, estimate: Estimate, own: Hold) -> bool:
-        return account.could_have_room(estimate, own, wrapping=account in self.wrapping)
-
-    def _may_yet_fit(self, account: Account, estimate: Estimate) -> bool:
-        return account.may_come_to_have_room(estimate, wrapping=account in self.wrapping)
+    def _could_fit(self, account: Account, estimate: Estimate) -> bool:
+        return account.could_have_room(estimate, self._own(account), wrapping=account in self.wrapping)
 
     def _admit(self, estimate: Estimate) -> Outcome:
         if self._clamps:
             self.max_output_tokens = self._clamp(estimate)
-        caution = caution_for(clamps=estimate.outlook.clamps)
         if self.max_output_tokens is not None and self._clamps:
             estimate = self.request.clamped(estimate, self.max_output_tokens)
-        self._flight = Flight(time.monotonic(), estimate.outlook.forecast.most, caution)
+        self._hold(estimate, time.monotonic())
+        return "admitted"
+
+    def _hold(self, estimate: Estimate, since: float) -> None:
+        caution = caution_for(clamps=estimate.outlook.clamps)
+        self._flight = Flight(since, estimate.outlook.forecast.most, caution)
         self._held = [(account, account.hold(estimate, self._flight)) for account in self.accounts]
         _reservations.setdefault(self.owner, {})[self] = None
-        return "admitted"
+
+    def hold_in_flight(self, owner: Hashable, since: float) -> None:
+        """Hold room for a call that was sent already, since a bound of it had fit; under the lock."""
+        self.owner = owner
+        self._hold(self._estimate_now(), since)
+
+    def _estimate_now(self) -> Estimate:
+        outputs = self._outputs()
+        self.most_output = outputs and outputs[0]
+        clamps = self._clamps and not any(account.last_is_taken for account in self.accounts)
+        self._estimate = self.request.estimate(outputs, in_usd=self._in_usd, clamps=clamps)
+        return self._estimate
 
     def _clamp(self, estimate: Estimate) -> int | None:
         """Return the `max_tokens` of a call that takes the last of a budget: what is left of it.
@@ -359,17 +367,10 @@ class Reservation:
 
     def _own(self, account: Account, model: str | None = None) -> Hold:
         """Sum what calls of this claim's own task or thread hold on an account; `None` for any model."""
-        reservations = [
-            reservation
-            for reservation in _reservations_of(self.owner)
-            if model in (None, reservation.request.model)
-        ]
-        parts = [holding.held() for reservation in reservations for holding in reservation.held_on(account)]
+        reservations = [each for each in _reservations_of(self.owner) if model in (None, each.request.model)]
+        holdings = [pair for reservation in reservations for pair in reservation._held]  # noqa: SLF001
+        parts = [holding.held() for holder, holding in holdings if holder is account]
         return Hold(*map(sum, zip(*parts, strict=True))) if parts else Hold()
-
-    def held_on(self, account: Account) -> list[Holding]:
-        """Return what is held on an account."""
-        return [holding for holder, holding in self._held if holder is account]
 
 
 _reservations: dict[Hashable, dict[Reservation, None]] = {}
@@ -386,14 +387,10 @@ def _forget(reservation: Reservation) -> None:
         del _reservations[reservation.owner]
 
 
-def _leave_others_behind() -> None:
+def leave_others_behind() -> None:
     """Forget, in a forked process, what threads hold or wait for that did not come along."""
     with LOCK:
         QUEUE.empty()
         for owner in [owner for owner in _reservations if owner != current_owner()]:
             for reservation in _reservations_of(owner):
                 reservation.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_others_behind)

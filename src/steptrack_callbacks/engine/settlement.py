@@ -12,6 +12,7 @@ from steptrack_callbacks.values.usage import Usage
 from . import output_stats
 from .amounts import NOTHING, Charge
 from .chain import AccountChain
+from .holds import FarHold
 from .request import Request
 from .reservation import Reservation
 from .thresholds import announce_thresholds, warn_if_observed
@@ -30,6 +31,8 @@ class Charged(Protocol):
     request: Request
     answered_by: str | None
     produced: int
+    state: State
+    far: FarHold | None
     reservation: Reservation | None
 
     @property
@@ -78,18 +81,24 @@ def swept(call: Charged, duration_s: float | None) -> tuple[Usage, int | None]:
 
 
 def learn_from(
-    request: Request, usage: Usage, terms: Terms | None, took_s: float | None, *, truncated: bool
+    call: Charged, usage: Usage, terms: Terms | None, took_s: float | None, *, truncated: bool
 ) -> None:
     """Remember an answer, for the estimates of those to come."""
+    request, counted = call.request, call.request.counted_input
+    if counted is None and call.far is not None:
+        seen = output_stats.of(request.model)
+        if seen.is_denser(usage.input_tokens, call.far.bound.sent):  # as nothing that was counted
+            counted = request.counted.tokens
+    tier = terms.service_tier if terms and request.service_tier is None else None
     with LOCK:
         output_stats.learn(
             request.model,
             output_tokens=usage.output_tokens,
             took_s=took_s or 0.0,
             truncated=truncated,
-            counted_input=request.counted_input,
+            counted_input=counted,
             input_tokens=usage.input_tokens,
-            service_tier=terms.service_tier if terms and request.service_tier is None else None,
+            service_tier=tier,
             thought=usage.reasoning_tokens > 0,
         )
 
@@ -123,6 +132,12 @@ def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:
     if shares := hooks.thresholds():
         for account in accounts:
             announce_thresholds(account, sorted(shares))
+
+
+def ledger_detail(call: Charged) -> dict[str, str]:
+    """Return what a ledger notes beside a charge."""
+    ref = call.accounts[0].ref
+    return {"model": call.request.model, "path": ref.path, "run_id": ref.run_id}
 
 
 def emit(call: Charged, event: Any, **fields: Any) -> None:

@@ -19,6 +19,7 @@ _MODALITIES = ("modalities", "response_modalities", "responseModalities")
 _KEPT = {"1h": "cache_write_1h", "12h": "cache_write_12h"}
 _MARKED = ("tools", "system", "extra_body", "model_kwargs")
 _DEEPEST = 12
+_PRICED = frozenset({"speed", "web_search_options", "tools", *_REGIONS, *_BASES})
 
 
 def terms_asked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def terms_asked(options: Mapping[str, Any]) -> dict[str, Any]:
         >>> terms_asked({"speed": "fast", "web_search_options": {"search_context_size": "low"}})
         {'speed': 'fast', 'search_context_size': 'low'}
     """
+    if _PRICED.isdisjoint(options):
+        return {}
     found = {
         "speed": options.get("speed"),
         "region": _region(options),

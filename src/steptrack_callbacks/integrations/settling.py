@@ -56,6 +56,17 @@ def settle(
     return is_told
 
 
+def settle_plain(call: Call, answer: Answer, *, response: object = None) -> bool:
+    """Charge a call whose answer tells how much was sent and made, and nothing else; see `settle`."""
+    usage, model = answer.usage, answer.model
+    assert usage is not None  # that is what is plain
+    parts = () if model is None else ((_priced_name(call.request, model), usage),)
+    call.settle(
+        usage, model=model, terms=answer.terms, parts=parts, truncated=answer.is_cut, response=response
+    )
+    return True
+
+
 def settle_unseen(call: Call, answer: Answer) -> None:
     """Charge a call that was seen only after it had been sent, which may be one of things other than text."""
     request = call.request

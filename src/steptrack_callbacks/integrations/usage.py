@@ -19,7 +19,7 @@ from steptrack_callbacks.values.usage import Usage
 from . import server_tools, stated_cost
 from .counts import PARTS, TOTAL, Counts, Sum, counts_in, over, sum_of
 
-_CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
+CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
 _REASONS = ("finish_reason", "stop_reason", "done_reason")
 _SERVED_BY = ("service_tier", "trafficType", "traffic_type")
 """Where a usage names the tier that served; the others are Google's, which has tiers of more words."""
@@ -33,7 +33,7 @@ _SAID_IN_USAGE = stated_cost.FIELDS | {
 _UNTOLD = ("advisor_tool_result",)
 _INNER = ("response", "message", "x_groq")
 """Where an event of responses or of Anthropic's has the answer so far, and a chunk of Groq's its usage."""
-_NO_TERMS = Terms()
+NO_TERMS = Terms()
 
 Part = tuple[str | None, Usage]
 """A model, `None` for the one that answered, and what it used."""
@@ -61,7 +61,7 @@ class Answer(NamedTuple):
     total_tokens: int = 0
     parts: tuple[Part, ...] = ()
     model: str | None = None
-    terms: Terms = _NO_TERMS
+    terms: Terms = NO_TERMS
     cost_usd: Decimal | None = None
     host_cost_usd: Decimal | None = None
     unsure_cost_usd: Decimal | None = None
@@ -193,7 +193,7 @@ class Reading:
     def _terms(self) -> Terms:
         said, tier = self._said, self._tier
         if not said:
-            return Terms(service_tier=tier) if tier else _NO_TERMS
+            return Terms(service_tier=tier) if tier else NO_TERMS
         names = {name: value for name, value in said.items() if isinstance(value, str) and value}
         in_usage = next((names[name] for name in _SERVED_BY if name in names), None)
         return Terms(
@@ -220,18 +220,19 @@ def read_usage(reported: Any) -> Usage | None:
 
 def _says_cut(get: Callable[[str], Any]) -> bool:
     """Tell whether an answer, or a piece of one, says that it was cut short by its own `max_tokens`."""
-    if get("status") == "incomplete" or _is_cut_by(get):
+    if get("status") == "incomplete" or is_cut_by(get):
         return True
     choices, delta = get("choices"), get("delta")
-    if type(choices) is list and any(_is_cut_by(getter(choice)) for choice in choices):
+    if type(choices) is list and any(is_cut_by(getter(choice)) for choice in choices):
         return True
-    return delta is not None and not isinstance(delta, str) and _is_cut_by(getter(delta))
+    return delta is not None and not isinstance(delta, str) and is_cut_by(getter(delta))
 
 
-def _is_cut_by(get: Callable[[str], Any]) -> bool:
+def is_cut_by(get: Callable[[str], Any]) -> bool:
+    """Tell whether a reason to finish says that an answer was cut short by its own `max_tokens`."""
     for name in _REASONS:
         reason = get(name)
-        if reason is not None and isinstance(reason, str) and reason in _CUT:
+        if reason is not None and isinstance(reason, str) and reason in CUT:
             return True
     return False
 

@@ -182,7 +182,7 @@ class StepTrackHandler(BaseCallbackHandler):
         __tracebackhide__ = True
         if not self.is_off:
             try:
-                return run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+                return run_tree.enter_model(run_id, parent_run_id, name, tags, metadata)
             except BaseException:  # a step that its name or metadata opens was refused
                 discard_unasked()
                 raise

@@ -8,7 +8,7 @@ from typing import Any
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.escalation import ASYNC_ONLY
-from steptrack_callbacks.engine.reservation import NO_WAIT_HINT
+from steptrack_callbacks.engine.queue import NO_WAIT_HINT
 from steptrack_callbacks.integrations.errors import as_host_error, host_error_class
 from steptrack_callbacks.integrations.seams import GoneError
 from steptrack_callbacks.integrations.seams_langchain import NO_RETRY

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
 from steptrack_callbacks.integrations.needs import needs_of
 from steptrack_callbacks.integrations.servers import server_at
 from steptrack_callbacks.pricing.names import GATEWAYS, accepts, canonical
@@ -35,7 +36,10 @@ def chat_request(
         metadata: The run's; LangChain puts the effective model, provider and limit there.
         params: The invocation's parameters.
     """
-    schemas = [schema for name in _SCHEMAS for schema in params.get(name) or ()]
+    schemas: list[Any] = []
+    for name in _SCHEMAS:
+        if found := params.get(name):
+            schemas += found
     if answer_schema := params.get("response_format"):
         schemas.append(answer_schema)
     model = model_named(metadata, params)
@@ -43,6 +47,7 @@ def chat_request(
     request = _request(
         model, provider, metadata, params, lambda: count_messages(messages, model, tools=schemas or None)
     )
+    request.bound_input = lambda: bound_messages(messages, tools=schemas) if is_all_sent(params) else None
     request.kinds = kinds_asked(messages, params)
     request.needs = needs_of(messages, params, request.kinds)
     return request
@@ -66,7 +71,8 @@ def _request(
     params: Mapping[str, Any],
     count_input: Callable[[], InputCount],
 ) -> Request:
-    tier = params.get("service_tier")
+    tier, extras = params.get("service_tier"), params.get("model_kwargs")
+    all_params = {**params, **extras} if isinstance(extras, dict) and extras else params
     return Request(
         model=model,
         provider=provider,
@@ -74,15 +80,11 @@ def _request(
         count_input=count_input,
         max_output_tokens=_output_limit(metadata, params),
         cure=_cure(model, provider),
-        **terms_asked(_with_extras(params)),
+        **terms_asked(all_params),
     )
 
 
-def _with_extras(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    extras = params.get("model_kwargs")
-    return {**params, **extras} if isinstance(extras, dict) and extras else params
-
-
+@lru_cache(maxsize=1024)
 def _cure(model: str, provider: str | None) -> str:
     """Say what helps where a price for the name that LangChain has would be a price for nothing."""
     if model == UNKNOWN_MODEL:

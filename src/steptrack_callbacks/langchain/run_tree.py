@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+from steptrack_callbacks import settings
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.steps.registry import definition_of, has_nodes, is_declared, node_steps
 from steptrack_callbacks.steps.step import Step
@@ -83,6 +84,10 @@ class Place:
             step.begin()
             self.outermost.steps[names] = step
         return Place(self.outermost, names, step)
+
+
+NOWHERE = Place(Outermost(0))
+"""Of a run that nothing was opened for."""
 
 
 class Carrier(Protocol):
@@ -177,6 +182,19 @@ def enter(
     watch = _watches[key] = _Watch(run_id, _lost)
     watch.key, watch.place, watch.when_over = key, place, None
     watch.around = None if parent_run_id is None else parent_run_id.int
+    return place
+
+
+def enter_model(
+    run_id: UUID, parent_run_id: UUID | None, name: str | None, tags: Sequence[str] | None, metadata: Metadata
+) -> Place:
+    """Do as `enter` for a run of a model, which is not noted where it can open no step and is in none."""
+    around = None if parent_run_id is None else _watches.get(parent_run_id.int)
+    place = NOWHERE if around is None else around.place
+    now = settings.in_force()
+    names = now.steps or now.nodes or now.file.steps or (metadata and STEP_KEY in metadata)
+    if names or type(place) is not Place or place.step is not None:
+        return enter(run_id, parent_run_id, name, tags, metadata)
     return place
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -57,8 +59,12 @@ class Run:
     def begun(self) -> None:
         """Note that it was admitted, in the context in which it will be sent."""
         self.is_waiting = False
-        if self.call is not None:
+        if self.call is None:
+            return
+        if "litellm" in sys.modules:
             self.offer = offer(self.call, inside_model())
+        else:
+            _last_begun.set(self)
 
     def see_event(self, text: str) -> None:
         """Look at an event of a stream, unless its chunks are seen as well."""
@@ -178,6 +184,7 @@ class _Watch(weakref.ref[UUID]):
 
 
 _runs: dict[int, Run] = {}
+_last_begun: ContextVar[Run | None] = ContextVar("steptrack_last_begun", default=None)
 
 
 def add(run_id: UUID, run: Run) -> None:
@@ -192,6 +199,13 @@ def find(run_id: UUID) -> Run | None:
     return _runs.get(run_id.int)
 
 
+def offer_last() -> None:
+    """Offer the run that was begun here to LiteLLM, which the model has just imported."""
+    run = _last_begun.get()
+    if run is not None and run.call is not None and run.offer is None:
+        run.offer = offer(run.call, inside_model())
+
+
 def batch_of(batch: object) -> list[Run]:
     """Return the runs that were begun with one request."""
     return [run for run in list(_runs.values()) if run.batch is batch]
@@ -202,4 +216,5 @@ def _lost(watch: Any) -> None:
     run = _runs.get(key)
     if run is not None and run.watch is watch:
         del _runs[key]
-        run.lose()
+        if run.call is not None:
+            run.lose()

@@ -42,22 +42,16 @@ class Start(NamedTuple):
         """Pin the run's call to the steps that are active here."""
         describe: Any = completion_request if isinstance(self.content, str) else chat_request
         request = describe(self.serialized, self.content, self.metadata or {}, self.params or {})
-        call = new_call(request, sent=sent, within=within)
-        return runs.Run(None if self._is_left_to_litellm(call) else call, self._batch, within)
-
-    def _is_left_to_litellm(self, call: Call) -> bool:
-        """Tell whether only LiteLLM knows what is meant: its Router has names of its own for models."""
-        provider = (self.metadata or {}).get("ls_provider")
-        return provider == "litellm" and hosts.is_attached("litellm") and not call.request.is_priced
-
-    @property
-    def _batch(self) -> object:
-        return self.params if self.batch_size > 1 else None
+        call: Call | None = new_call(request, sent=sent, within=within)
+        through_litellm = self.metadata is not None and self.metadata.get("ls_provider") == "litellm"
+        if through_litellm and hosts.is_attached("litellm") and not request.is_priced:
+            call = None  # only LiteLLM knows what is meant: its Router has names of its own for models
+        return runs.Run(call, self.params if self.batch_size > 1 else None, within)
 
     def given_up(self, error: BaseException, within: Step | None) -> BaseException:
         """Leave nothing behind of a run that LangChain will report no more of; returns what to raise."""
-        if self._batch is not None:
-            for run in runs.batch_of(self._batch):
+        if self.batch_size > 1 and self.params is not None:
+            for run in runs.batch_of(self.params):
                 run.withdraw()  # one request for all of them, which is not sent
         run_tree.leave(self.run_id, error)
         discard_unasked()

@@ -15,8 +15,9 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.counts import TIERS
 from steptrack_callbacks.integrations.stated_cost import FIELDS
-from steptrack_callbacks.integrations.usage import Reading, read_usage
-from steptrack_callbacks.values.usage import Usage
+from steptrack_callbacks.integrations.usage import NO_TERMS, Answer, Reading, is_cut_by, read_usage
+from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
 
 _DETAILS = ("input_token_details", "output_token_details")
 _NO_DETAILS: Mapping[str, Any] = {}
@@ -30,6 +31,10 @@ _TRANSLATED = frozenset(
         "completion_tokens_details",
     }
 )
+_PLAIN = frozenset({"input_tokens", "output_tokens", "total_tokens", *_DETAILS})
+_PARTS = frozenset({"audio", "cache_creation", "cache_read", "reasoning"})
+_SAYS_MORE = FIELDS | {"choices", "content", "delta", "output", "response_cost", "status"}
+"""Of what a message says beside its usage: what has to be looked at closely."""
 _USUAL_PARTS = frozenset({"cached_tokens", "audio_tokens", "reasoning_tokens"})
 _OF_SEARCHES = frozenset({"num_search_queries", "search_context_size"})
 _LONGEST_WORD = 10_000
@@ -45,6 +50,8 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
     """
     answer = _first(result)
     reported = _reported(answer, result)
+    if not counted_elsewhere and (plain := _plainly_told(answer, reported, result.llm_output)):
+        return settling.settle_plain(call, plain, response=answer)
     if reported is not None and reported.get("total_cost") == 0:
         call.settle_free()  # a hit of LangChain's cache: it puts a total cost of 0 beside the usage
         return False
@@ -63,6 +70,41 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
     if message is not None and isinstance(message.content, list):
         reading.add_items(message.content)
     return _settle(call, reading, told, lambda: text_of(result), response=answer)
+
+
+def _plainly_told(answer: Any, reported: Any, output: Any) -> Answer | None:
+    """Read an answer as nearly all are: text, two counts, and nothing that changes their price."""
+    message = getattr(answer, "message", None)
+    if message is None or reported is not message.usage_metadata or type(message.content) is not str:
+        return None
+    sent, made, told = reported.get("input_tokens"), reported.get("output_tokens"), message.response_metadata
+    if type(sent) is not int or type(made) is not int or type(told) is not dict:
+        return None
+    is_sum = reported.get("total_tokens", sent + made) == sent + made
+    if not (is_sum and 0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS and reported.keys() <= _PLAIN):
+        return None
+    if not _SAYS_MORE.isdisjoint(told) or _says_details(reported, told, output):
+        return None
+    model, tier = told.get("model_name") or told.get("model"), told.get("service_tier")
+    return Answer(
+        usage=Usage(input_tokens=sent, output_tokens=made),
+        model=model if type(model) is str and model else None,
+        terms=Terms(service_tier=_once(tier)) if type(tier) is str and tier else NO_TERMS,
+        is_cut=is_cut_by(told.get),
+    )
+
+
+def _says_details(reported: dict[str, Any], told: dict[str, Any], output: Any) -> bool:
+    """Tell whether anything says more of the tokens than how many there were."""
+    for name in _DETAILS:
+        details = reported.get(name)
+        if details and (type(details) is not dict or not details.keys() <= _PARTS or any(details.values())):
+            return True
+    for holder in (told, output):
+        for name in _USAGES:
+            if holder and name in holder and not _is_translated(holder[name]):
+                return True
+    return False
 
 
 def settle_reported(call: Call, reported: Any, told: Mapping[str, Any]) -> None:
@@ -109,8 +151,10 @@ def _is_translated(usage: Any) -> bool:
     """Tell a provider's usage of which LangChain's says as much."""
     if type(usage) is not dict or not usage.keys() <= _TRANSLATED:
         return False
-    details = (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details"))
-    return all(not told or (type(told) is dict and _has_usual_parts(told)) for told in details)
+    for told in (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")):
+        if told and not (type(told) is dict and _has_usual_parts(told)):
+            return False
+    return True
 
 
 def _has_usual_parts(details: dict[Any, Any]) -> bool:

@@ -29,6 +29,7 @@ from .abilities import Abilities, abilities_of
 from .chain import Question, answer, forget, max_output, with_prices
 from .checks import check_usage
 from .entries import rates_of
+from .quotes import Flat
 from .terms import Terms
 from .user import checked, rates_in
 
@@ -65,6 +66,14 @@ class Prices(Protocol):
     @property
     def by_second(self) -> bool:
         """Whether the time of a call is what it costs."""
+
+    @property
+    def flat(self) -> Flat | None:
+        """The rates of plain tokens, if they are the same for all calls; else `None`."""
+
+    @property
+    def dearest(self) -> Flat | None:
+        """The dearest rates that text may be billed at, or `None` if they are not as simple as that."""
 
 
 class Pricer(Protocol):

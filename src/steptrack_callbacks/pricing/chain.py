@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from steptrack_callbacks import settings
 from steptrack_callbacks.settings import Settings
-from steptrack_callbacks.values.usage import Usage
+from steptrack_callbacks.values.usage import DETAIL_NAMES, Usage
 
 from . import genai
 from .checks import check_question
 from .entries import laid_over
 from .handover import Handover
 from .names import MAKERS, canonical, spellings, split
-from .quotes import Asked, Bounded, Found, Listed, Quote
+from .quotes import Asked, Bounded, Flat, Found, Listed, Quote
 from .table import Entry, Row, Table, installed, live_entries, tables
 from .terms import Terms
 from .user import checked
+
+_details_of = attrgetter(*DETAIL_NAMES)
 
 
 class Question(NamedTuple):
@@ -64,6 +67,7 @@ class Answer:
         size: How many models that table had.
         row: The model's entry there, if it has one.
         copy: What was in that entry: `litellm.register_model` changes entries in place.
+        flat: The rates of plain tokens, if they are the same for all calls; else `None`.
     """
 
     quotes: tuple[Quote, ...]
@@ -72,9 +76,14 @@ class Answer:
     size: int
     row: Row | None
     copy: Entry | None
+    flat: Flat | None = None
 
     def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
         """Price the usage of one call, in units, by the first source that can."""
+        if self.flat is not None and not any(_details_of(usage)):
+            return (
+                usage.input_tokens * self.flat.sent + usage.output_tokens * self.flat.made + self.flat.request
+            )
         for quote in self.quotes:
             units = quote.cost(usage, duration_s)
             if units is not None:
@@ -96,6 +105,12 @@ class Answer:
             if units is not None:
                 return units
         return None
+
+    @property
+    def dearest(self) -> Flat | None:
+        """The dearest rates that text may be billed at, or `None` if they are not as simple as that."""
+        first = self.quotes[0] if self.quotes else None
+        return first.dearest if isinstance(first, Listed) else None
 
     @property
     def by_second(self) -> bool:
@@ -192,7 +207,11 @@ def _ask(question: Question) -> Answer:
             break
     else:
         quotes += _genai(question)
-    return Answer((*quotes, *bounds), own, live, size, watched, dict(watched.entry) if watched else None)
+    first = quotes[0] if quotes else None
+    flat = first.flat if isinstance(first, Listed) else None
+    return Answer(
+        (*quotes, *bounds), own, live, size, watched, dict(watched.entry) if watched else None, flat
+    )
 
 
 def _listed(found: Found, question: Question) -> Listed | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
@@ -13,7 +13,7 @@ from steptrack_callbacks.values.usage import Usage
 from .doubts import doubts_of
 from .entries import habits_of, rates_of
 from .fees import Fees, uses_tools
-from .rates import Rates
+from .rates import Rates, TokenRates
 from .terms import Terms
 
 Entry = Mapping[str, Any]
@@ -22,6 +22,20 @@ _MOST_CHARACTERS = 16
 """No token of Google's models, the only ones that are priced by the character, is longer."""
 _ANY_UNIT = "{}_cost_per_"
 _BY_CHARACTER = {"input": "input_cost_per_character", "output": "output_cost_per_character"}
+
+
+class Flat(NamedTuple):
+    """Rates by which tokens cost the same, however many there are; in units.
+
+    Attributes:
+        sent: Of a token of input.
+        made: Of a token of output.
+        request: Of a request, whatever is in it.
+    """
+
+    sent: int
+    made: int
+    request: int
 
 
 class Quote(Protocol):
@@ -122,6 +136,23 @@ class Listed:
         others = [replace(self._terms, service_tier=tier) for tier in tiers]
         return (self.rates, *(rates_of(self._found.entry, terms) for terms in others))
 
+    @cached_property
+    def flat(self) -> Flat | None:
+        """The rates of plain tokens, if they are the same for all calls at all hours."""
+        rates = self.rates
+        if self.doubts or rates.second is not None or rates.steps or rates.off_peak is not None:
+            return None
+        return None if rates.base.input is None or rates.base.output is None else _plain(rates.base)
+
+    @cached_property
+    def dearest(self) -> Flat | None:
+        """The dearest rates that text may be billed at, however long, kept or thought about."""
+        if not self.is_complete or self.rates.second is not None:
+            return None
+        found = [rates.base for rates in self._dearest]
+        found += [higher for rates in self._dearest for _, higher in rates.steps]
+        return Flat(*map(max, zip(*map(_dear_text, found), strict=True)))
+
     def bound(self, usage: Usage) -> int | None:
         """Price a usage with every rate that is not understood on top."""
         units = self._with_fees(self._by_character(self.rates).cost(usage), usage)
@@ -215,6 +246,15 @@ class Asked:
     def most(self, sent: int, made: int, kinds: Collection[str]) -> int | None:
         """See `Quote`."""
         return _dear(self, sent, made, kinds)
+
+
+def _plain(rates: TokenRates) -> Flat:
+    return Flat(rates.input or 0, rates.output or 0, rates.request)
+
+
+def _dear_text(rates: TokenRates) -> Flat:
+    kept = (rates.cache_read, rates.cache_write, rates.cache_write_1h, rates.cache_write_12h)
+    return Flat(max(rates.input or 0, *kept), max(rates.output or 0, rates.reasoning), rates.request)
 
 
 def _dear(quote: Quote, sent: int, made: int, kinds: Collection[str]) -> int | None:

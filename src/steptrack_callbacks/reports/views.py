@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from steptrack_callbacks.engine.call import open_calls_of
-from steptrack_callbacks.engine.call_log import seen_calls
+from steptrack_callbacks.engine.call_log import in_flight, seen_calls
 from steptrack_callbacks.steps.activation import ledger, running
 from steptrack_callbacks.steps.attribution import (
     unattributed_account,
@@ -124,7 +124,7 @@ def report(run_id: str | None = None) -> Report:
     records = tuple(record for record in [*unfinished, *ledger.peek()] if run_id in (None, record.run_id))
     known = {record.id for record in records} | ({None} if run_id is None else set())
     outermost = [*(step.account for step in steps if step.parent is None), unattributed_account()]
-    calls = seen_calls(call.seen() for account in outermost for call in open_calls_of(account))
+    calls = seen_calls(in_flight(call) for account in outermost for call in open_calls_of(account))
     return Report(
         records=records,
         unattributed=unattributed_usage() if run_id is None else Usage(),

@@ -144,6 +144,9 @@ def count_names() -> tuple[str, ...]:
 
 _counts_of = attrgetter(*count_names())
 
+DETAIL_NAMES = count_names()[2 : count_names().index("calls")]
+"""Counts that say more of tokens than how many were sent and how many made, and of the provider's tools."""
+
 LATER_COUNTS = frozenset(
     {
         "cache_write_12h_tokens",

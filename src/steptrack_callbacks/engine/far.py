@@ -1,0 +1,169 @@
+"""Far from every limit a call is admitted by a bound of what it can come to, and nothing is counted.
+
+A token is at least a byte, and there is a longest answer that anybody reckons with. Where a call fits at
+that much, at the dearest rate, beside all that is held at *its* longest, it fits by every other rule as
+well: then nobody needs to know more exactly what it will use. Such calls are uncounted. As soon as
+somebody decides by what is held, or reads it, they are counted after all, if they are still in flight.
+
+It is an optimisation: `STEPTRACK_FAST=0` turns it off, and nothing else changes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from math import isqrt
+from typing import Protocol
+
+from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.concurrency.tasks import current_owner
+
+from . import output_stats
+from .amounts import COST, INPUT, OUTPUT
+from .chain import AccountChain
+from .forecasts import CLAMPED_CAUTION
+from .holds import Bound, FarHold, Uncounted
+from .in_flight import FAR_TIMES, MONEY, TOKENS, HeldSums
+from .output_stats import OutputStats
+from .queue import QUEUE
+from .request import NO_FEE, Request
+from .reservation import Reservation, Wrapping, leave_others_behind
+from .settlement import open_calls
+
+MOST_UNCOUNTED = 32
+"""Of one account: so many can be counted quickly when somebody asks."""
+
+enabled = os.environ.get("STEPTRACK_FAST") != "0"
+
+
+class FarCall(Uncounted, Protocol):
+    """A call, as far as its admission far from limits goes."""
+
+    accounts: AccountChain
+    request: Request
+    wrapping: Wrapping
+    sent_at: float | None
+    far: FarHold | None
+    reservation: Reservation | None
+
+    def note(self) -> None:
+        """Begin."""
+
+
+def bound_of(chain: AccountChain, request: Request) -> Bound | None:
+    """Bound a call without counting it; `None` if something asks for more than that."""
+    if request.bound_input is None or chain.shared or not enabled:
+        return None
+    stats = output_stats.of(request.model)
+    if stats.surplus is None or request.price is not None or request.fee is not NO_FEE:
+        return None
+    output = _longest_answer(chain, request, stats)
+    sent = None if output is None else request.bound_input()
+    if sent is None or output is None:
+        return None
+    sent += stats.surplus
+    if not chain.watches_usd:
+        return Bound(0, sent + output, sent)
+    rates = request.prices().dearest
+    if rates is None:
+        return None
+    return Bound(sent * rates.sent + output * rates.made + rates.request, sent + output, sent)
+
+
+def _longest_answer(chain: AccountChain, request: Request, stats: OutputStats) -> int | None:
+    if request.max_output_tokens is not None:
+        return request.max_output_tokens
+    if chain.strict or not stats.seen:
+        return None
+    return FAR_TIMES * stats.longest(CLAMPED_CAUTION) * request.answers
+
+
+def has_room(chain: AccountChain, bound: Bound) -> bool:
+    """Tell whether a call fits everywhere at its bound beside all others at theirs; under the lock."""
+    if chain[0].closed:
+        return False
+    for account in chain.limited:
+        if account.waiting or len(account.uncounted) >= MOST_UNCOUNTED:
+            return False
+        settled, sums = account.settled.sums, account.in_flight.sums
+        if account.cost_limit is not None:
+            held = account.fixed_cost + account.bound_cost + _longest(sums[MONEY])
+            if settled[COST] + held + bound.cost >= account.cost_limit - account.kept_back:
+                return False
+        if account.max_tokens is not None:
+            held = account.fixed_tokens + account.bound_tokens + _longest(sums[TOKENS])
+            if settled[INPUT] + settled[OUTPUT] + held + bound.tokens >= account.max_tokens:
+                return False
+        counts = account.max_calls is not None or account.max_seconds is not None
+        if counts and account.lacks_call_or_time(time.monotonic()):
+            return False
+    return True
+
+
+def _longest(counted: HeldSums) -> int:
+    """Return the most that those come to which are counted: whatever anybody reckons with."""
+    return counted.inputs + max(counted.far, counted.usual + isqrt(counted.variance))
+
+
+def let_through(call: FarCall) -> bool:
+    """Begin a call without further ado if nothing limits it, or every limit is far; tells whether it did."""
+    chain = call.accounts
+    if not chain.limited:
+        if not chain.watches_usd:
+            call.note()
+        return not chain.watches_usd
+    bound = None if call.wrapping or chain.listing else bound_of(chain, call.request)
+    if bound is None:
+        return False
+    owner = current_owner()
+    with LOCK:
+        if not has_room(chain, bound):
+            return False
+        call.far = FarHold(bound, owner)
+        for account in chain.limited:
+            account.uncounted[call] = None
+            account.bound_cost += bound.cost
+            account.bound_tokens += bound.tokens
+            account.held_calls += 1
+        call.note()
+    return True
+
+
+def give_back(call: FarCall) -> None:
+    """Give back what an uncounted call holds; under the lock."""
+    far, call.far = call.far, None
+    if far is None:
+        return
+    for account in call.accounts.limited:
+        del account.uncounted[call]
+        account.bound_cost -= far.bound.cost
+        account.bound_tokens -= far.bound.tokens
+        account.held_calls -= 1
+    QUEUE.releases += 1
+
+
+def count(call: FarCall) -> None:
+    """Let a call hold what is expected of it, if it holds a bound of that."""
+    if call.far is None:
+        return
+    reservation, since = Reservation(call.accounts, call.request, call.wrapping), call.sent_at or 0.0
+    reservation.look_up()  # before the lock is taken, as it may take its time
+    with LOCK:
+        far = call.far
+        if far is not None:  # else it was settled meanwhile, or counted
+            give_back(call)
+            call.reservation = reservation
+            reservation.hold_in_flight(far.owner, since)
+
+
+def _leave_others_behind() -> None:
+    """Give back, in a forked process, what threads hold that did not come along."""
+    leave_others_behind()
+    with LOCK:
+        for call in list(open_calls):
+            if call.far is not None and call.far.owner != current_owner():
+                give_back(call)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_others_behind)
