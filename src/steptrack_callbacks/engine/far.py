@@ -5,7 +5,7 @@ that much, at the dearest rate, beside all that is held at *its* longest, it fit
 well: then nobody needs to know more exactly what it will use. Such calls are uncounted. As soon as
 somebody decides by what is held, or reads it, they are counted after all, if they are still in flight.
 
-It is an optimisation: `STEPTRACK_FAST=0` turns it off, and nothing else changes.
+It only saves time: `STEPTRACK_FAST=0` turns it off, and nothing else changes.
 """
 
 from __future__ import annotations

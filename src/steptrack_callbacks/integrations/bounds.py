@@ -113,3 +113,12 @@ def _is_text(part: dict[Any, Any]) -> bool:
 def _size_of(value: object) -> int:
     text = to_json(value)
     return 4 * len(text) if text else _UNKNOWN_SIZE
+
+
+def bound_prompt(prompt: object) -> int | None:
+    """Bound what a completion or an embedding is asked with; `None` if it is not text, or texts."""
+    texts = [prompt] if type(prompt) is str else prompt
+    if type(texts) is not list or not all(type(text) is str for text in texts):
+        return None
+    size = sum(len(text) if text.isascii() else 4 * len(text) for text in texts)
+    return ceil(FOREIGN_MARGIN * size) + _AROUND_ALL

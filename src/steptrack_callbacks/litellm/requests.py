@@ -9,6 +9,7 @@ from typing import Any
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.bounds import bound_messages, bound_prompt, is_all_sent
 from steptrack_callbacks.integrations.needs import needs_of
 from steptrack_callbacks.integrations.seams_litellm import GIVEN_RATES
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
@@ -20,6 +21,7 @@ from .pieces import piece_request
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _WHOLE = ("response_format", "tools", "functions", "thinking", "reasoning_effort", "reasoning")
+_MAY_NEED_WHOLE = frozenset({*_WHOLE, "text"})
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
 
 
@@ -37,7 +39,9 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         named = {**options, call_type.model: model, call_type.content: content}
         return piece_request(kind, named, _own_rates(options) or {})
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
-    options, extra = _as_sent(options), _fields(options.get("extra_body"))
+    extra = _fields(options.get("extra_body")) if "extra_body" in options else {}
+    options, answers = _as_sent(options, extra), _answers(kind, options)
+    whole = {**options, **extra} if extra else options
     kinds = kinds_asked(content, options)
     return Request(
         model=model,
@@ -45,17 +49,18 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         provider=_text_or_none(options.get("custom_llm_provider")),
         service_tier=_text_or_none(options.get("service_tier")),
         count_input=_counter(kind, model, content, options),
-        max_output_tokens=_output_limit(kind, options),
-        answers=_answers(kind, options),
+        bound_input=None if extra else _bounder(kind, content, options),
+        max_output_tokens=_output_limit(kind, options, answers),
+        answers=answers,
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
-        needs_whole_answer=_needs_whole_answer({**options, **extra}),
+        needs_whole_answer=not _MAY_NEED_WHOLE.isdisjoint(whole) and _needs_whole_answer(whole),
         streams=bool(options.get("stream")),
         rates=_own_rates(options),
         base_model=_base_model(options),
         kinds=kinds,
         needs=needs_of(content, options, kinds),
         cure=_cure(model, options),
-        **terms_asked({**options, **extra}),
+        **terms_asked(whole),
     )
 
 
@@ -64,14 +69,13 @@ def _needs_whole_answer(options: Mapping[str, Any]) -> bool:
     return any(options.get(name) for name in _WHOLE) or bool(_fields(options.get("text")).get("format"))
 
 
-def _as_sent(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_sent(options: Mapping[str, Any], extra: Mapping[str, Any]) -> Mapping[str, Any]:
     """Let what stands in `extra_body` go before what stands beside it, as it does at the provider."""
-    extra = _fields(options.get("extra_body"))
     return {**options, **{name: extra[name] for name in _SENT_UNSEEN & extra.keys()}} if extra else options
 
 
 def _counter(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -> Callable[[], InputCount]:
-    tools = [*_items(options.get("tools")), *_items(options.get("functions"))]
+    tools = _schemas(options)
 
     def count() -> InputCount:
         if kind == "chat":
@@ -91,14 +95,29 @@ def _counter(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -
     return count
 
 
-def _output_limit(kind: Kind, options: Mapping[str, Any]) -> int | None:
+def _schemas(options: Mapping[str, Any]) -> list[Any]:
+    if "tools" not in options and "functions" not in options:
+        return []
+    return [*_items(options.get("tools")), *_items(options.get("functions"))]
+
+
+def _bounder(kind: Kind, content: Any, options: Mapping[str, Any]) -> Callable[[], int | None] | None:
+    """Return what bounds the input without counting it, where it is text."""
+    if kind in ("text", "embedding"):
+        return lambda: bound_prompt(content)
+    if kind != "chat":
+        return None
+    return lambda: bound_messages(content, tools=_schemas(options)) if is_all_sent(options) else None
+
+
+def _output_limit(kind: Kind, options: Mapping[str, Any], answers: int) -> int | None:
     """Multiply the limit of one answer by the number of answers."""
     if kind == "embedding":
         return 0
-    answers = _answers(kind, options)
     if kind == "google":
         options = _google_config(options)
-    limits = [value for name in _OUTPUT_LIMITS if (value := whole_number(options.get(name))) is not None]
+    given = [value for name in _OUTPUT_LIMITS if (value := options.get(name)) is not None]
+    limits = [limit for value in given if (limit := whole_number(value)) is not None]
     if not limits or min(limits) < 0:  # some servers take -1 for no limit
         return None
     return min(max(limits) * answers, MOST_TOKENS)
@@ -107,6 +126,8 @@ def _output_limit(kind: Kind, options: Mapping[str, Any]) -> int | None:
 def _answers(kind: Kind, options: Mapping[str, Any]) -> int:
     """Count the answers that are asked for at once."""
     asked = _google_config(options) if kind == "google" else options
+    if not asked.get("n") and not asked.get("best_of"):
+        return 1
     return max(1, *(whole_number(asked.get(name)) or 1 for name in ("n", "best_of")))
 
 
@@ -142,7 +163,8 @@ def _own_rates(options: Mapping[str, Any]) -> dict[str, Any] | None:
     client can set.
     """
     given = {name: options[name] for name in options.keys() & rate_names()}
-    return pricing.rates_in(_fields(options.get("model_info")), given) or None
+    info = options.get("model_info")
+    return pricing.rates_in(_fields(info), given) or None if given or info else None
 
 
 @cache
@@ -154,6 +176,8 @@ def rate_names() -> frozenset[str]:
 
 def _base_model(options: Mapping[str, Any]) -> str | None:
     """Name the model by whose price a deployment is charged, if it says so."""
+    if "base_model" not in options and "model_info" not in options:
+        return None
     named = (options.get("base_model"), _fields(options.get("model_info")).get("base_model"))
     return next((name for name in named if isinstance(name, str) and name), None)
 
