@@ -49,6 +49,7 @@ class Account(Balance):
 
     Attributes:
         label: Whose account it is.
+        judges: Whether it looks at what it is charged, and does not only add it up.
         own: The part of what is settled that was charged to this very account.
         resumed: The part of what is settled that it began with: somebody had spent it before.
         models: That part by model.
@@ -84,6 +85,7 @@ class Account(Balance):
         "fired",
         "grants",
         "in_flight_calls",
+        "judges",
         "last_is_taken",
         "late_calls",
         "model",
@@ -106,6 +108,7 @@ class Account(Balance):
     def __init__(self, ref: StepRef, definition: StepDefinition) -> None:
         super().__init__(definition)
         self.ref = ref
+        self.judges = self.enforce == "strict" or type(self).charge is not Account.charge
         self.own = Tally()
         self.resumed = _NOTHING
         self.models: dict[str, Tally] = {}
@@ -130,11 +133,6 @@ class Account(Balance):
         self.declined = ""
         self.warned = False
         self.on_late_charge: Callable[[], None] | None = None
-
-    @property
-    def judges(self) -> bool:
-        """Whether it looks at what it is charged, and does not only add it up."""
-        return self.enforce == "strict" or type(self).charge is not Account.charge
 
     def here_of(self, settled: Usage) -> Usage:
         """Return the part of what is settled that was charged from here: not before, and not by others."""

@@ -16,6 +16,9 @@ from .forecasts import Flight
 from .holds import Estimate, Hold, Holding, Uncounted
 from .in_flight import MONEY, TOKENS, InFlight
 
+NONE_IN_FLIGHT = InFlight()
+"""Of an account without limits, on which nothing is ever held."""
+
 
 class Balance:
     """The numbers of an account; every method that changes or compares them runs under `BOOKS`.
@@ -66,17 +69,18 @@ class Balance:
     def __init__(self, definition: StepDefinition) -> None:
         self.settled = Tally()
         self.fixed_cost = self.fixed_tokens = self.held_calls = 0
-        self.in_flight = InFlight()
+        self.limited = _has_limits(definition)
+        self.in_flight = InFlight() if self.limited else NONE_IN_FLIGHT
         self.uncounted: dict[Uncounted, None] = {}
         self.bound_cost = self.bound_tokens = 0
         self.running_cost = self.running_tokens = 0
         self.cost_limit = None if definition.max_usd is None else to_units(definition.max_usd, "max_usd")
-        self.kept_back = to_units(definition.wrap_up_usd or 0, "wrap_up_usd")
+        kept_back = definition.wrap_up_usd
+        self.kept_back = 0 if kept_back is None else to_units(kept_back, "wrap_up_usd")
         self.kept_calls = definition.wrap_up_calls or 0
         self.max_tokens = definition.max_tokens
         self.max_calls = definition.max_calls
         self.max_seconds = definition.max_seconds
-        self.limited = bool(definition.limits)
         self.enforce: Enforce = _enforce_of(definition)
         self.cut_streams = definition.cut_streams
         self.cold: dict[str, int] = {}
@@ -339,7 +343,8 @@ class Balance:
     def cap_calls(self, most: int) -> None:
         """Lower `max_calls` to a stage's; the smaller of both holds."""
         self.max_calls = most if self.max_calls is None else min(self.max_calls, most)
-        self.limited = True
+        if not self.limited:
+            self.limited, self.in_flight = True, InFlight()
 
     def raise_limits(self, grant: Grant) -> None:
         """Add a grant to the limits that are set; a limit that is not set stays unlimited."""
@@ -349,6 +354,11 @@ class Balance:
             limit, more = getattr(self, name), getattr(grant, name)
             if limit is not None and more is not None:
                 setattr(self, name, limit + more)
+
+
+def _has_limits(definition: StepDefinition) -> bool:
+    limits = (definition.max_usd, definition.max_tokens, definition.max_calls, definition.max_seconds)
+    return limits.count(None) < len(limits)
 
 
 def _enforce_of(definition: StepDefinition) -> Enforce:

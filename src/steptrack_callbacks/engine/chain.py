@@ -47,21 +47,18 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     def __new__(cls, accounts: Iterable[Account]) -> Self:
         """Sort accounts out; their limits may grow later, but none is added or taken away."""
         chain = super().__new__(cls, accounts)
-        chain.judging = tuple(account for account in chain if account.judges)
-        chain.adding = chain if not chain.judging else tuple(each for each in chain if not each.judges)
-        chain.observed = tuple(account for account in chain if account.enforce == "observe")
-        chain.limited = tuple(
-            account for account in chain if account.limited and account.enforce != "observe"
-        )
-        chain.shared = tuple(account for account in chain if isinstance(account, BudgetAccount))
-        chain.strict = tuple(account for account in chain.limited if account.enforce == "strict")
-        chain.clamps = all(account.clamp for account in chain.limited)
-        chain.limits_usd = any(account.cost_limit is not None for account in chain.limited)
-        chain.watches_usd = any(account.cost_limit is not None for account in chain)
-        chain.refuses_unpriced = any(
-            account.cost_limit is not None and account.unpriced is None for account in chain.limited
-        )
-        chain.listing = tuple(account for account in chain if account.model_list is not None)
+        chain.judging = tuple([account for account in chain if account.judges])
+        chain.adding = chain if not chain.judging else tuple([each for each in chain if not each.judges])
+        chain.observed = tuple([account for account in chain if account.enforce == "observe"])
+        chain.limited = tuple([each for each in chain if each.limited and each.enforce != "observe"])
+        chain.shared = tuple([account for account in chain if isinstance(account, BudgetAccount)])
+        chain.strict = tuple([account for account in chain.limited if account.enforce == "strict"])
+        chain.clamps = not [account for account in chain.limited if not account.clamp]
+        in_usd = [account for account in chain if account.cost_limit is not None]
+        enforced = [account for account in in_usd if account.enforce != "observe"]
+        chain.watches_usd, chain.limits_usd = bool(in_usd), bool(enforced)
+        chain.refuses_unpriced = bool([account for account in enforced if account.unpriced is None])
+        chain.listing = tuple([account for account in chain if account.model_list is not None])
         return chain
 
     def blindness(self, request: Request) -> UnpricedModel | None:

@@ -75,7 +75,9 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
 def _plainly_told(answer: Any, reported: Any, output: Any) -> Answer | None:
     """Read an answer as nearly all are: text, two counts, and nothing that changes their price."""
     message = getattr(answer, "message", None)
-    if message is None or reported is not message.usage_metadata or type(message.content) is not str:
+    if message is None or type(reported) is not dict or reported is not message.usage_metadata:
+        return None
+    if type(message.content) is not str:
         return None
     sent, made, told = reported.get("input_tokens"), reported.get("output_tokens"), message.response_metadata
     if type(sent) is not int or type(made) is not int or type(told) is not dict:

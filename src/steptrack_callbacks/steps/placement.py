@@ -44,7 +44,7 @@ class Placed:
         self.kind: Kind = kind
         self.parent = parent
         self.policy = ToolPolicy()
-        self._run_id = checked_run_id(run_id)
+        self._run_id = None if run_id is None else checked_run_id(run_id)
         self._account: Account | None = None
         self._accounts = _NO_ACCOUNTS
         self._accounts_until = _NEVER
@@ -108,18 +108,21 @@ class Placed:
         parent = self.parent
         own = (self,) if self.kind == "persona" else ()
         self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
-        new = new_budgets(named_budgets(self.definition.budgets), parent._bindings_around if parent else ())  # noqa: SLF001
+        around = parent._bindings_around if parent else ()  # noqa: SLF001
+        budgets = self.definition.budgets
+        new = new_budgets(named_budgets(budgets), around) if budgets else []
         self._ledger = self._ledger_for(parent, new)
         self._account = self._account_for(self._new_ref(parent))
         self.policy = parent.policy if parent else self.policy
-        self._apply_stages(self._account)
+        if self._personas:
+            self._apply_stages(self._account)
         self._bind_budgets(new)
 
     def _new_ref(self, parent: Placed | None) -> StepRef:
-        step_id = f"{process_name()}-{next(_numbers)}"
+        step_id, name = f"{process_name()}-{next(_numbers)}", self.definition.name
         return StepRef(
-            name=self.name,
-            path=f"{parent.path}/{self.name}" if parent else self.name,
+            name=name,
+            path=f"{parent.path}/{name}" if parent else name,
             step_id=step_id,
             run_id=self._run_id or (parent.run_id if parent else step_id),
             function=self.definition.function,
@@ -165,7 +168,7 @@ class Placed:
 
     def _gather_accounts(self) -> None:
         budgets = [binding.account() for binding in self._bindings]
-        self._accounts = AccountChain(
-            (self.account, *budgets, *(self.parent.accounts if self.parent else ()))
-        )
-        self._accounts_until = min((binding.ends_at for binding in self._bindings_around), default=_NEVER)
+        around = self.parent.accounts if self.parent else ()
+        self._accounts = AccountChain((self.account, *budgets, *around))
+        if self._bindings_around:
+            self._accounts_until = min(binding.ends_at for binding in self._bindings_around)

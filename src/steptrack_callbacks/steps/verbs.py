@@ -191,7 +191,7 @@ def persona(
 
 def _given(options: Mapping[str, Any]) -> frozenset[str]:
     """Name the options that say something: `None` leaves it to a file."""
-    return frozenset(name for name, value in options.items() if value is not None)
+    return frozenset({name for name, value in options.items() if value is not None})
 
 
 def current_persona() -> Step | None:

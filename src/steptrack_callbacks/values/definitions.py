@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Literal, Self, TypedDict, TypeVar, get_args
+from typing import Any, Literal, Self, TypedDict, TypeVar, cast, get_args
 
 from .budgets import BudgetDefinition, checked_budgets
 from .limits import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
@@ -273,6 +273,12 @@ class PersonaDefinition(StepDefinition):
         return from_mapping(cls, data, "persona")
 
 
+_PLAIN_VALUES = frozenset({str, int, float, bool, Decimal, type(None)})
+_MOST_DECLARED = 1_000
+_declared: dict[tuple[Any, ...], StepDefinition] = {}
+"""Definitions that were made and checked: a `with` block declares its step each time that it is entered."""
+
+
 def defined(kind: type[D], said: object, options: Mapping[str, Any], verb: str) -> D:
     """Return a definition that was given as such, or make one of a name and options.
 
@@ -287,6 +293,30 @@ def defined(kind: type[D], said: object, options: Mapping[str, Any], verb: str) 
         TypeError: There is no such option.
     """
     __tracebackhide__ = True
+    known = _key_of(kind, said, options)
+    if known is not None and known in _declared:
+        return cast(D, _declared[known])
+    made = _defined(kind, said, options, verb)
+    if known is not None:
+        if len(_declared) >= _MOST_DECLARED:
+            _declared.clear()
+        _declared[known] = made
+    return made
+
+
+def _key_of(kind: type, said: object, options: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what the same declaration would have again; `None` if it keeps objects of the user's."""
+    if type(said) is not str:
+        return None
+    key: list[Any] = [kind, said]
+    for name, value in options.items():
+        if type(value) not in _PLAIN_VALUES:
+            return None
+        key += (name, type(value), value)
+    return tuple(key)
+
+
+def _defined(kind: type[D], said: object, options: Mapping[str, Any], verb: str) -> D:
     if isinstance(said, kind):
         if options:
             raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
