@@ -150,7 +150,10 @@ def test_prompts_that_share_a_request_are_charged_its_usage_once(
 ) -> None:
     class AtOnce(BaseLLM):
         model: str = "gpt-3.5-turbo-instruct"
-        _llm_type = "fake"
+
+        @property
+        def _llm_type(self) -> str:
+            return "fake"
 
         def _generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
             used = {"prompt_tokens": 30, "completion_tokens": 12} if reports else {}
