@@ -19,7 +19,7 @@ SAYS = {
     "agent_with_a_person": "answer: Sunny, and nothing new.",
     "batch_csv": "25 of 40 rows summarised",
     "fan_out": "4 answered, 16 refused",
-    "lcel_chain": "answer/outline: calls 1 refused",
+    "lcel_chain": "answer/outline: 1 call refused",
     "proxy_client": "call 3: 402, step 'write' has no room under max_calls: 2 calls spent of 2",
     "quickstart": "spent $0.000027 of $0.50 in 2 calls",
     "send_fan_out": "4 of 10 pages summarised",

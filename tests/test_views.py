@@ -53,7 +53,7 @@ def test_a_report_shows_the_tree_with_what_was_spent_of_what(style):
     assert "plan completed 1 1,000 20 $0.0100 26% of 4,000 tokens" in text
     assert "write continued, 1 denied 1 10 5 $15.0000 100% of 1 call" in text
     assert "total 2 1,010 25 $15.0100" in text
-    assert "answer/write: calls 1 refused" in text
+    assert "answer/write: 1 call refused" in text
 
 
 def test_inner_steps_are_indented_under_theirs(style):
@@ -152,10 +152,10 @@ def test_what_is_uncertain_is_marked(style):
     assert "guessed completed 1 10 2 ~$12.0000" in text
     assert "unknown completed 1 10 5 unknown" in text
     assert "partly completed 2 20 10 >=$15.0000" in text
-    assert "guessed: calls 1 estimated" in text
-    assert "unknown: calls 1 of unknown price" in text
-    assert "failed: calls 1 failed" in text
-    assert "left: calls 1 estimated, 1 still in flight at the end" in text
+    assert "guessed: 1 call estimated" in text
+    assert "unknown: 1 call of unknown price" in text
+    assert "failed: 1 call failed" in text
+    assert "left: 1 call estimated, 1 still in flight at the end" in text
 
 
 def test_a_grant_is_mentioned(style):
@@ -190,12 +190,12 @@ def test_what_was_settled_late_is_said(style):
     with step("left"):
         call = open_call()
     call.settle(Usage(input_tokens=10, output_tokens=3))
-    assert "left: calls 1 settled late" in str(report())
+    assert "left: 1 call settled late" in str(report())
 
 
 def test_what_is_uncertain_of_unattributed_calls_is_said(style):
     open_call(10, 5).abandon(2)
-    assert "(unattributed): calls 1 estimated" in str(report())
+    assert "(unattributed): 1 call estimated" in str(report())
 
 
 def test_control_characters_in_names_cannot_steer_a_terminal(style):
@@ -277,7 +277,7 @@ def test_what_was_late_is_still_said_when_its_call_has_left_the_timeline():
         call = open_call()
     call.settle(Usage(input_tokens=10, output_tokens=3))
     call_log.reset()
-    assert "left: calls 1 settled late" in str(report())
+    assert "left: 1 call settled late" in str(report())
     assert report().late_calls == 1
 
 

@@ -102,7 +102,7 @@ def test_a_call_that_was_settled_late_is_said_to_be_late(said, tmp_path):
     call.settle(Usage(input_tokens=10, output_tokens=3))
     keep(tmp_path / "steps.db")
     out = said("report", tmp_path / "steps.db")[1]
-    assert "nightly/plan: calls 1 settled late" in out
+    assert "nightly/plan: 1 call settled late" in out
     assert out.count("settled late") == 1
     rows = json.loads(said("report", tmp_path / "steps.db", "--json")[1])["steps"]
     assert [(row["name"], row["late_calls"], row["own_late_calls"]) for row in rows] == [

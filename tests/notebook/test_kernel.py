@@ -46,7 +46,7 @@ def test_a_person_is_asked_and_their_grant_counts(kernel):
     assert asked == ["Grant how much more max_usd (US dollars, such as 0.05; Enter for no)? "] * 2
     said = "".join(content["text"] for kind, content in heard if kind == "stream")
     assert "step 'plan' exceeded max_usd: $0.0400 spent of $0.0300" in said
-    assert "'a bit' is no number" in said
+    assert "'a bit' is not a number" in said
     card = [content for kind, content in heard if kind == "update_display_data"][-1]
     assert "granted $0.0500" in card["data"]["text/html"]
     assert card["data"]["text/plain"].startswith("plan: completed, $0.0400, 2 calls; 50% of $0.0800")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from steptrack_callbacks.values.records import CompletedStep, spent_elsewhere
-from steptrack_callbacks.values.words import all_granted, doubts_about, printable
+from steptrack_callbacks.values.words import all_granted, doubts_about, of_calls, printable
 
 
 def status_of(record: CompletedStep) -> str:
@@ -34,7 +34,7 @@ def remarks_on(record: CompletedStep, *, refused: int, late: int, extras: bool =
     parts = doubts_about(record.own_usage)
     parts += [f"{count:,} {what}" for what, count in counted.items() if count]
     if parts:
-        yield f"{printable(record.path)}: calls {', '.join(parts)}"
+        yield f"{printable(record.path)}: {of_calls(parts)}"
     for swap in record.swaps:
         yield f"{printable(record.path)}: {printable(str(swap))}"
     if extras:

@@ -10,7 +10,7 @@ from typing import Literal
 from steptrack_callbacks.engine.call_log import SeenCall
 from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import difference, doubts_about
+from steptrack_callbacks.values.words import difference, doubts_about, of_calls
 
 from .folding import Branch, Line, branches_of
 from .marks import counted_once, remarks_on
@@ -106,7 +106,7 @@ class Tree:
             )
         )
         if doubts := doubts_about(self.unattributed):
-            yield f"(unattributed): calls {', '.join(doubts)}"
+            yield f"(unattributed): {of_calls(doubts)}"
         yield from (each.remark() for each in unrecorded(self.records, self.accounts.items()))
         if self.dropped_records:
             yield f"{self.dropped_records} older records were let go and are missing here"

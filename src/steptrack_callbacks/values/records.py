@@ -11,7 +11,7 @@ from .money import count_of, decimal_of
 from .statuses import STATUS_MEANS, Status
 from .swaps import ModelSwap
 from .usage import LATER_COUNTS, Usage
-from .words import Share, all_granted, difference, doubts_about, shortened, spent
+from .words import Share, all_granted, difference, doubts_about, of_calls, shortened, spent
 
 Kind = Literal["step", "persona", "hook"]
 
@@ -112,7 +112,7 @@ class CompletedStep:
         calls += [f"{self.denied_calls:,} refused"] if self.denied_calls else []
         calls += [f"{self.in_flight_calls:,} still in flight at the end"] if self.in_flight_calls else []
         if calls:
-            yield f"calls {', '.join(calls)}"
+            yield of_calls(calls)
         yield from spent_elsewhere(self)
         yield from all_granted(self.grants)
         yield from map(str, self.swaps)

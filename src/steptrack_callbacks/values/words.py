@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -102,6 +102,17 @@ def doubts_about(usage: Usage) -> list[str]:
         "seen only after they were sent": usage.ungated_calls,
     }
     return [f"{count:,} {what}" for what, count in counted.items() if count]
+
+
+def of_calls(counts: Sequence[str]) -> str:
+    """Say of what calls some counts are.
+
+    Example:
+        >>> of_calls(["1 estimated", "2 refused"])
+        '1 call estimated, 2 refused'
+    """
+    number, _, what = counts[0].partition(" ")
+    return ", ".join([f"{number} {'call' if number == '1' else 'calls'} {what}", *counts[1:]])
 
 
 def granted(grant: Grant) -> str:
