@@ -266,3 +266,9 @@ def test_this_file_sees_imports_wherever_they_stand():
 )
 def test_this_file_sees_an_import_however_it_is_written(source, seen):
     assert seen in set(imports_in(source, HOUSE / "steps" / "boundary.py"))
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Else pytest collects the first of them, and fails at the second when both are run."""
+    names = [file.name for file in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
