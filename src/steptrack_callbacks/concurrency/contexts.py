@@ -140,7 +140,10 @@ class Stack(Generic[T]):
 
     def _index(self, entry: T) -> int | None:
         entries = self._entries.get()
-        return next((index for index in reversed(range(len(entries))) if entries[index] is entry), None)
+        for index in reversed(range(len(entries))):
+            if entries[index] is entry:
+                return index
+        return None
 
     def replace(self, entries: tuple[T, ...]) -> None:
         """Set all entries at once."""

@@ -11,8 +11,9 @@ from steptrack_callbacks.concurrency.contexts import Stack
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.call import open_calls_of
-from steptrack_callbacks.engine.queue import advance_queue
+from steptrack_callbacks.engine.queue import QUEUE, advance_queue
 from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.memory import MemoryLedger
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
@@ -29,6 +30,7 @@ ledger = MemoryLedger()
 stack: Stack[Activation] = Stack("steptrack_steps")
 _running: weakref.WeakValueDictionary[str, Activation] = weakref.WeakValueDictionary()
 
+_COMPLETED = Ending("completed", None, None)
 LONGEST_ERROR = 2_000
 """Characters of an error's text that a record keeps."""
 
@@ -65,7 +67,7 @@ class Activation(Placed):
         self._put_away: tuple[Activation, ...] = ()
         self._finished = False
         self._result: Any = None
-        self._failures = Failures()
+        self._failures: Failures | None = None
 
     @property
     def status(self) -> Status:
@@ -96,7 +98,7 @@ class Activation(Placed):
         if self.parent is not None and self._run_id is not None:
             self._check_run(self.parent)
         self._start()
-        if hooks.wanted(hooks.StepStarted):
+        if not hooks.is_silent() and hooks.wanted(hooks.StepStarted):
             self._ask_hooks()
 
     def _check_unbegun(self) -> None:
@@ -105,7 +107,7 @@ class Activation(Placed):
                 f"step {self.path!r} was entered before: a Step is good for one `with`, so make a fresh one"
                 " with step(...), or decorate a function with it"
             )
-        if self.parent is not None and self.parent.status != "open":
+        if self.parent is not None and self.parent._status != "open":  # noqa: SLF001
             raise RuntimeError(
                 f"step {self.name!r} cannot begin inside {self.parent.path!r}, which is not running"
             )
@@ -124,12 +126,12 @@ class Activation(Placed):
         """Open its account: from now on it is running."""
         if hosts.is_any_distrusted() and self._would_refuse():
             raise hosts.cannot_keep_limits(self.name)
-        self._open_account()
-        if self.account.limited:
+        account = self._open_account()
+        if account.limited:
             hosts.warn_if_unwatched(self.path)
         self._times = (time.time(), time.monotonic())
         self._status = "open"
-        _running[self.id] = self
+        _running[account.ref.step_id or ""] = self
 
     def _would_refuse(self) -> bool:
         """Tell whether it is declared so that calls may be refused in it."""
@@ -156,13 +158,19 @@ class Activation(Placed):
             What must be raised now: `None` for nothing, the very error for passing it on.
         """
         account = self.account
-        error = self.hidden_exhaustion(error) or error
-        self._failures.forget()
+        if self._failures is not None:
+            error = self.hidden_exhaustion(error) or error
+            self._failures.forget()
         with LOCK:
             account.close()
-        for call in open_calls_of(account):
-            call.sweep()
-        advance_queue()
+        if account.open_calls:
+            for call in open_calls_of(account):
+                call.sweep()
+        if QUEUE.is_waited_in:
+            advance_queue()
+        if error is None and not (account.limited or account.raised or self.budgets):
+            self._finish(_COMPLETED)
+            return None
         try:
             ending = yield from decide(
                 account, error, finished=self._finished, result=self._result, budgets=self.budgets
@@ -175,11 +183,12 @@ class Activation(Placed):
 
     def hidden_exhaustion(self, error: BaseException | None) -> BudgetExhausted | None:
         """Return the exhaustion of this step that a fallback hides behind the failure of an earlier call."""
-        return self._failures.hidden(error, self.account.raised)
+        return None if self._failures is None else self._failures.hidden(error, self.account.raised)
 
     def note_failure(self, error: BaseException) -> None:
         """Note what a call in it has failed with; only a step that raises it anyway need not know."""
         if self.status == "open" and self.definition.error_boundary != "fail":
+            self._failures = self._failures or Failures()
             self._failures.note(error, self.account.raised)
 
     def _finish(self, ending: Ending) -> None:
@@ -191,17 +200,19 @@ class Activation(Placed):
             # Somebody else's error may quote the prompt that it is about, which is not for a ledger.
             self._kept_error = self._error if isinstance(cause, StepTrackError) else type(cause).__name__
         self._duration_s = time.monotonic() - self._times[1]
-        self.account.close()
-        self.account.on_late_charge = self._revise
-        _running.pop(self.id, None)
-        if self.kind == "hook" and not self.usage.calls and not self.account.denied:
+        account = self.account
+        account.close()
+        account.on_late_charge = self._revise
+        _running.pop(account.ref.step_id or "", None)
+        if self.kind == "hook" and not self.usage.calls and not account.denied:
             return  # most hooks make no calls, and leave nothing to tell
         record = self.record()
         ledger.put(record)
-        self._archive(record)
-        if hooks.wanted(hooks.StepEnded):
-            hooks.emit(hooks.StepEnded(**self.account.ref.event_fields(), record=record))
-        if ending.leaving is None:
+        if self._ledger is not None:
+            self._archive(self._ledger, record)
+        if not hooks.is_silent() and hooks.wanted(hooks.StepEnded):
+            hooks.emit(hooks.StepEnded(**account.ref.event_fields(), record=record))
+        if ending.leaving is None and self.kind == "persona":
             self._warn_of_unmet_stages()
 
     def _revise(self) -> None:
@@ -209,17 +220,17 @@ class Activation(Placed):
         self._revision += 1
         record = self.record()
         ledger.put(record)
-        self._archive(record)
-
-    def _archive(self, record: CompletedStep) -> None:
         if self._ledger is not None:
-            if self._ledger.is_durable:
-                self._ledger.put_record(record.to_dict() | {"error": self._kept_error})
-            self._ledger.flush()
-            current.flush_others()
+            self._archive(self._ledger, record)
+
+    def _archive(self, client: LedgerClient, record: CompletedStep) -> None:
+        if client.is_durable:
+            client.put_record(record.to_dict() | {"error": self._kept_error})
+        client.flush()
+        current.flush_others()
 
     def _warn_of_unmet_stages(self) -> None:
-        if self.kind != "persona" or not isinstance(self.definition, PersonaDefinition):
+        if not isinstance(self.definition, PersonaDefinition):
             return
         unmet = [stage.name for stage in self.definition.stages if stage.name not in self._stages_met]
         if unmet:
@@ -235,21 +246,22 @@ class Activation(Placed):
         Raises:
             RuntimeError: The step has not begun.
         """
-        account, started, usage = self.account, self._times, self.usage
+        account, started = self.account, self._times
+        ref, usage = account.ref, account.settled.usage()
         duration = time.monotonic() - started[1] if self._duration_s is None else self._duration_s
         return CompletedStep(
-            id=self.id,
-            run_id=self.run_id,
+            id=ref.step_id or "",
+            run_id=ref.run_id,
             parent_id=self.parent.id if self.parent else None,
-            path=self.path,
-            name=self.name,
+            path=ref.path,
+            name=ref.name,
             kind=self.kind,
             function=self.definition.function,
-            persona=account.ref.persona,
+            persona=ref.persona,
             model=account.model,
             models={model: tally.usage() for model, tally in list(account.models.items())},
             limits=account.limits(),
-            own_usage=self.own_usage,
+            own_usage=account.own.usage(),
             usage=usage,
             denied_calls=account.denied,
             busy_calls=account.busy,

@@ -101,9 +101,9 @@ class Placed:
     @property
     def budgets(self) -> list[BudgetAccount]:
         """The accounts of the budgets that hang on this very step."""
-        return [binding.account() for binding in self._bindings]
+        return [binding.account() for binding in self._bindings] if self._bindings else []
 
-    def _open_account(self) -> None:
+    def _open_account(self) -> Account:
         self.definition = completed(self.definition, self.said)
         parent = self.parent
         own = (self,) if self.kind == "persona" else ()
@@ -117,6 +117,7 @@ class Placed:
         if self._personas:
             self._apply_stages(self._account)
         self._bind_budgets(new)
+        return self._account
 
     def _new_ref(self, parent: Placed | None) -> StepRef:
         step_id, name = f"{process_name()}-{next(_numbers)}", self.definition.name
