@@ -73,6 +73,7 @@ class Stack(Generic[T]):
     then. No token is ever reset, since a generator or a task may well be closed in another context.
 
     Attributes:
+        entries: Returns the entries, outermost first.
         follower: Told of each change, in the context that it is made in; `None` for nobody.
     """
 
@@ -80,11 +81,8 @@ class Stack(Generic[T]):
         self._entries: ContextVar[tuple[T, ...]] = ContextVar(name, default=())
         self._started_in: ContextVar[T | None] = ContextVar(f"{name}_started_in", default=None)
         self.follower: Follower | None = None
+        self.entries: Callable[[], tuple[T, ...]] = self._entries.get  # asked often, so without a detour
         carried.append(self)
-
-    def entries(self) -> tuple[T, ...]:
-        """Return the entries, outermost first."""
-        return self._entries.get()
 
     def push(self, *entries: T) -> None:
         """Add entries to the current context."""

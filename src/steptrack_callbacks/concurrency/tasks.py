@@ -17,7 +17,8 @@ def running_loop() -> Any:
 
 def current_owner() -> Hashable:
     """Return the task that runs here, else the thread: whoever would have to let go of what it holds."""
-    loop = running_loop()
-    task: Hashable | None = sys.modules["asyncio"].current_task(loop) if loop else None
+    asyncio = sys.modules.get("asyncio")
+    loop = asyncio._get_running_loop() if asyncio else None  # noqa: SLF001 - as above
+    task: Hashable | None = asyncio.current_task(loop) if asyncio and loop else None
     # A task holds on to its result, which may be the very stream that holds the room.
     return weakref.ref(task or threading.current_thread())

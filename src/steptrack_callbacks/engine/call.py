@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from decimal import Decimal
 
+from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import running_loop
@@ -38,6 +39,7 @@ from .swapping import Swap, Swapping
 logger = logging.getLogger("steptrack_callbacks")
 
 _NOT_WRAPPING: Wrapping = frozenset()
+_OPEN = ("in flight", "swept")
 _NOTHING_TO_TELL = nullcontext()
 _numbers = itertools.count(1)
 
@@ -108,7 +110,7 @@ class Call:
     @property
     def is_open(self) -> bool:
         """Whether its usage is still to come, an estimate charged meanwhile or not."""
-        return self.state in ("in flight", "swept")
+        return self.state in _OPEN
 
     @property
     def max_output_tokens(self) -> int | None:
@@ -153,7 +155,7 @@ class Call:
             await run_async(self._admission(patient=True))
 
     def count(self) -> None:
-        """Hold what is expected of it, if it holds a bound of that."""
+        """See `far.count`."""
         far.count(self)
 
     def _admission(self, *, patient: bool) -> Flow[None]:
@@ -164,6 +166,8 @@ class Call:
     def _announce(self) -> None:
         """Let hooks see that it is admitted; they may yet refuse it."""
         self.admitted = True
+        if hooks.is_silent():
+            return
         try:
             tell_admitted(self, self.swap)
         except StepTrackError:
@@ -235,18 +239,18 @@ class Call:
             truncated: Whether the answer was cut short by the request's own `max_tokens`.
             response: The answer, for the error that a step may raise at its close.
         """
-        if not self.is_open:
+        if self.state not in _OPEN:
             return
-        self.answered_by = model
+        self.answered_by, took_s = model, self._duration_s()
         if not estimated:
-            settlement.learn_from(self, usage, terms, self._duration_s(), truncated=truncated)
+            settlement.learn_from(self, usage, terms, took_s, truncated=truncated)
         if truncated:
             settlement.note_cut(self)
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         else:
             told = parts or ((model or self.request.model, usage),)
-            cost = self.request.cost_of_parts(told, terms, self._duration_s())
+            cost = self.request.cost_of_parts(told, terms, took_s)
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         self._close(charge, "settled", response)
 
@@ -323,7 +327,7 @@ class Call:
 
     def _close(self, charge: Charge, state: State, response: object = None) -> None:
         with LOCK:
-            if not self.is_open:
+            if self.state not in _OPEN:
                 return
             swept, before = self.state == "swept", self._charge
             if swept:
@@ -340,7 +344,7 @@ class Call:
                     account.response = response if account.limited else None
         if self.lease is not None:
             self.lease.tell(charge.sums(), before.sums(), settlement.ledger_detail(self))
-        if QUEUE.is_waited_in:
+        if QUEUE.waiters:
             advance_queue()
         if swept or state != "withdrawn":
             self._tell(charge)
@@ -366,8 +370,7 @@ class Call:
             self.number, ref, self._charge, model=model, state=self.state, started_at=self.started_at
         )
         self.accounts.revise_ended()
-        before = None if self._before is charge else self._before  # another thread may have been faster
-        settlement.tell_of(self, charge, before)
+        settlement.tell_of(self, charge, None if self._before is charge else self._before)
 
     # Afterwards
 

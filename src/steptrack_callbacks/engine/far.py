@@ -73,7 +73,7 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
 def _longest_answer(chain: AccountChain, request: Request, stats: OutputStats) -> int | None:
     if request.max_output_tokens is not None:
         return request.max_output_tokens
-    if chain.strict or not stats.seen:
+    if chain.strict or not stats.revision:
         return None
     return FAR_TIMES * stats.longest(CLAMPED_CAUTION) * request.answers
 

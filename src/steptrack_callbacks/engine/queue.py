@@ -153,25 +153,21 @@ class AdmissionQueue:
 
     Attributes:
         releases: Counts the reservations that were given back.
+        waiters: They.
     """
 
     def __init__(self) -> None:
         self.releases = 0
-        self._waiters: dict[Waiter, None] = {}
+        self.waiters: dict[Waiter, None] = {}
         self._moving = False
 
     def __bool__(self) -> bool:
-        return bool(self._waiters)
-
-    @property
-    def is_waited_in(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._waiters)
+        return bool(self.waiters)
 
     def join(self, reservation: Queued, blocked_on: frozenset[Account]) -> Waiter:
         """Give a claim its place, which it must leave or be dropped from."""
         waiter = Waiter(reservation, blocked_on)
-        self._waiters[waiter] = None
+        self.waiters[waiter] = None
         _count_waiting(blocked_on, 1)
         return waiter
 
@@ -211,10 +207,10 @@ class AdmissionQueue:
     def _pass(self) -> list[Waiter]:
         woken: list[Waiter] = []
         blocked: set[Account] = set()
-        for waiter in list(self._waiters):
+        for waiter in list(self.waiters):
             reservation = waiter.reservation
             outcome = reservation.decide(behind=not blocked.isdisjoint(reservation.accounts))
-            if waiter not in self._waiters:  # dropped in a finaliser meanwhile
+            if waiter not in self.waiters:  # dropped in a finaliser meanwhile
                 reservation.release()
             elif isinstance(outcome, frozenset):
                 self._block(waiter, outcome)
@@ -228,11 +224,11 @@ class AdmissionQueue:
     def awaited(self) -> set[Account]:
         """Return the accounts that somebody waits for."""
         with LOCK:
-            return {account for waiter in self._waiters for account in waiter.blocked_on}
+            return {account for waiter in self.waiters for account in waiter.blocked_on}
 
     def empty(self) -> None:
         """Forget all who wait."""
-        for waiter in list(self._waiters):
+        for waiter in list(self.waiters):
             self._remove(waiter)
 
     def _block(self, waiter: Waiter, accounts: frozenset[Account]) -> None:
@@ -241,7 +237,7 @@ class AdmissionQueue:
         waiter.blocked_on = accounts
 
     def _remove(self, waiter: Waiter) -> None:
-        del self._waiters[waiter]
+        del self.waiters[waiter]
         _count_waiting(waiter.blocked_on, -1)
 
 

@@ -238,7 +238,7 @@ class StepTrackHandler(BaseCallbackHandler):
             _settle(run, response)
         elif not self.is_off:
             _settle(_begun_unseen(run_id), response)
-        if run is not None:
+        if run is not None and run.within is not None:
             run.tell_step()
         run_tree.leave(run_id)
 
@@ -350,13 +350,14 @@ def _settle(run: runs.Run, response: LLMResult) -> None:
         return  # an integration further down has charged it
     if call.request.model == UNKNOWN_MODEL:
         call.request.model = usage.model_of(response) or UNKNOWN_MODEL
-    run.has_reported = usage.settle(call, response, counted_elsewhere=_is_counted(run, response))
+    elsewhere = run.batch is not None and _is_counted(run, response)
+    run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
     pacing.tighten(call)
 
 
 def _is_counted(run: runs.Run, response: LLMResult) -> bool:
     """Tell whether the usage of a completion stands on another one of the same request."""
-    if run.batch is None or not usage.has_lost_its_usage(response):
+    if not usage.has_lost_its_usage(response):
         return False
     return any(other.has_reported for other in runs.batch_of(run.batch))
 

@@ -166,7 +166,7 @@ class Activation(Placed):
         if account.open_calls:
             for call in open_calls_of(account):
                 call.sweep()
-        if QUEUE.is_waited_in:
+        if QUEUE.waiters:
             advance_queue()
         if error is None and not (account.limited or account.raised or self.budgets):
             self._finish(_COMPLETED)

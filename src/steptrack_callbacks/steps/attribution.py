@@ -20,8 +20,6 @@ from . import activation
 from .activation import Activation, innermost, running, stack
 from .step import Step, wrapping
 
-_NOT_WRAPPING: frozenset[Account] = frozenset()
-
 
 def _new_bucket() -> Account:
     return Account(StepRef(name="", path=""), StepDefinition(name="unattributed"))
@@ -60,11 +58,11 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
             (phase `closed`): what it left running may not go on spending.
     """
     for step in reversed(stack.entries()):
-        if step.status == "open":
-            wrapped_up = _NOT_WRAPPING
+        if step._status == "open":  # noqa: SLF001 - asked for each call
+            accounts = step.accounts if within is None else _joined(step, within)
             if entries := wrapping.entries():
-                wrapped_up = frozenset(entries) & frozenset(step.accounts)
-            return Call(_joined(step, within), request, wrapping=wrapped_up)
+                return Call(accounts, request, wrapping=frozenset(entries) & frozenset(step.accounts))
+            return Call(accounts, request)
         if stack.is_started_in(step):
             break  # the thread has outlived it, and may work for others now
         enforced = step.account.enforce != "observe" and not step.left_elsewhere
@@ -76,9 +74,7 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
     return Call((_unattributed,), request)
 
 
-def _joined(active: Activation, within: Step | None) -> AccountChain:
-    if within is None:
-        return active.accounts
+def _joined(active: Activation, within: Step) -> AccountChain:
     inner = tuple(account for account in active.accounts if account not in within.accounts)
     return AccountChain(inner + within.accounts)
 
