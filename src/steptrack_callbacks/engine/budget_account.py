@@ -8,7 +8,15 @@ from typing import Any
 
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.ledgers.protocol import COST, AccountRequest, Asked, Totals, from_pico, to_pico
+from steptrack_callbacks.ledgers.protocol import (
+    COST,
+    UNITS_PER_PICO,
+    AccountRequest,
+    Asked,
+    Totals,
+    from_pico,
+    to_pico,
+)
 from steptrack_callbacks.ledgers.validation import MOST
 from steptrack_callbacks.values.budgets import BudgetDefinition, Window
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
@@ -48,6 +56,7 @@ class BudgetAccount(Account):
 
     __slots__ = (
         "_acknowledged",
+        "_asked_last",
         "_elsewhere",
         "_here",
         "_known",
@@ -89,6 +98,7 @@ class BudgetAccount(Account):
         self._said = Totals(key=key, seq=-1)
         self._acknowledged = Hold()
         self._elsewhere = Hold()
+        self._asked_last: tuple[Estimate, Estimate] | None = None
         if self.cost_limit is not None:
             self.cost_limit = _floor(self.cost_limit)
 
@@ -135,7 +145,7 @@ class BudgetAccount(Account):
 
     def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
         """Name the limits without room for a call beside all that is in flight, here and by the ledger."""
-        estimate = _whole(estimate)
+        estimate = self._whole(estimate)
         names = super().lacking_now(estimate, wrapping=wrapping)
         if self.enforce == "strict" or self.held_calls == 0:
             return names
@@ -146,13 +156,19 @@ class BudgetAccount(Account):
                 names.append(name)
         return names
 
+    def _whole(self, estimate: Estimate) -> Estimate:
+        """Round what a call asks up to whole pico-dollars, once for all questions about it."""
+        if self._asked_last is None or self._asked_last[0] is not estimate:
+            self._asked_last = estimate, _rounded_up(estimate)
+        return self._asked_last[1]
+
     def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
-        return super().could_have_room(_whole(estimate), own, wrapping=wrapping)
+        return super().could_have_room(self._whole(estimate), own, wrapping=wrapping)
 
     def may_come_to_have_room(self, estimate: Estimate, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all that can come back of what is reserved did."""
-        return super().may_come_to_have_room(_whole(estimate), wrapping=wrapping)
+        return super().may_come_to_have_room(self._whole(estimate), wrapping=wrapping)
 
     def _lasting_calls(self) -> int:
         """Leave out those of others, whose process may have died."""
@@ -169,7 +185,7 @@ class BudgetAccount(Account):
 
     def hold(self, estimate: Estimate, flight: Flight) -> Holding:
         """Reserve what a call asks, and say what that was."""
-        return super().hold(_whole(estimate), flight)
+        return super().hold(self._whole(estimate), flight)
 
     def _amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
         """List the limits of amounts that are set; money in whole pico-dollars."""
@@ -182,7 +198,7 @@ class BudgetAccount(Account):
         The ledger adds up what calls hold, of this process and of others, and knows no spread. So it is
         told more than the call is held at here.
         """
-        alone, beside, held = self._told(_whole(estimate), wrapping=wrapping)
+        alone, beside, held = self._told(self._whole(estimate), wrapping=wrapping)
         most = self.cost_room(wrapping=wrapping)
         return AccountRequest(
             key=self.key,
@@ -288,19 +304,24 @@ def _floor(units: int) -> int:
     return from_pico(whole - 1 if from_pico(whole) > units else whole)
 
 
-def _ceil(amount: tuple[int, int]) -> tuple[int, int]:
-    return from_pico(to_pico(amount[0], up=True)), amount[1]
+def _ceil(units: int) -> int:
+    return -(-units // UNITS_PER_PICO) * UNITS_PER_PICO
 
 
-def _whole(estimate: Estimate) -> Estimate:
+def _rounded_up(estimate: Estimate) -> Estimate:
+    asked = (estimate.certain, estimate.alone, estimate.expected, estimate.worst, estimate.least)
     outlook = estimate.outlook
+    certain, alone, expected, worst, least, inputs, rates = [
+        (-(-cost // UNITS_PER_PICO) * UNITS_PER_PICO, tokens)
+        for cost, tokens in (*asked, outlook.inputs, outlook.rates)
+    ]
     return estimate._replace(
-        certain=_ceil(estimate.certain),
-        alone=_ceil(estimate.alone),
-        expected=_ceil(estimate.expected),
-        worst=_ceil(estimate.worst),
-        least=_ceil(estimate.least),
-        outlook=outlook._replace(inputs=_ceil(outlook.inputs), rates=_ceil(outlook.rates)),
+        certain=certain,
+        alone=alone,
+        expected=expected,
+        worst=worst,
+        least=least,
+        outlook=outlook._replace(inputs=inputs, rates=rates),
     )
 
 
@@ -308,7 +329,7 @@ def _share(estimate: Estimate, unit: int, most: int) -> tuple[int, int]:
     """Return what must fit beside the shares of others, and the share of a call, in whole pico-dollars."""
     share, slack = estimate.outlook.share(unit, most)
     beside = max(estimate.alone[unit], share - slack)
-    return (beside, share) if unit else (_ceil((beside, 0))[0], share)
+    return (beside, share) if unit else (_ceil(beside), share)
 
 
 def _asked(amount: tuple[int, int]) -> Asked:

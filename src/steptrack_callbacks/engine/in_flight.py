@@ -175,10 +175,12 @@ class InFlight:
 
     def add(self, outlook: Outlook, flight: Flight, limits: tuple[int | None, int | None]) -> HeldCall:
         """Hold what a call is expected to come to."""
-        cheap = tuple(
-            limit is not None and outlook.is_cheap(unit, limit) for unit, limit in enumerate(limits)
+        money, tokens = limits
+        cheap = (
+            money is not None and outlook.is_cheap(MONEY, money),
+            tokens is not None and outlook.is_cheap(TOKENS, tokens),
         )
-        hold = HeldCall(outlook, self._behind(outlook), flight, (cheap[0], cheap[1]))
+        hold = HeldCall(outlook, self._behind(outlook), flight, cheap)
         self._holds[hold] = None
         self._count(hold, 1)
         return hold
@@ -259,7 +261,9 @@ class InFlight:
     def _count(self, hold: HeldCall, sign: int) -> None:
         self._count_sums(hold, sign)
         model = hold.outlook.model
-        doubt = self._doubts.setdefault(model, _Doubt())
+        doubt = self._doubts.get(model)
+        if doubt is None:
+            doubt = self._doubts[model] = _Doubt()
         doubt.count(hold, sign)
         if not doubt.calls:
             del self._doubts[model]

@@ -33,8 +33,23 @@ _TRANSLATED = frozenset(
 )
 _PLAIN = frozenset({"input_tokens", "output_tokens", "total_tokens", *_DETAILS})
 _PARTS = frozenset({"audio", "cache_creation", "cache_read", "reasoning"})
-_SAYS_MORE = FIELDS | {"choices", "content", "delta", "output", "response_cost", "status"}
-"""Of what a message says beside its usage: what has to be looked at closely."""
+_SAYS_NO_MORE = frozenset(
+    {
+        *_USAGES,
+        *(
+            "created",
+            "created_at",
+            "finish_reason",
+            "id",
+            "logprobs",
+            "model",
+            "model_name",
+            "model_provider",
+        ),
+        *("object", "output_version", "service_tier", "stop_reason", "stop_sequence", "system_fingerprint"),
+    }
+)
+"""What a message may say beside its usage, and nothing of it has to be looked at closely."""
 _USUAL_PARTS = frozenset({"cached_tokens", "audio_tokens", "reasoning_tokens"})
 _OF_SEARCHES = frozenset({"num_search_queries", "search_context_size"})
 _LONGEST_WORD = 10_000
@@ -85,7 +100,7 @@ def _plainly_told(answer: Any, reported: Any, output: Any) -> Answer | None:
     is_sum = reported.get("total_tokens", sent + made) == sent + made
     if not (is_sum and 0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS and reported.keys() <= _PLAIN):
         return None
-    if not _SAYS_MORE.isdisjoint(told) or _says_details(reported, told, output):
+    if not told.keys() <= _SAYS_NO_MORE or _says_details(reported, told, output):
         return None
     model, tier = told.get("model_name") or told.get("model"), told.get("service_tier")
     return Answer(

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from steptrack_callbacks.values.money import USD_PLACES, to_usd
 
 PICO_PLACES = 12
-_UNITS_PER_PICO: int = 10 ** (USD_PLACES - PICO_PLACES)
+UNITS_PER_PICO: int = 10 ** (USD_PLACES - PICO_PLACES)
 
 TIMEOUT_S = 0.25
 """How long a trip to a ledger may take, if nothing else is said."""
@@ -37,15 +37,15 @@ def to_pico(units: int, *, up: bool = False) -> int:
         >>> to_pico(to_units("0.0000000000015", "x")), to_pico(to_units("0.0000000000011", "x"), up=True)
         (2, 2)
     """
-    whole, rest = divmod(units, _UNITS_PER_PICO)
+    whole, rest = divmod(units, UNITS_PER_PICO)
     if up:
         return whole + bool(rest)
-    return whole + (2 * rest > _UNITS_PER_PICO or (2 * rest == _UNITS_PER_PICO and whole % 2 == 1))
+    return whole + (2 * rest > UNITS_PER_PICO or (2 * rest == UNITS_PER_PICO and whole % 2 == 1))
 
 
 def from_pico(pico: int) -> int:
     """Turn pico-dollars into money units, exactly."""
-    return pico * _UNITS_PER_PICO
+    return pico * UNITS_PER_PICO
 
 
 def pico_to_usd(pico: int) -> Decimal:
