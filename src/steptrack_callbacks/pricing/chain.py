@@ -171,7 +171,7 @@ def entries_of(question: Question) -> Iterator[Entry]:
 def owner_of(question: Question) -> str | None:
     """Name who serves a model, in the one name that the table has for each; `None` if nobody says."""
     host, name = split(question.model, question.provider)
-    return canonical(host) if host else next((maker for t in tables() if (maker := _maker(name, t))), None)
+    return canonical(host) if host else next((maker for t in tables() if (maker := maker_of(name, t))), None)
 
 
 def with_prices(before: Settings, prices: Mapping[str, Mapping[str, object]]) -> Settings:
@@ -239,11 +239,11 @@ def _found(question: Question) -> Iterator[Found]:
     if not question.given:
         yield from _entries(question)
         return
-    given, published = dict(question.given), next(_entries(question), None)
-    if published is None:
+    given, listed = dict(question.given), next(_entries(question), None)
+    if listed is None:
         owner = split(question.model, question.provider)[0] or ""
-        published = Found("", question.model, {}, owner, installed().entries)
-    yield replace(published, source="the call", entry=laid_over(published.entry, given))
+        listed = Found("", question.model, {}, owner, installed().entries)
+    yield replace(listed, source="the call", entry=laid_over(listed.entry, given))
 
 
 def _entries(question: Question) -> Iterator[Found]:
@@ -251,9 +251,16 @@ def _entries(question: Question) -> Iterator[Found]:
     host, name = split(model, provider)
     if own := Table(settings.in_force().prices).find((model, f"{host}/{name}", name), host or ""):
         yield Found("user", own.key, own.entry, host or "", installed().entries)
+    yield from published(question)
+
+
+def published(question: Question) -> Iterator[Found]:
+    """Find a model in LiteLLM's tables."""
+    model, provider, *_ = question
+    host, name = split(model, provider)
     region = (question.region or "").lower()
     for table in tables():
-        owner = host or _maker(name, table)
+        owner = host or maker_of(name, table)
         if owner is None:
             continue
         local = (f"{owner}/{region}/{name}",) if region else ()
@@ -261,7 +268,8 @@ def _entries(question: Question) -> Iterator[Found]:
             yield Found("litellm", row.key, row.entry, owner, table.entries)
 
 
-def _maker(name: str, table: Table) -> str | None:
+def maker_of(name: str, table: Table) -> str | None:
+    """Name the provider whose model it is, where a table knows one of that name."""
     row = table.row(name)
     if row is not None and isinstance(owner := row.entry.get("litellm_provider"), str):
         return canonical(owner)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from steptrack_callbacks.values.money import to_units
 
-from .names import accepts, canonical, spellings, split
-from .table import Entry, Table, tables
+from .chain import Question, maker_of, published
+from .names import accepts, split
+from .table import Entry, tables
 
 _SIZE = re.compile(r"(\d+)-?x-?(\d+)")
 _USUAL_SIZE = "1024x1024"
@@ -19,12 +20,7 @@ _ANY = (None, "", "auto")
 
 def rates_by_piece(model: str, provider: str | None = None) -> Entry:
     """Return what the table says of a model, whatever it is billed by; empty if it knows none of the name."""
-    host, name = split(model, provider)
-    for table in tables():
-        owner = host or _maker(table, name) or _maker(table, model)
-        if owner and (row := table.find((*spellings(name, owner), model, f"{owner}/{name}"), owner)):
-            return row.entry
-    return {}
+    return next((found.entry for found in published(Question(model, provider))), {})
 
 
 def rate(entry: Entry, *keys: str) -> int | None:
@@ -55,7 +51,7 @@ def image_prices(model: str, provider: str | None, *, quality: object, size: obj
     """
     host, name = split(model, provider)
     for table in tables():
-        owner = host or _maker(table, name) or ""
+        owner = host or maker_of(name, table) or ""
         prices: dict[tuple[str, str], int] = {}
         for key, entry in table.entries.items():
             variant = _variant(key, name)
@@ -99,13 +95,3 @@ def _price_of(entry: Entry, size: object) -> int | None:
     if not per_pixel or found is None:
         return None
     return per_pixel * int(found[1]) * int(found[2])
-
-
-def _maker(table: Table, name: str) -> str | None:
-    row = table.row(name)
-    return None if row is None else _owner_of(row.entry)
-
-
-def _owner_of(entry: Entry) -> str:
-    owner = entry.get("litellm_provider")
-    return canonical(owner) if isinstance(owner, str) else ""
