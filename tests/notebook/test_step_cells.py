@@ -301,3 +301,36 @@ def test_every_option_stands_on_the_page_about_notebooks():
     page = (Path(__file__).parents[2] / "docs" / "notebooks.md").read_text(encoding="utf-8")
     for action in options._parser()._actions:
         assert all(option in page for option in action.option_strings)
+
+
+def test_a_traceback_of_a_refusal_ends_at_the_users_own_line(shell):
+    for cell in (
+        f"%%step plan --max-calls 0 --quiet\n{SPEND}",
+        f"with step('plan', max_calls=0):\n    {SPEND}",
+    ):
+        _, told, _ = run(shell, cell)
+        assert SPEND in told
+        assert "BudgetExhausted: step 'plan'" in told
+        assert "steptrack_callbacks/" not in told
+
+
+def test_a_handler_of_the_users_own_stays(ipython):
+    seen = []
+    ipython.set_custom_exc((ValueError,), lambda shell, kind, error, trace, tb_offset=None: seen.append(kind))
+    try:
+        ipython.run_line_magic("load_ext", "steptrack_callbacks.notebook")
+        ipython.run_line_magic("unload_ext", "steptrack_callbacks.notebook")
+        run(ipython, "raise ValueError")
+    finally:
+        ipython.set_custom_exc((), None)
+        steptrack.uninstall()
+    assert seen == [ValueError]
+
+
+def test_other_errors_are_shown_whole_and_unloading_leaves_ipython_as_it_was(ipython):
+    ipython.run_line_magic("load_ext", "steptrack_callbacks.notebook")
+    _, told, _ = run(ipython, "from decimal import Decimal\nDecimal('x')")
+    assert "InvalidOperation" in told
+    ipython.run_line_magic("unload_ext", "steptrack_callbacks.notebook")
+    steptrack.uninstall()
+    assert ipython.custom_exceptions == ()

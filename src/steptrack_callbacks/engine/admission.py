@@ -113,6 +113,7 @@ def raise_if_passed(accounts: AccountChain) -> Flow[None]:
     Raises:
         BudgetExhausted: It has (phase `settled`); the outermost account that is over owns it.
     """
+    __tracebackhide__ = True
     while (overrun := accounts.overrun()) is not None:
         if not (yield from more_is_granted(*overrun)):
             raise overrun[1]

@@ -171,6 +171,7 @@ class ModelChoice(Runnable[Input, Output]):
             return await self.bound.ainvoke(input, config, **kwargs)
 
         async def make(name: str) -> Output:
+            __tracebackhide__ = True
             configured = self._config(config, name, asked)
             return await self._with(name, asked).ainvoke(input, configured, **kwargs)  # type: ignore[no-any-return]
 
@@ -183,12 +184,14 @@ class ModelChoice(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> Iterator[Output]:
         """Stream it with the first model that fits."""
+        __tracebackhide__ = True
         asked, trial = self._trial(config)
         if trial is None:
             yield from self.bound.stream(input, config, **kwargs)
             return
 
         def make(name: str) -> tuple[Any, Iterator[Output]]:
+            __tracebackhide__ = True
             chunks = self._with(name, asked).stream(input, self._config(config, name, asked), **kwargs)
             return next(chunks, _END), chunks
 
@@ -204,6 +207,7 @@ class ModelChoice(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
         """Do as `stream`, on the event loop."""
+        __tracebackhide__ = True
         asked, trial = self._trial(config)
         if trial is None:
             async with closed_with_reader(self.bound.astream(input, config, **kwargs)) as plain:
@@ -212,6 +216,7 @@ class ModelChoice(Runnable[Input, Output]):
             return
 
         async def make(name: str) -> tuple[Any, AsyncIterator[Output]]:
+            __tracebackhide__ = True
             chunks = self._with(name, asked).astream(input, self._config(config, name, asked), **kwargs)
             return await anext(chunks, _END), chunks
 

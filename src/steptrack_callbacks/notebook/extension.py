@@ -16,6 +16,7 @@ from steptrack_callbacks.steps.step import Step
 from . import options
 from .asking import ask_person
 from .cells import ENTRANCE, MAGIC, PutInStep, open_cell
+from .tracebacks import end_at_own_lines
 
 LAST = "_step"
 """The notebook's name for the step of the newest `%%step` cell."""
@@ -84,6 +85,7 @@ class Extension:
         shell.register_magic_function(self.entrance, magic_kind="line", magic_name=ENTRANCE)
         shell.input_transformers_cleanup.append(open_cell)
         shell.ast_transformers.append(self._transformer)
+        self._show_tracebacks = end_at_own_lines(shell)
 
     def unload(self) -> None:
         """Take it out; what is installed stays."""
@@ -94,6 +96,7 @@ class Extension:
         shell.magics_manager.magics["line"].pop(ENTRANCE, None)
         shell.input_transformers_cleanup.remove(open_cell)
         shell.ast_transformers.remove(self._transformer)
+        self._show_tracebacks()
 
     def entrance(self, line: str) -> CellStep:
         """Return the context manager that a `%%step` cell runs in."""

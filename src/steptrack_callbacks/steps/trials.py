@@ -47,6 +47,7 @@ def tried(trial: Trial, make: Callable[[str], T]) -> T:
         trial: The trial.
         make: Makes the call with the model of that name.
     """
+    __tracebackhide__ = True
     while True:
         try:
             with trying(trial):
@@ -59,6 +60,7 @@ def tried(trial: Trial, make: Callable[[str], T]) -> T:
 
 async def tried_async(trial: Trial, make: Callable[[str], Awaitable[T]]) -> T:
     """Do as `tried`, on the event loop."""
+    __tracebackhide__ = True
     while True:
         try:
             with trying(trial):

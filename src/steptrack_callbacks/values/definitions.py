@@ -317,6 +317,7 @@ def _key_of(kind: type, said: object, options: Mapping[str, Any]) -> tuple[Any, 
 
 
 def _defined(kind: type[D], said: object, options: Mapping[str, Any], verb: str) -> D:
+    __tracebackhide__ = True
     if isinstance(said, kind):
         if options:
             raise ValueError(f"{', '.join(options)}: say it in the definition, not beside it")
