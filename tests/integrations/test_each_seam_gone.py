@@ -26,6 +26,10 @@ NEEDED = {"litellm": ("litellm",), "langchain_core": ("langchain_core", "langcha
 NOT_DELETED = {
     seams_langchain.MODEL_FRAMES.place: "what it derives from has another, which calls no model",
     seams_litellm.FILES.place: "no package can be without",
+    **{
+        seam.place: "since 1.110 its metaclass serves what it has not"
+        for seam in seams_litellm.ROUTER_ENDPOINTS.values()
+    },
 }
 TAKES_ANYTHING = {
     seam.place for name, seam in seams_litellm.ENTRY_POINTS.items() if not seams_litellm._PARAMETERS[name]

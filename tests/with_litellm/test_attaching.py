@@ -18,6 +18,7 @@ from calling import NAMES, arguments, ask, call, run, wait_until
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, LostStepWarning, bind, step
+from steptrack_callbacks.integrations.seams_litellm import ROUTER_ENDPOINTS
 from steptrack_callbacks.litellm.refusals import LOGGERS
 
 LISTS = [
@@ -35,6 +36,7 @@ def snapshot() -> dict[str, Any]:
     """Take down all of LiteLLM that attaching may touch."""
     state: dict[str, Any] = {name: list(getattr(litellm, name)) for name in LISTS}
     state |= {f"{module}.{name}": getattr(importlib.import_module(module), name) for module, name in REPLACED}
+    state |= {f"Router.{name}": getattr(litellm.Router, name) for name in ROUTER_ENDPOINTS}
     state |= {name: list(logging.getLogger(name).filters) for name in LOGGERS}
     return state | {"finders": [each for each in sys.meta_path if "steptrack" in type(each).__module__]}
 

@@ -190,13 +190,26 @@ MODEL_FALLBACKS = Seam(
     lost="with litellm.model_fallbacks, several attempts count as one call",
     cure="give fallbacks= with each call",
 )
-ROUTES = Seam(
-    package="litellm",
-    place="litellm.router:Router.async_function_with_fallbacks",
-    purpose="asks a Router for the next group of a step's models, as the Router falls back on one itself",
-    lost="a Router's groups in step(models=[...]) do not go on to the next model at a limit",
-    cure="name the models of its deployments in step(models=[...]), or take a tested version ({tested})",
-)
+
+
+def _of_router(place: str, *parameters: str) -> Seam:
+    return Seam(
+        package="litellm",
+        place=place,
+        shape=takes(*parameters),
+        purpose="asks a Router for the next group of a step's models, as the Router falls back on one itself",
+        lost="a Router's groups in step(models=[...]) do not go on to the next model at a limit",
+        cure="name the models of its deployments in step(models=[...]), or take a tested version ({tested})",
+    )
+
+
+ROUTES = _of_router("litellm.router:Router.async_function_with_fallbacks")
+"""The one way that all requests took before the Router got its Rust core; not looked for after that."""
+ROUTER_ENDPOINTS: dict[str, Seam] = {
+    name: _of_router(f"litellm:Router.{name}", "model")
+    for name in ("completion", "acompletion", "text_completion", "atext_completion")
+}
+"""The Router's own functions, by name, which every version has on its class."""
 
 PROXY_SERVER = Seam(
     package="litellm",
@@ -256,5 +269,5 @@ SEAMS: tuple[Seam, ...] = (
     FILES,
     GIVEN_RATES,
     MODEL_FALLBACKS,
-    ROUTES,
+    *ROUTER_ENDPOINTS.values(),
 )

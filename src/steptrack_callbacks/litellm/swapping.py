@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
 from typing import Any
 
+from litellm import Router
+
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.engine.swapping import Swap
-from steptrack_callbacks.integrations.seams_litellm import ROUTES
+from steptrack_callbacks.engine.swapping import Swap, Trial
+from steptrack_callbacks.integrations.seams_litellm import ROUTER_ENDPOINTS, ROUTES
 from steptrack_callbacks.pricing import rates_in
-from steptrack_callbacks.steps.trials import trial_of, tried_async
+from steptrack_callbacks.steps.trials import trial_of, tried, tried_async
 from steptrack_callbacks.values.untrusted import field
 
 from .call_types import CALL_TYPES, Kind
@@ -80,8 +83,14 @@ def swap_of(call: Call) -> Swap | None:
 
 def offers_of(router: Any, group: str, team: str | None = None) -> list[dict[str, Any]]:
     """Return what a Router's group may be answered with: models, and what they cost."""
-    found = [] if router is None else router.get_model_list(model_name=group, team_id=team) or []
-    return [_offer(deployment) for deployment in found]
+    found = None if router is None else _deployments(router, group, team)
+    return [_offer(deployment) for deployment in found or ()]
+
+
+def _deployments(router: Any, group: str, team: str | None) -> Any:
+    if hasattr(router, "registry"):  # from 1.110 on; the other is deprecated then
+        return router.registry().deployments(group, team_id=team)
+    return router.get_model_list(model_name=group, team_id=team)
 
 
 def _offer(deployment: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,36 +114,77 @@ def _compared(request: Request) -> int:
 
 def try_groups() -> Callable[[], None]:
     """Let Routers go on with the next group of a step's list, and return what undoes it."""
+    if ROUTES.get() is not None:
+        return put_in_place(ROUTES, _trying_groups)
+    names = [name for name, seam in ROUTER_ENDPOINTS.items() if seam.get() is not None]
+    names += [name for name in ("responses", "aresponses") if hasattr(Router, name)]
+    replaced = [_replace_endpoint(name) for name in names]
 
-    def gated(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        async def fall_back(router: Any, *args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            group = kwargs.get("model")
-            trial = (
-                trial_of(group, partial(_in_group, router), is_about_all=True)
-                if isinstance(group, str)
-                else None
-            )
-            if trial is None:
-                return await function(router, *args, **kwargs)
-            answer = await tried_async(trial, lambda name: function(router, *args, **_asking(kwargs, name)))
-            tell(answer, trial.swap)
-            return answer
+    def undo() -> None:
+        for put_back in replaced:
+            put_back()
 
-        return fall_back
-
-    return put_in_place(ROUTES, gated)
+    return undo
 
 
-def _asking(options: Mapping[str, Any], group: str) -> dict[str, Any]:
+def _replace_endpoint(name: str) -> Callable[[], None]:
+    """Try groups in one function of all Routers; those of the Rust core are not in the class itself."""
+    original, is_own = getattr(Router, name), name in vars(Router)
+    made = _trying_groups(original)
+    setattr(Router, name, made)
+
+    def put_back() -> None:
+        if getattr(Router, name, None) is not made:  # somebody may have replaced it once more
+            return
+        if is_own:
+            setattr(Router, name, original)
+        else:
+            delattr(Router, name)
+
+    return put_back
+
+
+def _trying_groups(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    async def fall_back_async(router: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        trial = _trial(router, args, kwargs)
+        if trial is None:
+            return await function(router, *args, **kwargs)
+        answer = await tried_async(trial, lambda name: _ask(partial(function, router), name, args, kwargs))
+        tell(answer, trial.swap)
+        return answer
+
+    @wraps(function)
+    def fall_back(router: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        trial = _trial(router, args, kwargs)
+        if trial is None:
+            return function(router, *args, **kwargs)
+        answer = tried(trial, lambda name: _ask(partial(function, router), name, args, kwargs))
+        tell(answer, trial.swap)
+        return answer
+
+    return fall_back_async if inspect.iscoroutinefunction(function) else fall_back
+
+
+def _trial(router: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> Trial | None:
+    group = args[0] if args else options.get("model")
+    if not isinstance(group, str):
+        return None
+    return trial_of(group, partial(_in_group, router), is_about_all=True)
+
+
+def _ask(function: Callable[..., Any], group: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     """Ask a Router for a group, as it does itself when it falls back on one."""
     metadata = {
         name: {**options[name], "model_group": group}
         for name in ("metadata", "litellm_metadata")
         if isinstance(options.get(name), dict) and "model_group" in options[name]
     }
-    return {**options, **metadata, "model": group}
+    if args:
+        return function(group, *args[1:], **{**options, **metadata})
+    return function(**{**options, **metadata, "model": group})
 
 
 def _in_group(router: Any, request: Request, group: str) -> Request | str:
