@@ -43,6 +43,7 @@ def by_medium(**tokens: int) -> list[Json]:
     return [{"modality": medium.upper(), "tokenCount": count} for medium, count in tokens.items()]
 
 
+SOUND = pytest.mark.needs("litellm>=1.108", "before, it loses how much of the cache was sound")
 CASES: dict[str, tuple[Json, dict[str, int], Decimal]] = {
     "plain": (answer({}), {}, PLAIN_USD),
     "sound, some of it cached": (
@@ -126,7 +127,9 @@ def async_contents(provider: Provider, *, stream: bool) -> None:
 @pytest.mark.parametrize(
     "make", [chat, pytest.param(contents, marks=FASTAPI), pytest.param(async_contents, marks=FASTAPI)]
 )
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=SOUND if name.startswith("sound") else []) for name in CASES]
+)
 def test_what_google_says_of_an_answer_is_charged(
     case: str, make: Callable[..., None], stream: bool, provider: Provider
 ) -> None:

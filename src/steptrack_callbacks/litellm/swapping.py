@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import Any
 
-from litellm import Router
+from litellm.router import Router
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
