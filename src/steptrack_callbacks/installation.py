@@ -21,8 +21,8 @@ from .ledgers.protocol import Store
 from .pricing.chain import with_prices
 from .settings import FileSettings, OnIntegrationChange, OnStoreError, Settings
 from .steps import registry
-from .steps.tool_policy import with_tools
-from .values.definitions import Escalation, SideEffectLevel, StepDefinition
+from .steps.tool_policy import ToolSaid, with_tools
+from .values.definitions import Escalation, StepDefinition
 from .values.limits import check_choice
 
 Attach = Callable[[], Callable[[], None]]
@@ -54,7 +54,7 @@ def install(
     *,
     threads: bool | None = None,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
-    tools: Mapping[str, SideEffectLevel] | None = None,
+    tools: Mapping[str, ToolSaid] | None = None,
     escalation: Escalation | None = None,
     steps: Mapping[str, Mapping[str, Any] | StepDefinition] | None = None,
     nodes: Mapping[str, Mapping[str, Any] | StepDefinition] | None = None,
@@ -77,7 +77,9 @@ def install(
             takes what was said before.
         prices: Prices of your own by model, with LiteLLM's keys: `{"my-model":
             {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}`, in US dollars.
-        tools: What tools do to the world, by name, for those that do not say it.
+        tools: What tools do to the world, by name, for those that do not say it; or with what one use costs,
+            as in `{"search": {"usd": 0.01, "side_effect_level": "network"}}`. `usd` may be a function of
+            the tool's arguments. It is reserved before the tool runs.
         escalation: Whom a step with `error_boundary="escalate"` asks if it names nobody itself.
         steps: Limits of steps that LangChain's run names, tags or metadata name: `{"plan":
             {"max_usd": 0.05}}`. Such steps can only fail.
@@ -143,7 +145,7 @@ class _Given(NamedTuple):
     """What `install` was given besides the ledger; `None` leaves it at what was said before."""
 
     prices: Mapping[str, Mapping[str, Any]] | None
-    tools: Mapping[str, SideEffectLevel] | None
+    tools: Mapping[str, ToolSaid] | None
     escalation: Escalation | None
     steps: Mapping[str, Mapping[str, Any] | StepDefinition] | None
     nodes: Mapping[str, Mapping[str, Any] | StepDefinition] | None

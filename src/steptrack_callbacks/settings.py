@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from .values.budgets import BudgetDefinition
 from .values.definitions import Escalation, PersonaDefinition, SideEffectLevel, StepDefinition
+from .values.tools import ToolCost
 
 OnStoreError = Literal["refuse", "allow"]
 OnIntegrationChange = Literal["refuse", "warn", "raise"]
@@ -60,6 +61,7 @@ class Settings:
     Attributes:
         prices: The user's own, by model, as entries of a price table.
         tools: What tools do to the world, by name.
+        tool_usd: What one use of a tool costs, by name.
         escalation: Whom to ask where a step escalates and names nobody.
         steps: Limits that code declares by the name of a step.
         nodes: Limits of nodes of graphs, by path.
@@ -72,6 +74,7 @@ class Settings:
 
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NOTHING)
     tools: Mapping[str, SideEffectLevel] = field(default_factory=lambda: _NOTHING)
+    tool_usd: Mapping[str, ToolCost] = field(default_factory=lambda: _NOTHING)
     escalation: Escalation | None = None
     steps: Mapping[str, StepDefinition] = field(default_factory=lambda: _NOTHING)
     nodes: Mapping[Path, StepDefinition] = field(default_factory=lambda: _NOTHING)

@@ -209,4 +209,4 @@ def test_any_row_of_words_is_read_or_refused(text):
     try:
         parse(text)
     except ConfigError as error:
-        assert ("no TOML" in str(error)) == (not is_toml)
+        assert ("not TOML" in str(error)) == (not is_toml)

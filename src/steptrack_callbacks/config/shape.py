@@ -57,8 +57,7 @@ def misshapen(tables: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _check(value: Any, part: Schema, path: Path) -> Iterator[Problem]:
-    while "$ref" in part:
-        part = schema()["$defs"][part["$ref"].rpartition("/")[2]]
+    part = _part_for(value, part)
     if not _fits(value, part):
         hint = meant(value, part.get("enum", ()))
         yield Problem(path=path, why=f"must be {_expected(part, value)}, not {shown(value)}{hint}")
@@ -68,6 +67,20 @@ def _check(value: Any, part: Schema, path: Path) -> Iterator[Problem]:
     elif isinstance(value, list) and "items" in part:
         for item in value:
             yield from _check(item, part["items"], path)
+
+
+def _part_for(value: Any, part: Schema) -> Schema:
+    """Follow references, and choose between a plain value and a table where a key takes either."""
+    while "$ref" in part or _takes_either(part):
+        if _takes_either(part):
+            part = part["anyOf"][isinstance(value, dict)]
+        else:
+            part = schema()["$defs"][part["$ref"].rpartition("/")[2]]
+    return part
+
+
+def _takes_either(part: Schema) -> bool:
+    return "anyOf" in part and "type" not in part
 
 
 def _check_key(key: str, value: Any, part: Schema, path: Path) -> Iterator[Problem]:

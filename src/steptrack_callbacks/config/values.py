@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from steptrack_callbacks.values.budgets import BudgetDefinition
-from steptrack_callbacks.values.definitions import PersonaDefinition, SideEffectLevel, StepDefinition
+from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
 
 from .problems import Problem
 
@@ -62,7 +62,7 @@ class Config:
         step_budgets: Names of the budgets that hang on a step, for steps that have any.
         persona_budgets: The same for personas.
         prices: Rates by model, as `install(prices=...)` takes them.
-        tools: Side effect levels by tool, as `install(tools=...)` takes them.
+        tools: Side effect levels and costs by tool, as `install(tools=...)` takes them.
         ledger: The ledger.
         proxy: What the proxy adds; `None` if the file has no such table.
         warnings: What is allowed, and probably not meant.
@@ -76,7 +76,7 @@ class Config:
     step_budgets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     persona_budgets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tools: Mapping[str, SideEffectLevel] = field(default_factory=dict)
+    tools: Mapping[str, Any] = field(default_factory=dict)
     ledger: LedgerOptions = LedgerOptions()
     proxy: ProxyOptions | None = None
     warnings: tuple[Problem, ...] = ()

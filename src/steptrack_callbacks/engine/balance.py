@@ -30,6 +30,7 @@ class Balance:
         held_calls: How many calls have reserved room.
         uncounted: Those of them that hold a bound of what they can come to; see `far`.
         bound_cost, bound_tokens: What these hold.
+        held_tools: How many of them are uses of tools, which do not count as calls.
         running_cost, running_tokens: What streams in flight have produced so far.
         cost_limit, kept_back: `max_usd` and the part of it for wrapping up, in money units.
         kept_calls: The part of `max_calls` for wrapping up.
@@ -52,6 +53,7 @@ class Balance:
         "fixed_cost",
         "fixed_tokens",
         "held_calls",
+        "held_tools",
         "in_flight",
         "kept_back",
         "kept_calls",
@@ -68,7 +70,7 @@ class Balance:
 
     def __init__(self, definition: StepDefinition) -> None:
         self.settled = Tally()
-        self.fixed_cost = self.fixed_tokens = self.held_calls = 0
+        self.fixed_cost = self.fixed_tokens = self.held_calls = self.held_tools = 0
         self.limited = _has_limits(definition)
         self.in_flight = InFlight() if self.limited else NONE_IN_FLIGHT
         self.uncounted: dict[Uncounted, None] = {}
@@ -154,7 +156,7 @@ class Balance:
         if limit == "max_seconds":
             return None if seconds is None else max(0.0, seconds)
         most = self.max_tokens if limit == "max_tokens" else self.call_room(wrapping=wrapping)
-        held = self.held_tokens if limit == "max_tokens" else self.held_calls
+        held = self.held_tokens if limit == "max_tokens" else self.held_calls - self.held_tools
         settled = self.settled.tokens if limit == "max_tokens" else self.settled.calls
         return None if most is None else max(0, most - settled - held)
 
@@ -191,6 +193,7 @@ class Balance:
         *,
         wrapping: bool,
         calls: int | None = None,
+        counts: bool = True,
     ) -> list[LimitName]:
         """Name the limits without room for an amount beside what others hold.
 
@@ -201,19 +204,20 @@ class Balance:
         for name, unit, used, most in self._amounts(wrapping=wrapping):
             if used >= most or used + held[unit] + asked[unit] > most:
                 names.append(name)
-        return self._with_others(names, calls, wrapping=wrapping)
+        return self._with_others(names, calls, wrapping=wrapping, counts=counts)
 
     def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
         """Name the limits without room for a call beside all that is in flight."""
         if self.enforce == "strict":
-            return self.lacking(estimate.worst, (self.held_cost, self.held_tokens), wrapping=wrapping)
+            held = (self.held_cost, self.held_tokens)
+            return self.lacking(estimate.worst, held, wrapping=wrapping, counts=estimate.counts)
         if self.held_calls == 0:
-            return self.lacking(estimate.alone, (0, 0), wrapping=wrapping)
+            return self.lacking(estimate.alone, (0, 0), wrapping=wrapping, counts=estimate.counts)
         names: list[LimitName] = []
         for name, unit, used, most in self._amounts(wrapping=wrapping):
             if used >= most or not self._fits_beside(estimate, unit, used, most):
                 names.append(name)
-        return self._with_others(names, None, wrapping=wrapping)
+        return self._with_others(names, None, wrapping=wrapping, counts=estimate.counts)
 
     def _amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
         """List the limits of amounts that are set: the unit, what is settled, and the limit."""
@@ -232,11 +236,16 @@ class Balance:
         self.in_flight.refresh(time.monotonic())
         return self.in_flight.fits(estimate.outlook, unit, left, most)
 
-    def _with_others(self, names: list[LimitName], calls: int | None, *, wrapping: bool) -> list[LimitName]:
+    def _with_others(
+        self, names: list[LimitName], calls: int | None, *, wrapping: bool, counts: bool
+    ) -> list[LimitName]:
         """Add the limits of calls and time; of several, those that are reached already are named first."""
-        counted = self.held_calls if calls is None else calls
-        if self.max_calls is not None and self.settled.calls + counted >= (
-            self.max_calls if wrapping else self.max_calls - self.kept_calls
+        counted = (self.held_calls if calls is None else calls) - self.held_tools
+        if (
+            counts
+            and self.max_calls is not None
+            and self.settled.calls + counted
+            >= (self.max_calls if wrapping else self.max_calls - self.kept_calls)
         ):
             names.append("max_calls")
         if self.max_seconds is not None and self._seconds() >= self.max_seconds:
@@ -257,12 +266,14 @@ class Balance:
 
     def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
-        return not self.lacking(self._asked(estimate, alone=own.calls == 0), own, wrapping=wrapping)
+        asked = self._asked(estimate, alone=own.calls == 0)
+        return not self.lacking(asked, own, wrapping=wrapping, counts=estimate.counts)
 
     def may_come_to_have_room(self, estimate: Estimate, *, wrapping: bool) -> bool:
         """Tell whether a call would fit if all that can come back of what is reserved did."""
         asked = self._asked(estimate, alone=True)
-        return not self.lacking(asked, Hold(), wrapping=wrapping, calls=self._lasting_calls())
+        lasting = self._lasting_calls()
+        return not self.lacking(asked, Hold(), wrapping=wrapping, calls=lasting, counts=estimate.counts)
 
     def _lasting_calls(self) -> int:
         """Return how many calls in flight are known to count in the end: nearly all do."""
@@ -286,13 +297,14 @@ class Balance:
         """Reserve what a call asks, and say what that was."""
         cold = (estimate.unseen or estimate.unbounded) and self.is_cold(estimate)
         if self.enforce == "strict":
-            holding = Holding(estimate.worst, None, cold=cold)
+            holding = Holding(estimate.worst, None, cold=cold, counts=estimate.counts)
             self.fixed_cost += estimate.worst[MONEY]
             self.fixed_tokens += estimate.worst[TOKENS]
         else:
             expected = self.in_flight.add(estimate.outlook, flight, (self.cost_limit, self.max_tokens))
-            holding = Holding((0, 0), expected, cold=cold)
+            holding = Holding((0, 0), expected, cold=cold, counts=estimate.counts)
         self.held_calls += 1
+        self.held_tools += not estimate.counts
         if cold:
             self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
         return holding
@@ -304,6 +316,7 @@ class Balance:
         self.fixed_cost -= holding.fixed[MONEY]
         self.fixed_tokens -= holding.fixed[TOKENS]
         self.held_calls -= 1
+        self.held_tools -= not holding.counts
         if holding.cold:
             self.cold[model] -= 1
             if not self.cold[model]:

@@ -204,7 +204,7 @@ class BudgetAccount(Account):
             key=self.key,
             max_cost=None if most is None else to_pico(_floor(most)),
             max_tokens=self.max_tokens,
-            max_calls=self.call_room(wrapping=wrapping),
+            max_calls=self.call_room(wrapping=wrapping) if estimate.counts else None,
             alone=_asked(alone),
             beside=_asked(beside),
             held=_asked(held),

@@ -1,8 +1,7 @@
 """One model call, whatever package makes it: admitted, then settled, failed or abandoned; or denied.
 
-A call is pinned to the accounts that were around it when it was made, and is settled once. One
-that is still open when its step ends is *swept*: charged its estimate, which a later true report
-replaces by its difference.
+A call is pinned to the accounts that were around it when it was made, and is settled once. One that is
+open when its step ends is *swept*: charged its estimate, which a true report replaces by its difference.
 """
 
 from __future__ import annotations
@@ -323,7 +322,8 @@ class Call:
 
     def _counted(self, usage: Usage, cost: int | None, *, failed: int = 0, estimated: int = 0) -> Charge:
         retries = max(0, self.attempts - 1)  # each attempt before the last has failed
-        return Charge(usage, cost, calls=1 + retries, failed=failed + retries, estimated=estimated)
+        charge = Charge(usage, cost, calls=1 + retries, failed=failed + retries, estimated=estimated)
+        return charge if self.request.counts else Charge(usage, cost, calls=0)
 
     def _close(self, charge: Charge, state: State, response: object = None) -> None:
         with LOCK:

@@ -21,6 +21,7 @@ class Estimate(NamedTuple):
         outlook: What it will come to, with its spread.
         unseen: No answer of this model has been seen in this process.
         unbounded: It is unseen, and the request says nothing about its output either.
+        counts: It counts as one of `max_calls`.
     """
 
     certain: tuple[int, int]
@@ -32,6 +33,7 @@ class Estimate(NamedTuple):
     outlook: Outlook
     unseen: bool = False
     unbounded: bool = False
+    counts: bool = True
 
 
 class Hold(NamedTuple):
@@ -56,11 +58,15 @@ class Holding:
         fixed: The amount if it is fixed.
         expected: What is expected of it otherwise.
         cold: Whether there was nothing to go by.
+        counts: Whether it counts as one of `max_calls`.
     """
 
-    __slots__ = ("cold", "expected", "fixed")
+    __slots__ = ("cold", "counts", "expected", "fixed")
 
-    def __init__(self, fixed: tuple[int, int], expected: HeldCall | None, *, cold: bool) -> None:
+    def __init__(
+        self, fixed: tuple[int, int], expected: HeldCall | None, *, cold: bool, counts: bool
+    ) -> None:
+        self.counts = counts
         self.fixed = fixed
         self.expected = expected
         self.cold = cold

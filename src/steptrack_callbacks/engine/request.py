@@ -32,6 +32,7 @@ Operation = Literal[
     "search",
     "decisions",
     "batch",
+    "execute_tool",
 ]
 LEAST_CLAMP_TOKENS = 16
 """The least `max_tokens` that is set where the user gave none: some providers take no less."""
@@ -89,10 +90,9 @@ class Request:
             or `cache_write_1h`; called only if a limit has to hold against the dearest.
         cure: What the caller can do if nobody knows the price, where giving one is not it.
         called: What the caller calls the model, if that is not its name: a group of a Router's.
-        with_model: Describes the same request with another model, or says why it cannot be made with that
-            one; `None` if whoever sends it cannot send another.
-        needs: Lists what the request needs of a model beside text, such as `vision`, in the price table's
-            words; called only if another model is looked at.
+        with_model: Describes it with another model, or says why not; `None` if no other can be sent.
+        needs: Lists what it needs of a model, such as `vision`; called only if another is looked at.
+        counts: Whether it counts as one of `max_calls`; the use of a tool does not.
         must_fit: Whether it is made only if it will fit, though nothing else is in flight; else it may take
             the last of a limit.
     """
@@ -120,6 +120,7 @@ class Request:
     called: str = ""
     with_model: Callable[[str], Request | str] | None = None
     needs: Callable[[], frozenset[str]] | None = None
+    counts: bool = True
     must_fit: bool = False
     _counted: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
@@ -320,6 +321,7 @@ class Request:
             outlook,
             unseen=seen.surplus is None and not fee.replaces_tokens,
             unbounded=self.max_output_tokens is None and not seen.seen,
+            counts=self.counts,
         )
 
     def _outlook(self, seen: OutputStats, *, in_usd: bool, clamps: bool) -> Outlook:

@@ -117,7 +117,8 @@ def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: st
     if amounts or before:
         innermost = accounts[0]
         innermost.charge_own(amounts, model, before)
-        innermost.model = model
+        if charge.calls:  # the use of a tool is no call of a model
+            innermost.model = model
 
 
 def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:

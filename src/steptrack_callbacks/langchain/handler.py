@@ -15,7 +15,7 @@ from steptrack_callbacks.steps.activation import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
 
-from . import failures, pacing, run_tree, runs, usage
+from . import failures, pacing, paid_tools, run_tree, runs, usage
 from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
 from .limiter import will_wait
@@ -313,22 +313,29 @@ class StepTrackHandler(BaseCallbackHandler):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Count a tool, and refuse it if the stage in force does not allow it.
+        """Count a tool, refuse it if the stage in force does not allow it, and reserve what its use costs.
 
         Raises:
-            ToolDenied: It does not.
+            ToolDenied: It does not, or a `max_tool_calls` is reached.
+            BudgetExhausted: There is no room for what it costs.
         """
         __tracebackhide__ = True
         if self.is_off or not run_tree.is_first_report(run_id):
             return
-        tool = name or str((serialized or {}).get("name"))
+        tool, said = name or str((serialized or {}).get("name")), metadata or {}
         try:
-            check_tool(tool, (metadata or {}).get("side_effect_level"))
+            check_tool(tool, said.get("side_effect_level"))
+            paid_tools.begin(run_id, tool, kwargs.get("inputs") or {}, said)
         except StepTrackError as error:
             raise host_error(error) from None
 
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Charge the use of a tool that costs money."""
+        paid_tools.end(run_id, output)
+
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Keep what a step in the tool has raised from being retried, and so paid for again."""
+        paid_tools.fail(run_id, error)
         mark_not_retryable(error)
 
 

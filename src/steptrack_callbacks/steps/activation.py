@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from steptrack_callbacks import hooks, hosts
@@ -25,6 +26,7 @@ from .boundary import Ending, decide, status_of
 from .failures import Failures
 from .placement import Placed
 from .registry import completed
+from .tool_policy import ToolUses
 
 ledger = MemoryLedger()
 stack: Stack[Activation] = Stack("steptrack_steps")
@@ -64,6 +66,7 @@ class Activation(Placed):
         self._duration_s: float | None = None
         self._revision = 0
         self._tool_calls = 0
+        self.tool_uses = ToolUses(definition.max_tool_calls)
         self._put_away: tuple[Activation, ...] = ()
         self._finished = False
         self._result: Any = None
@@ -127,6 +130,7 @@ class Activation(Placed):
         if hosts.is_any_distrusted() and self._would_refuse():
             raise hosts.cannot_keep_limits(self.name)
         account = self._open_account()
+        self.tool_uses = ToolUses(self.definition.max_tool_calls)
         if account.limited:
             hosts.warn_if_unwatched(self.path)
         self._times = (time.time(), time.monotonic())
@@ -283,10 +287,23 @@ class Activation(Placed):
             revision=self._revision,
         )
 
-    def count_tool_call(self) -> None:
-        """Count a tool that was let through."""
+    def let_through(self, tool: str) -> str | None:
+        """Count the use of a tool, here and for all steps around; say why not if one of them has no more."""
         with LOCK:
+            around = list(self._and_around())
+            for step in around:
+                if (why := step.tool_uses.objection(tool, step.path)) is not None:
+                    return why
+            for step in around:
+                step.tool_uses.count(tool)
             self._tool_calls += 1
+        return None
+
+    def _and_around(self) -> Iterator[Activation]:
+        step: Activation | None = self
+        while step is not None:
+            yield step
+            step = step.parent
 
     @property
     def finished(self) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 from steptrack_callbacks import settings
 from steptrack_callbacks.settings import Settings
 from steptrack_callbacks.values.definitions import SideEffectLevel, Stage
+from steptrack_callbacks.values.tools import ToolLimit, checked_cost
 
 LEVELS: tuple[SideEffectLevel, ...] = get_args(SideEffectLevel)
 UNKNOWN_LEVEL: SideEffectLevel = "network"
+ToolSaid = SideEffectLevel | Mapping[str, Any]
+"""What is said of a tool: its side effects, or those and what its use costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +63,65 @@ class ToolPolicy:
         return self.objection(tool, side_effect_level) is None
 
 
-def with_tools(before: Settings, levels: Mapping[str, SideEffectLevel]) -> Settings:
-    """Return settings that also say what these tools do to the world, for those who do not say it themselves.
+class ToolUses:
+    """How often tools were used in a step and inside it, and how often they may be.
+
+    Attributes:
+        limit: All together, or by name; `None` for any number.
+    """
+
+    __slots__ = ("_by_name", "_total", "limit")
+
+    def __init__(self, limit: ToolLimit | None) -> None:
+        self.limit = limit
+        self._total = 0
+        self._by_name: dict[str, int] = {}
+
+    def objection(self, tool: str, path: str) -> str | None:
+        """Say why a tool may not be used once more, or `None` if it may."""
+        limit = self.limit
+        most, used = (
+            (limit.get(tool), self._by_name.get(tool, 0))
+            if isinstance(limit, Mapping)
+            else (limit, self._total)
+        )
+        if most is None or used < most:
+            return None
+        whose = f" of {tool!r}" if isinstance(limit, Mapping) else ""
+        return f"max_tool_calls{whose} in step {path!r} is {most}, and so many were made"
+
+    def count(self, tool: str) -> None:
+        """Count one use."""
+        self._total += 1
+        if isinstance(self.limit, Mapping):
+            self._by_name[tool] = self._by_name.get(tool, 0) + 1
+
+
+def with_tools(before: Settings, tools: Mapping[str, ToolSaid]) -> Settings:
+    """Return settings that also say what these tools do to the world, and what their use costs.
+
+    Args:
+        before: What counts otherwise.
+        tools: By name: a level, or a mapping of `side_effect_level` and `usd`.
 
     Raises:
-        ValueError: A level is not one of the five.
+        ValueError: Something is malformed; the message says what.
     """
-    for tool, level in levels.items():
-        if level not in LEVELS:
-            raise ValueError(f"tool {tool!r}: its level must be one of {', '.join(LEVELS)}, not {level!r}")
-    return replace(before, tools={**before.tools, **levels})
+    levels, costs = dict(before.tools), dict(before.tool_usd)
+    for tool, said in tools.items():
+        told: Mapping[str, Any] = said if isinstance(said, Mapping) else {"side_effect_level": said}
+        if unknown := set(told) - {"side_effect_level", "usd"}:
+            raise ValueError(
+                f"tool {tool!r} has no {', '.join(sorted(unknown))}; use side_effect_level and usd"
+            )
+        if "side_effect_level" in told:
+            levels[tool] = _checked_level(tool, told["side_effect_level"])
+        if "usd" in told:
+            costs[tool] = checked_cost(told["usd"], f"tool {tool!r}: usd")
+    return replace(before, tools=levels, tool_usd=costs)
+
+
+def _checked_level(tool: str, level: Any) -> SideEffectLevel:
+    if level not in LEVELS:
+        raise ValueError(f"tool {tool!r}: its level must be one of {', '.join(LEVELS)}, not {level!r}")
+    return level  # type: ignore[no-any-return]

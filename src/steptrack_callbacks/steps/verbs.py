@@ -24,6 +24,7 @@ from steptrack_callbacks.values.definitions import (
 from steptrack_callbacks.values.errors import ToolDenied
 from steptrack_callbacks.values.limits import Enforce
 from steptrack_callbacks.values.signatures import shows_options
+from steptrack_callbacks.values.tools import ToolLimit
 from steptrack_callbacks.values.usage import Usage
 
 from .attribution import new_call
@@ -50,6 +51,7 @@ def step(
     max_tokens: int | None = None,
     max_calls: int | None = None,
     max_seconds: float | None = None,
+    max_tool_calls: ToolLimit | None = None,
     error_boundary: ErrorBoundary = "fail",
     default: Any = None,
     enforce: Enforce = "estimate",
@@ -94,6 +96,8 @@ def step(
         max_calls: Most requests to send. Failed and abandoned ones count; refused ones and cache
             hits do not.
         max_seconds: Seconds after which calls are refused and streams cut; nothing is cancelled.
+        max_tool_calls: How often tools may be used in it and inside it: all together, or by name, as in
+            `{"search": 3}`. A use beyond that raises `ToolDenied`, which tells an agent's model so.
         error_boundary: What happens to this step's own exhaustion: `fail` raises it, `continue` leaves
             the block quietly, `escalate` asks `escalation`, and raises `BudgetEscalated` if it says no.
         default: What a decorated function returns under `continue` if it did not finish: a value, or
@@ -255,7 +259,7 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
             `install(tools=...)`, and counts as `network` if there is none.
 
     Raises:
-        ToolDenied: The stage does not allow it.
+        ToolDenied: The stage does not allow it, or a `max_tool_calls` around is reached.
         ValueError: The level is not one of the five.
     """
     __tracebackhide__ = True
@@ -263,9 +267,9 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
     active = current_step()
     if active is None:
         return
+    why = why or active.let_through(name)
     if why is not None:
         raise ToolDenied(tool=name, path=active.path, why=why)
-    active.count_tool_call()
 
 
 def record_usage(

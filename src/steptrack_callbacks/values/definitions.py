@@ -11,6 +11,7 @@ from .budgets import BudgetDefinition, checked_budgets
 from .limits import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
 from .money import count_of, decimal_of, plain
 from .swaps import ModelList, model_list_of
+from .tools import ToolLimit, checked_limit
 
 D = TypeVar("D", bound="StepDefinition")
 
@@ -110,6 +111,7 @@ class StepOptions(TypedDict, total=False):
     max_tokens: int | None
     max_calls: int | None
     max_seconds: float | None
+    max_tool_calls: ToolLimit | None
     error_boundary: ErrorBoundary
     default: Any
     enforce: Enforce
@@ -144,6 +146,7 @@ class StepDefinition:
     max_tokens: int | None = None
     max_calls: int | None = None
     max_seconds: float | None = None
+    max_tool_calls: ToolLimit | None = None
     error_boundary: ErrorBoundary = "fail"
     default: Any = None
     enforce: Enforce = "estimate"
@@ -169,6 +172,7 @@ class StepDefinition:
         object.__setattr__(self, "budgets", checked_budgets(self.budgets, where))
         listed = model_list_of(self.models, self.downgrade_at, where)
         object.__setattr__(self, "models", listed.models if listed else ())
+        object.__setattr__(self, "max_tool_calls", checked_limit(self.max_tool_calls, where))
 
     @property
     def model_list(self) -> ModelList | None:
