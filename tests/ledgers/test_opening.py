@@ -32,7 +32,7 @@ def test_a_url_names_a_ledger(url, kind, shown):
 def test_options_are_heeded():
     assert open_ledger("sqlite:///x.db?timeout_s=1.5").timeout_s == 1.5
     assert open_ledger("redis://h?timeout_s=2").timeout_s == 2
-    assert open_ledger("redis://h").timeout_s == 0.25
+    assert open_ledger("redis://h").timeout_s == 2.0
     assert open_ledger("redis://h?prefix=mine")._names.meta == "{mine}:ledger"
 
 

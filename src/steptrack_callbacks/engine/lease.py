@@ -56,8 +56,12 @@ class Lease:
         self._revision = 0
         self._untold: list[Flow[None]] | None = None
 
-    def reserve(self, shares: Sequence[LeaseShare]) -> Flow[Reason]:
+    def reserve(self, shares: Sequence[LeaseShare], *, patience_s: float) -> Flow[Reason]:
         """Ask for room on all accounts or none, each ledger for its own; a no takes back what others gave.
+
+        Args:
+            shares: What is asked of each account.
+            patience_s: For how long to ask again if a ledger is merely slow.
 
         Returns:
             `room` if the call may be sent.
@@ -72,7 +76,7 @@ class Lease:
             for ledger, some in _by_ledger(shares, lambda share: share.account.ledger):
                 asks = tuple(share.ask for share in some)
                 reservation = ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s)
-                verdict = yield from ledger.reserve(reservation)
+                verdict = yield from ledger.reserve(reservation, patience_s=patience_s)
                 if not verdict.granted:
                     yield from self._refuse(ledger, verdict, granted)
                     return verdict.reason
@@ -169,14 +173,18 @@ class Lease:
         return PendingCharge(entry, paid)
 
 
-def look(accounts: Sequence[BudgetAccount]) -> Flow[None]:
+def look(accounts: Sequence[BudgetAccount], *, patience_s: float = 0.0) -> Flow[None]:
     """Let accounts know what their ledgers say now.
+
+    Args:
+        accounts: Accounts of any ledgers.
+        patience_s: For how long to ask again if a ledger is merely slow.
 
     Raises:
         LedgerError: A ledger is away, and may not be done without.
     """
     for ledger, some in _by_ledger(accounts, lambda account: account.ledger):
-        totals = yield from ledger.look([account.key for account in some])
+        totals = yield from ledger.look([account.key for account in some], patience_s=patience_s)
         _take_over(some, ledger, totals)
 
 

@@ -47,7 +47,7 @@ class SharedReservation:
             elif self._fresh:
                 return outcome
             else:
-                yield from lease.look(self._reservation.shared)
+                yield from lease.look(self._reservation.shared, patience_s=self._patience_s())
             self._fresh = True
         return self._reservation.refuse_busy()
 
@@ -55,9 +55,16 @@ class SharedReservation:
         """Return to the ledger what it has lent: nothing was sent."""
         yield from self._lease.charge((), (), {})
 
+    def _patience_s(self) -> float:
+        """Return for how long a ledger that is merely slow is asked again."""
+        if not self._patient:
+            return 0.0
+        longest = min(account.wait_s for account in self._reservation.shared)
+        return max(0.0, longest - self._reservation.waited_s())
+
     def _reserve(self) -> Flow[Reason]:
         try:
-            reason = yield from self._lease.reserve(self._reservation.shares())
+            reason = yield from self._lease.reserve(self._reservation.shares(), patience_s=self._patience_s())
         except BaseException:
             self._reservation.release()
             raise
@@ -71,7 +78,7 @@ class SharedReservation:
         if outcome is not None:
             return outcome
         try:
-            yield from lease.look(self._reservation.shared)
+            yield from lease.look(self._reservation.shared, patience_s=self._patience_s())
         except BaseException:
             QUEUE.drop(waiter)
             raise

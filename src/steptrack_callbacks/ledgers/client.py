@@ -74,8 +74,12 @@ class LedgerClient:
         """How many charges the store has not been told."""
         return len(self._owed)
 
-    def reserve(self, reservation: ReservationRequest) -> Flow[Verdict]:
+    def reserve(self, reservation: ReservationRequest, *, patience_s: float = 0.0) -> Flow[Verdict]:
         """Ask for room: the store, or what this process knows if it is away and `on_error` allows.
+
+        Args:
+            reservation: What is asked for.
+            patience_s: For how long to ask again if the store is merely slow.
 
         Raises:
             LedgerError: The store is away, and `on_error` refuses.
@@ -83,8 +87,7 @@ class LedgerClient:
         if self._is_resting():
             return self._reserve_here(reservation)
         try:
-            yield from self._catch_up()
-            verdict = cast(Verdict, (yield StoreCall(self.store, "reserve", reservation)))
+            verdict = cast(Verdict, (yield from self._ask("reserve", reservation, patience_s)))
         except LedgerError as error:
             self._note_absence(error)
             self.owe_back(reservation)
@@ -114,8 +117,12 @@ class LedgerClient:
         else:
             self._note_presence()
 
-    def look(self, keys: Sequence[str]) -> Flow[tuple[Totals, ...]]:
+    def look(self, keys: Sequence[str], *, patience_s: float = 0.0) -> Flow[tuple[Totals, ...]]:
         """Ask for accounts as they are now; as this process knows them if the store is away.
+
+        Args:
+            keys: Their names.
+            patience_s: For how long to ask again if the store is merely slow.
 
         Raises:
             LedgerError: The store is away, and `on_error` refuses.
@@ -123,8 +130,7 @@ class LedgerClient:
         if self._is_resting():
             return cast("tuple[Totals, ...]", self._ask_here("look", keys))
         try:
-            yield from self._catch_up()
-            totals = cast("tuple[Totals, ...]", (yield StoreCall(self.store, "look", keys)))
+            totals = cast("tuple[Totals, ...]", (yield from self._ask("look", keys, patience_s)))
         except LedgerError as error:
             self._note_absence(error)
             if not self._allows:
@@ -132,6 +138,17 @@ class LedgerClient:
             return cast("tuple[Totals, ...]", self._ask_here("look", keys))
         self._note_presence(totals)
         return totals
+
+    def _ask(self, verb: str, question: Any, patience_s: float) -> Flow[Any]:
+        """Ask the store once it has been told all; one that was late is asked again, since nothing counts twice."""
+        until = time.monotonic() + patience_s
+        while True:
+            try:
+                yield from self._catch_up()
+                return (yield StoreCall(self.store, verb, question))
+            except LedgerError as error:
+                if not error.is_late or self._allows or time.monotonic() >= until:
+                    raise
 
     def put_record(self, record: Mapping[str, Any]) -> None:
         """Keep the record of a step; if the store is away, later."""

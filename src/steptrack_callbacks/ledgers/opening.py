@@ -20,7 +20,7 @@ def open_ledger(url: str) -> Store:
     Args:
         url: `memory:`; `sqlite:///steps.db`, relative to the working directory; `sqlite:////var/steps.db`;
             `redis://[user:password@]host:6379/0`, or `rediss://` with TLS. Options stand behind a `?`:
-            `timeout_s`, the most seconds that a trip may take (0.25); for SQLite `mode=ro`, which only reads
+            `timeout_s`, the most seconds that a trip may take (2); for SQLite `mode=ro`, which only reads
             and never makes a file; for Redis `prefix`, which keeps deployments apart (`steptrack`),
             `cluster=true` for a Redis Cluster, and redis-py's own `ssl_*` and `health_check_interval`.
 

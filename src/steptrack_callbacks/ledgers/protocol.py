@@ -17,7 +17,7 @@ from steptrack_callbacks.values.money import USD_PLACES, to_usd
 PICO_PLACES = 12
 UNITS_PER_PICO: int = 10 ** (USD_PLACES - PICO_PLACES)
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 2.0
 """How long a trip to a ledger may take, if nothing else is said."""
 
 COST = "cost_pico_usd"

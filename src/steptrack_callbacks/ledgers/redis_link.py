@@ -21,8 +21,8 @@ T = TypeVar("T")
 RoundTrips = Generator[RoundTrip, Any, T]
 """A decision that is written once: it yields trips, is sent their answers, and returns what comes of it."""
 
-AT_ONCE = 64
-"""How many trips an event loop makes at once; more wait for their turn."""
+AT_ONCE = 16
+"""How many trips, and so connections, an event loop makes at once; the time that others wait is not counted."""
 TURNS = 25
 """How often an event loop has turned at least before a trip is late: more than connecting and asking take."""
 
@@ -171,7 +171,9 @@ class RedisLink:
             why = _of_response(error)
         else:
             why = f"it answered what no ledger answers ({error!r:.200}): see what listens there"
-        return LedgerError(ledger=self.url, why=why)
+        explained = LedgerError(ledger=self.url, why=why)
+        explained.is_late = isinstance(error, known.TimeoutError | TimeoutError)
+        return explained
 
 
 class _Loop:

@@ -114,7 +114,7 @@ class SqliteFile:
             why=f"it was locked by others for {self._timeout_s:g} s; nothing was changed: try again, or"
             " raise timeout_s",
         )
-        error.__cause__ = self._busy
+        error.__cause__, error.is_late = self._busy, True
         return error
 
     def size(self) -> int:

@@ -138,9 +138,11 @@ class LedgerError(StepTrackError):
     Attributes:
         ledger: The store's URL, without a password.
         why: What failed, and what to do about it.
+        is_late: Whether it only took too long, so that it may well answer when it is asked again.
     """
 
     _fields = ("ledger", "why")
+    is_late = False
 
     def __init__(self, *, ledger: str, why: str) -> None:
         self.ledger = ledger
