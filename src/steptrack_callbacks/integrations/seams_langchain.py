@@ -128,6 +128,23 @@ MODEL_FRAMES = Seam(
     purpose="tells by its file which frames are a model's, so that what LiteLLM sends for it counts once",
     lost="a model that calls LiteLLM inside may be charged twice",
 )
+SENDS = Seam(
+    package="langchain_core",
+    place="langchain_core.language_models.chat_models:BaseChatModel.generate",
+    shape=mentions("self", "kwargs", "on_chat_model_start", "_generate_with_cache"),
+    purpose="is the code that starts a chat model's call and sends it; what it sends is in its frame, where"
+    " the last call of a budget is given what is left",
+    lost="in budgeted(...) and agents, the last call of a budget may pass it by all of its answer",
+    cure="give the model a max_tokens",
+)
+SENDS_ASYNC = Seam(
+    package="langchain_core",
+    place="langchain_core.language_models.chat_models:BaseChatModel.agenerate",
+    shape=mentions("self", "kwargs", "on_chat_model_start", "_agenerate_with_cache"),
+    purpose="is the same for async calls",
+    lost="the same for async calls",
+    cure="give the model a max_tokens",
+)
 LIMITER = Seam(
     package="langchain_core",
     place="langchain_core.rate_limiters:BaseRateLimiter",
@@ -256,6 +273,8 @@ LANGCHAIN_CORE = (
     MANAGER,
     NO_RETRY,
     MODEL_FRAMES,
+    SENDS,
+    SENDS_ASYNC,
     LIMITER,
     LIMITED_MODEL,
     NAMES,

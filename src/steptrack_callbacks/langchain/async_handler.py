@@ -97,12 +97,16 @@ class WaitingHandler(BaseCallbackHandler):
         if asyncio.get_running_loop() is self._loop and is_new(run_id):
             within = run_tree.enter(run_id, parent_run_id, name, tags, metadata).step
             await begin_async(
-                Start(run_id, content, metadata, invocation_params, batch_size, serialized), within
+                Start(run_id, content, metadata, invocation_params, batch_size, serialized), within, caps=True
             )
 
 
+_capping = StepTrackHandler()
+_capping.caps = True
+
+
 def watched(config: RunnableConfig | None, *, waiting: bool = False) -> RunnableConfig:
-    """Return a configuration whose runs are seen, installed or not.
+    """Return a configuration whose runs are seen, installed or not, and may be given a `max_tokens`.
 
     Args:
         config: The caller's.
@@ -112,14 +116,19 @@ def watched(config: RunnableConfig | None, *, waiting: bool = False) -> Runnable
     callbacks: Any = config.get("callbacks")
     manager = None if callbacks is None or isinstance(callbacks, list) else callbacks
     present: list[BaseCallbackHandler] = (callbacks or []) if manager is None else manager.handlers
-    ours: list[BaseCallbackHandler] = [StepTrackHandler()]
+    ours: list[BaseCallbackHandler] = [_capping]
     if waiting:
         ours.insert(0, WaitingHandler())
     active = {type(other) for other in present if not getattr(other, "is_off", False)}
     missing = [handler for handler in ours if type(handler) not in active]
     if manager is None:
-        return cast(RunnableConfig, {**config, "callbacks": [*missing, *present]})
+        return cast(RunnableConfig, {**config, "callbacks": [*missing, *_with_caps(present)]})
     manager = manager.copy()
-    manager.handlers = [*missing, *manager.handlers]
-    manager.inheritable_handlers = [*missing, *manager.inheritable_handlers]
+    manager.handlers = [*missing, *_with_caps(manager.handlers)]
+    manager.inheritable_handlers = [*missing, *_with_caps(manager.inheritable_handlers)]
     return cast(RunnableConfig, {**config, "callbacks": manager})
+
+
+def _with_caps(present: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+    """Put the handler that may set a cap in place of one that is there already, and keeps nothing."""
+    return [_capping if type(other) is StepTrackHandler and not other.is_off else other for other in present]

@@ -45,6 +45,7 @@ class StepTrackHandler(BaseCallbackHandler):
     ignore_custom_event = True
     is_off = False
     follows_agents = False
+    caps = False
 
     def __init__(self) -> None:
         silence_refusal_logs()
@@ -92,7 +93,7 @@ class StepTrackHandler(BaseCallbackHandler):
         place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
         if place is not None:
             start = Start(run_id, messages[0], metadata, invocation_params, batch_size, serialized)
-            begin(start, place.step, deferred=will_wait)
+            begin(start, place.step, deferred=will_wait, caps=self.caps)
 
     async def await_chat_model_start(
         self,
@@ -136,7 +137,7 @@ class StepTrackHandler(BaseCallbackHandler):
         place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
         if place is not None:
             start = Start(run_id, prompts[0], metadata, invocation_params, batch_size, serialized)
-            begin(start, place.step, deferred=will_wait)
+            begin(start, place.step, deferred=will_wait, caps=self.caps)
 
     async def await_llm_start(
         self, serialized: dict[str, Any] | None, prompts: list[str], *, run_id: UUID, **kwargs: Any
@@ -168,7 +169,7 @@ class StepTrackHandler(BaseCallbackHandler):
         place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
         if place is not None:
             start = Start(run_id, content, metadata, invocation_params, batch_size, serialized)
-            await begin_async(start, place.step, deferred=will_wait)
+            await begin_async(start, place.step, deferred=will_wait, caps=self.caps)
 
     def _place(
         self,

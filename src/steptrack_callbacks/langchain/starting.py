@@ -14,6 +14,7 @@ from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import Step
 
 from . import run_tree, runs
+from .capping import Sending, sending
 from .frames import discard_unasked
 from .refusals import given_to_host, raised_in
 from .requests import chat_request, completion_request
@@ -37,6 +38,15 @@ class Start(NamedTuple):
     params: Mapping[str, Any] | None
     batch_size: int
     serialized: Mapping[str, Any] | None
+
+    def sending(self, run: runs.Run) -> Sending | None:
+        """Find what can be changed of what is sent, if it is one request of a chat model."""
+        if run.call is None or self.batch_size != 1 or isinstance(self.content, str):
+            return None
+        found = sending()
+        if found is not None:
+            found.describe(run.call, self.params or {})
+        return found
 
     def pin(self, within: Step | None, *, sent: bool = False) -> runs.Run:
         """Pin the run's call to the steps that are active here."""
@@ -64,13 +74,25 @@ def is_new(run_id: UUID) -> bool:
     return run is None or run.call is None
 
 
-def begin(start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool]) -> None:
-    """Admit a run's call, waiting only in a thread without an event loop, or leave that to who can wait."""
+def begin(
+    start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool], caps: bool = False
+) -> None:
+    """Admit a run's call, waiting only in a thread without an event loop, or leave that to who can wait.
+
+    Args:
+        start: The run.
+        within: The step that it is in, if that is not the one of the context.
+        deferred: Leaves it to who can wait, if there is anybody.
+        caps: Whether its request may be given a `max_tokens`.
+    """
     __tracebackhide__ = True
     try:
         run = start.pin(within)
         if run.call is not None and not deferred(run):
+            found = start.sending(run) if caps else None
             run.call.admit()
+            if found is not None:
+                found.limit(run.call)
             run.begun()
     except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
         raise start.given_up(error, within) from None
@@ -78,14 +100,21 @@ def begin(start: Start, within: Step | None, *, deferred: Callable[[runs.Run], b
 
 
 async def begin_async(
-    start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool] | None = None
+    start: Start,
+    within: Step | None,
+    *,
+    deferred: Callable[[runs.Run], bool] | None = None,
+    caps: bool = False,
 ) -> None:
-    """Admit a run's call, waiting on the event loop, or leave that to who will do so later."""
+    """Admit a run's call, waiting on the event loop, or leave that to who will do so later; as `begin` does."""
     __tracebackhide__ = True
     try:
         run = start.pin(within)
         if run.call is not None and not (deferred is not None and deferred(run)):
+            found = start.sending(run) if caps else None
             await run.call.admit_async()
+            if found is not None:
+                found.limit(run.call)
             run.begun()
     except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
         raise start.given_up(error, within) from None
