@@ -55,7 +55,8 @@ def sending() -> Sending | None:
             return None
         if frame.f_code in _sending:
             found = frame.f_locals
-            cap, options = _cap_of(type(found.get("self"))), found.get("kwargs")
+            model: Any = type(found.get("self"))
+            cap, options = _cap_of(model), found.get("kwargs")
             return Sending(options, cap) if cap and isinstance(options, dict) else None
         frame = frame.f_back
     return None

@@ -106,7 +106,7 @@ async def begin_async(
     deferred: Callable[[runs.Run], bool] | None = None,
     caps: bool = False,
 ) -> None:
-    """Admit a run's call, waiting on the event loop, or leave that to who will do so later; as `begin` does."""
+    """Admit a run's call, waiting on the event loop, or leave that to who will do so later."""
     __tracebackhide__ = True
     try:
         run = start.pin(within)

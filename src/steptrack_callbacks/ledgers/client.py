@@ -140,7 +140,7 @@ class LedgerClient:
         return totals
 
     def _ask(self, verb: str, question: Any, patience_s: float) -> Flow[Any]:
-        """Ask the store once it has been told all; one that was late is asked again, since nothing counts twice."""
+        """Ask the store once it has been told all; one that was late again, since nothing counts twice."""
         until = time.monotonic() + patience_s
         while True:
             try:

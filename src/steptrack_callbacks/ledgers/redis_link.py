@@ -22,7 +22,7 @@ RoundTrips = Generator[RoundTrip, Any, T]
 """A decision that is written once: it yields trips, is sent their answers, and returns what comes of it."""
 
 AT_ONCE = 16
-"""How many trips, and so connections, an event loop makes at once; the time that others wait is not counted."""
+"""How many trips an event loop makes at once, and so connections; the time of others is not counted."""
 TURNS = 25
 """How often an event loop has turned at least before a trip is late: more than connecting and asking take."""
 
