@@ -24,6 +24,7 @@ class Case:
         api: Which of its interfaces.
         langchain: How LangChain asks for it, if a client of ours does.
         is_kept: Whether LangChain's streams keep what the price depends on.
+        is_free: Whether its bill says that it costs nothing; else nothing is a price that nobody knows.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     api: str = "chat"
     langchain: Json | None = field(default_factory=dict)
     is_kept: bool = True
+    is_free: bool = False
 
 
 def chat(sent: int, made: int, *, total: int | None = None, **more: Any) -> Json:
@@ -287,6 +289,78 @@ CASES = [
         payloads.chat(chat(435, 73, **given(cached_tokens=4), **thought(56)), "glm-4.6"),
         431 * Decimal("0.6") * M + 4 * Decimal("0.11") * M + 73 * Decimal("2.2") * M,
         {"input_tokens": 435, "output_tokens": 73, "cache_read_tokens": 4, "reasoning_tokens": 56},
+    ),
+    Case(
+        "counts as text",
+        "openai/gpt-4o",
+        payloads.chat(
+            {"prompt_tokens": "1000", "completion_tokens": "500", "total_tokens": "1500"}
+            | given(cached_tokens="600"),
+            "gpt-4o-2024-08-06",
+        ),
+        400 * Decimal("2.5") * M + 600 * Decimal("1.25") * M + 500 * 10 * M,
+        {"input_tokens": 1_000, "output_tokens": 500, "cache_read_tokens": 600},
+    ),
+    Case(
+        "counts with a fraction of zero",
+        "openai/gpt-4o",
+        payloads.chat(
+            {"prompt_tokens": 1_000.0, "completion_tokens": 500.0, "total_tokens": 1_500.0},
+            "gpt-4o-2024-08-06",
+        ),
+        1_000 * Decimal("2.5") * M + 500 * 10 * M,
+        {"input_tokens": 1_000, "output_tokens": 500},
+    ),
+    Case(
+        "a part below nothing",
+        "openai/gpt-4o",
+        payloads.chat(chat(1_000, 500, **given(cached_tokens=-5)), "gpt-4o-2024-08-06"),
+        1_000 * Decimal("2.5") * M + 500 * 10 * M,
+        {"input_tokens": 1_000, "output_tokens": 500},
+    ),
+    Case(
+        "xai, a bill in ticks",
+        "xai/grok-4.20",
+        payloads.chat(chat(1_000, 500, cost_in_usd_ticks=123_000_000), "grok-4.20"),
+        Decimal("0.0123"),
+        {"input_tokens": 1_000, "output_tokens": 500},
+        is_kept=False,
+    ),
+    Case(
+        "xai, searches",
+        "xai/grok-4.20",
+        payloads.chat(chat(1_000, 500, server_side_tool_usage_details={"web_search_calls": 2}), "grok-4.20"),
+        1_000 * Decimal("1.25") * M + 500 * Decimal("2.5") * M + 2 * Decimal("0.005"),
+        {"input_tokens": 1_000, "output_tokens": 500, "web_search_requests": 2},
+        is_kept=False,
+    ),
+    Case(
+        "perplexity, a bill in parts",
+        "perplexity/sonar",
+        payloads.chat(
+            chat(
+                1_000,
+                500,
+                search_context_size="low",
+                cost={"input_tokens_cost": 0.001, "request_cost": 0.005, "total_cost": 0.008},
+            ),
+            "sonar",
+        ),
+        Decimal("0.008"),
+        {"input_tokens": 1_000, "output_tokens": 500},
+        is_kept=False,
+    ),
+    Case(
+        "openrouter, a bill of nothing",
+        "openrouter/somebody/free:free",
+        payloads.chat(
+            chat(1_000, 500, cost=0, is_byok=False, cost_details={"upstream_inference_cost": 0}),
+            "somebody/free:free",
+        ),
+        Decimal(0),
+        {"input_tokens": 1_000, "output_tokens": 500},
+        is_kept=False,
+        is_free=True,
     ),
     Case(
         "a server of one's own",
