@@ -192,6 +192,14 @@ def test_a_bad_line_is_a_clear_message_and_runs_nothing(shell, line, says):
     assert peek_completed_steps() == []
 
 
+def test_the_models_to_go_on_with_are_named_with_commas():
+    declared = options.read(
+        "plan --max-usd 1 --models gpt-4o,gpt-4o-mini --downgrade-at 0.8", {}, unnamed="cell"
+    )
+    assert declared.definition.models == ("gpt-4o", "gpt-4o-mini")
+    assert declared.definition.downgrade_at == 0.8
+
+
 def test_every_option_of_a_step_can_be_said_in_the_line():
     said = {action.dest for action in options._parser()._actions}
     options_of_a_step = set(inspect.signature(get_overloads(steptrack.step)[-1]).parameters)

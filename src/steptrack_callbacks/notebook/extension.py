@@ -118,12 +118,13 @@ class Extension:
         """Run the cell in a step: `%%step NAME [--max-usd USD] [--max-tokens N] [--max-calls N] ...`.
 
         NAME         the step's name; `cell N` if there is none
-        --max-usd, --max-tokens, --max-calls, --max-seconds, --wrap-up-usd, --wrap-up-calls
+        --max-usd, --max-tokens, --max-calls, --max-tool-calls, --max-seconds,
+        --wrap-up-usd, --wrap-up-calls
                      its limits
         --error-boundary continue|escalate|fail
                      what happens at a limit: go on with the next cell, ask, or raise
         --enforce estimate|strict|observe, --unpriced warn|free, --wait-s S,
-        --no-clamp, --no-cut-streams, --model NAME, --run-id ID
+        --no-clamp, --no-cut-streams, --model NAME, --models NAME,NAME --downgrade-at SHARE, --run-id ID
                      as for `steptrack_callbacks.step`
         --escalation FUNCTION, --budget BUDGET
                      names of this notebook; --budget may be given several times

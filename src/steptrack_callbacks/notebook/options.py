@@ -52,18 +52,23 @@ def _count(text: str) -> int | str:
         return text
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
 def _parser() -> _Parser:
     parser = _Parser(prog="%%step", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("name", nargs="?")
     for option in ("--max-usd", "--wrap-up-usd"):
         parser.add_argument(option, type=_number)
-    for option in ("--max-tokens", "--max-calls", "--wrap-up-calls"):
+    for option in ("--max-tokens", "--max-calls", "--max-tool-calls", "--wrap-up-calls"):
         parser.add_argument(option, type=_count)
-    for option in ("--max-seconds", "--wait-s"):
+    for option in ("--max-seconds", "--wait-s", "--downgrade-at"):
         parser.add_argument(option, type=_seconds)
     for option in ("--model", "--error-boundary", "--enforce", "--unpriced", "--run-id", "--escalation"):
         parser.add_argument(option)
     parser.add_argument("--budget", action="append", dest="budgets")
+    parser.add_argument("--models", type=_names, metavar="MODEL,...")
     parser.add_argument("--no-clamp", action="store_false", dest="clamp")
     parser.add_argument("--no-cut-streams", action="store_false", dest="cut_streams")
     parser.add_argument("--quiet", action="store_true")
