@@ -105,7 +105,7 @@ def _plainly_told(answer: Any, reported: Any, output: Any) -> Answer | None:
     model, tier = told.get("model_name") or told.get("model"), told.get("service_tier")
     return Answer(
         usage=Usage(input_tokens=sent, output_tokens=made),
-        model=model if type(model) is str and model else None,
+        model=_once(model) if type(model) is str and model else None,
         terms=Terms(service_tier=_once(tier)) if type(tier) is str and tier else NO_TERMS,
         is_cut=is_cut_by(told.get),
     )
