@@ -74,7 +74,7 @@ def test_what_a_call_needs_follows_what_is_learned_while_it_waits():
     assert asked.estimate(None, in_usd=True) is before
     output_stats.learn("gpt-4o", output_tokens=70, counted_input=10, input_tokens=15)
     after = asked.estimate(None, in_usd=True)
-    assert (after.expected[1], after.unseen, after.unbounded) == (15 + (70 + 500) / 2, False, False)
+    assert (after.expected[1], after.unseen, after.unbounded) == (15 + (70 + 600) / 2, False, False)
 
 
 def test_the_largest_answer_is_forgotten_after_twenty_others():

@@ -13,8 +13,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from steptrack_callbacks import BudgetExhausted, record_usage, step
-from steptrack_callbacks.langchain import pacing, runs
-from steptrack_callbacks.langchain.stream_text import StreamText
+from steptrack_callbacks.integrations import pacing
+from steptrack_callbacks.integrations.stream_text import StreamText
+from steptrack_callbacks.langchain import runs
 from steptrack_callbacks.tokens import count_text
 
 TEXTS = {

@@ -10,12 +10,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from steptrack_callbacks.integrations import proxy_client
+from steptrack_callbacks.integrations import pacing, proxy_client
 from steptrack_callbacks.steps.activation import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
 
-from . import failures, pacing, paid_tools, run_tree, runs, usage
+from . import failures, paid_tools, run_tree, runs, usage
 from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
 from .limiter import will_wait

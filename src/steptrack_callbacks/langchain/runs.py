@@ -9,14 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.integrations import pacing
 from steptrack_callbacks.integrations.handoff import Handoff, offer
+from steptrack_callbacks.integrations.stream_text import StreamText
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.errors import BudgetExhausted
 
-from . import pacing
 from .frames import inside_model
 from .refusals import HostStep, host_error, raised_in
-from .stream_text import StreamText
 
 
 class Run:

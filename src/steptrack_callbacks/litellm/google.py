@@ -29,7 +29,6 @@ class GoogleMeter(MessageMeter):
         """Look at a piece of the stream, which may end within an event."""
         for event in self._events(chunk) if isinstance(chunk, str | bytes) else (chunk,):
             if text := _text_of(event):
-                self._texts.append(text)
                 self._count(text)
             _read(self._seen, event)
 

@@ -44,7 +44,6 @@ class MessageMeter(Meter):
         for event in self._events(chunk):
             text = _text(event.get("delta"), "text", "partial_json", "thinking")
             if text:
-                self._texts.append(text)
                 self._count(text)
             self._seen.add(event)
 

@@ -19,15 +19,21 @@ from steptrack_callbacks import settings
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import proxy_client, settling
+from steptrack_callbacks.integrations.pacing import Pace, tighten
+from steptrack_callbacks.integrations.stream_text import StreamText
 from steptrack_callbacks.integrations.usage import Answer, Reading
-from steptrack_callbacks.tokens import count_text
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import usage as answers
 from .refusals import allow_advice, host_error, suppress_advice
 
-_RECOUNTED = 200
-"""How many characters of a stream's end are counted again with each chunk."""
+_MERE = frozenset(
+    {
+        *("choices", "citations", "created", "id", "model", "object"),
+        *("provider_specific_fields", "service_tier", "system_fingerprint", "usage"),
+    }
+)
+"""What a chunk of a chat has that says nothing but text, if two of them say nothing."""
 
 
 class Meter:
@@ -35,7 +41,6 @@ class Meter:
 
     Attributes:
         call: Its call.
-        output_tokens: Tokens counted so far.
         closed: Whether the reader has closed it.
         ended: Whether nothing more will come of it.
         loop: The event loop that it was begun on, if there was one.
@@ -44,40 +49,68 @@ class Meter:
     def __init__(self, call: Call, chat: Any) -> None:
         self.call = call
         self.loop = running_loop()
-        self.output_tokens = 0
         self.closed = self.ended = False
         self._chat = chat
-        self._texts: list[str] = []
-        self._counted, self._tail = 0, ""
+        self._produced = StreamText()
+        self._pace = Pace(call)
+        self._is_timed = any(account.max_seconds is not None for account in call.accounts.limited)
+        self._has_begun = False
         self._seen = Reading()
 
     @property
     def text(self) -> str:
         """All that was produced so far."""
-        return "".join(self._texts)
+        return self._produced.text
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that were produced so far."""
+        return self._produced.tokens(self.call.request.model)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so much was produced that the limits have to be looked at."""
+        return self._is_timed or self._produced.uncounted >= self._pace.stride
 
     def see(self, chunk: Any) -> None:
-        """Look at a chunk."""
+        """Take down what a chunk says."""
         text = answers.text_of_chunk(chunk)
         if text:
-            self._texts.append(text)
             self._count(text)
-        self._seen.add(chunk)
+        if not (self._has_begun and _is_mere_text(chunk)):
+            self._has_begun = True
+            self._seen.add(chunk)
+
+    def look(self) -> None:
+        """Look at the limits.
+
+        Raises:
+            BudgetExhausted: The stream has passed one.
+        """
+        self.call.progress(self.output_tokens)
+        self._pace.renew()
+
+    async def look_async(self) -> None:
+        """Do as `look`, where an escalation may be awaited.
+
+        Raises:
+            BudgetExhausted: The stream has passed a limit.
+        """
+        await self.call.progress_async(self.output_tokens)
+        self._pace.renew()
 
     def _count(self, text: str) -> None:
-        """Count on: chunks may be single letters, so the last words are counted again with what follows."""
-        model = self.call.request.model
-        self._tail += text
-        if len(self._tail) > _RECOUNTED:
-            end = max(self._tail.rfind(" "), 0) or len(self._tail)
-            self._counted += count_text(self._tail[:end], model)
-            self._tail = self._tail[end:]
-        self.output_tokens = self._counted + count_text(self._tail, model)
+        self._produced.add(text)
+
+    def _end(self) -> None:
+        self.ended = True
+        self._pace.end()
 
     def finish(self) -> None:
         """Charge a stream that has come to its end."""
-        self.ended = True
+        self._end()
         settling.settle(self.call, self._answer(), lambda: self.text, response=self.text)
+        tighten(self.call)
 
     def _answer(self) -> Answer:
         """Return what the stream has said so far, as the provider did, if LiteLLM has kept that."""
@@ -93,17 +126,19 @@ class Meter:
 
     def break_off(self) -> None:
         """Charge what was seen of a stream that will not be read to its end."""
-        self.closed = self.ended = True
+        self.closed = True
+        self._end()
         settling.abandon(self.call, self._answer(), self.output_tokens)
 
     def lose(self) -> None:
         """Do as `break_off`, but expect an answer where nothing of it was seen."""
-        self.closed = self.ended = True
+        self.closed = True
+        self._end()
         settling.abandon(self.call, self._answer(), self.output_tokens or None)
 
     def fail(self) -> None:
         """Charge what was seen of a stream that the provider has broken."""
-        self.ended = True
+        self._end()
         settling.fail(self.call, self._answer(), self.output_tokens)
 
     def cut(self, error: BudgetExhausted) -> StepTrackError:
@@ -111,6 +146,18 @@ class Meter:
         self.break_off()
         error.response = self.text
         return host_error(error)
+
+
+def _is_mere_text(chunk: Any) -> bool:
+    """Tell a chunk in the middle of a chat, which says nothing beside its text."""
+    fields = getattr(chunk, "__dict__", None)
+    extra = getattr(chunk, "__pydantic_extra__", None)
+    if not fields or not fields.keys() <= _MERE or (extra and any(extra.values())):
+        return False
+    choices = fields.get("choices")
+    if type(choices) is not list or fields.get("usage") is not None or fields.get("service_tier") is not None:
+        return False
+    return not [choice for choice in choices if getattr(choice, "finish_reason", None) is not None]
 
 
 def _telling(chunks: Any) -> list[Any]:
@@ -144,8 +191,10 @@ class MeteredStream:
         with _Charging(meter):
             chunk = next(self.steptrack_original)
         meter.see(chunk)
+        if not meter.is_due:
+            return chunk
         try:
-            meter.call.progress(meter.output_tokens)
+            meter.look()
         except BudgetExhausted as error:
             _close(_layers(self.steptrack_original))
             raise meter.cut(error) from None
@@ -159,8 +208,10 @@ class MeteredStream:
         with _Charging(meter):
             chunk = await anext(self.steptrack_original)
         meter.see(chunk)
+        if not meter.is_due:
+            return chunk
         try:
-            await meter.call.progress_async(meter.output_tokens)
+            await meter.look_async()
         except BudgetExhausted as error:
             await _aclose(_layers(self.steptrack_original))
             raise meter.cut(error) from None
