@@ -10,21 +10,23 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import Phase, settings
+import pytest
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from internals import assert_nothing_left
-from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage
+from steptrack_callbacks import Budget, BudgetExhausted, Grant, Step, StepDefinition, Usage, step
 from steptrack_callbacks.concurrency.flow import run_sync
-from steptrack_callbacks.engine import balance, call, far, queue, reservation, settlement
+from steptrack_callbacks.engine import balance, call, far, output_stats, queue, reservation, settlement
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.output_stats import learn
 from steptrack_callbacks.engine.queue import QUEUE, advance_queue
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
 from steptrack_callbacks.pricing import set_prices
 from steptrack_callbacks.testing import reset
-from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.tokens import InputCount, count_messages
 
 MODELS = ("small", "large")
 PRICES = {
@@ -98,15 +100,15 @@ class World:
 
     def books(self) -> object:
         return [
-            (step.status, step.usage, step.own_usage, step.account.held_calls, step.account.open_calls)
-            for step in self.steps
+            (each.status, each.usage, each.own_usage, each.account.held_calls, each.account.open_calls)
+            for each in self.steps
         ]
 
     def holds(self, now: float) -> object:
         """What is held, and left, by what is known now."""
         found = []
-        for step in self.steps:
-            account = step.account
+        for running in self.steps:
+            account = running.account
             account.count_all()
             account.in_flight._stale = True
             account.in_flight.refresh(now)
@@ -237,14 +239,14 @@ class SideBySide(RuleBasedStateMachine):
         self.both(lambda world: QUEUE.drop(world.calls.pop(number).waiter))
         self.wake()
 
-    @precondition(lambda self: any(step.status == "open" for step in self.worlds[0].steps))
+    @precondition(lambda self: any(each.status == "open" for each in self.worlds[0].steps))
     @rule(really=st.integers(0, 5))
     def end_sometimes(self, really):
         if not really:
             self.end_innermost()
 
     def end_innermost(self):
-        depth = max(depth for depth, step in enumerate(self.worlds[0].steps) if step.status == "open")
+        depth = max(depth for depth, each in enumerate(self.worlds[0].steps) if each.status == "open")
         self.both(lambda world: str(run_sync(world.steps[depth].end(None))))
         self.wake()
 
@@ -265,9 +267,9 @@ class SideBySide(RuleBasedStateMachine):
             waiting = [number for number, asked in world.calls.items() if asked.waiter]
             for asked in [world.calls.pop(number) for number in waiting]:
                 QUEUE.drop(asked.waiter)
-        while any(step.status == "open" for step in self.worlds[0].steps):
+        while any(each.status == "open" for each in self.worlds[0].steps):
             self.end_innermost()
-        self.both(lambda world: [step.record().status for step in world.steps])
+        self.both(lambda world: [each.record().status for each in world.steps])
         assert_nothing_left(*self.worlds[0].steps, *self.worlds[1].steps)
         type(self).total_fast += self.worlds[0].fast
         assert self.worlds[1].fast == 0
@@ -315,5 +317,121 @@ TestSideBySide.settings = settings(
 )
 
 
-def test_zz():
-    print("FAST", SideBySide.total_fast)
+def far_request(model: str = "gpt-4o", **details: Any) -> Request:
+    counted = InputCount(tokens=10, upper_bound=12)
+    options = {"max_output_tokens": 20, "bound_input": lambda: 60, **details}
+    return Request(model=model, count_input=lambda: counted, **options)
+
+
+def far_call(running: Step, **details: Any) -> Call:
+    made = Call(running.accounts, far_request(**details))
+    made.admit()
+    return made
+
+
+@pytest.fixture
+def seen():
+    """A model whose first answer has come."""
+    learn("gpt-4o", output_tokens=20, counted_input=10, input_tokens=10)
+
+
+def test_what_is_left_is_told_as_if_every_call_had_been_counted(monkeypatch):
+    left = []
+    for is_fast in (True, False):
+        output_stats.reset()
+        learn("gpt-4o", output_tokens=20, counted_input=10, input_tokens=10)
+        monkeypatch.setattr(far, "enabled", is_fast)
+        with step("plan", max_usd=100, max_tokens=10**6) as plan:
+            calls = [far_call(plan) for _ in range(3)]
+            assert [made.far is not None for made in calls] == [is_fast] * 3
+            left.append((plan.remaining(), plan.account.held_calls))
+            for made in calls:
+                made.settle(Usage(input_tokens=10, output_tokens=5))
+        assert_nothing_left(plan)
+    assert left[0] == left[1]
+
+
+def test_no_more_than_so_many_calls_stay_uncounted(seen):
+    with step("plan", max_tokens=10**9) as plan:
+        calls = [far_call(plan) for _ in range(far.MOST_UNCOUNTED + 1)]
+        assert plan.account.held_calls == len(calls)
+        assert not plan.account.uncounted  # the last one was counted, and so all others
+        for made in calls:
+            made.withdraw()
+
+
+def test_the_first_call_of_a_model_is_counted():
+    with step("plan", max_tokens=10**9) as plan:
+        made = far_call(plan, model="gpt-4o-mini")
+        assert made.far is None
+        made.withdraw()
+
+
+def test_a_limit_that_others_share_is_never_judged_by_a_bound(seen):
+    with step("plan", budgets=[Budget("all", max_usd=10**6)]) as plan:
+        made = far_call(plan)
+        assert made.far is None
+        made.withdraw()
+
+
+def test_a_strict_limit_counts_where_the_provider_may_choose_a_dearer_tier(seen):
+    with step("plan", max_usd=10**6, enforce="strict") as plan:
+        first = far_call(plan)
+        assert first.far is not None
+        learn("gpt-4o", output_tokens=20, counted_input=10, input_tokens=10, service_tier="priority")
+        second = far_call(plan)
+        assert second.far is None
+        first.withdraw()
+        second.withdraw()
+
+
+def test_a_denser_input_than_all_before_is_counted_when_its_answer_has_come(seen):
+    with step("plan", max_tokens=10**9) as plan:
+        made = far_call(plan)
+        made.settle(Usage(input_tokens=17, output_tokens=5))
+    assert output_stats.of("gpt-4o").surplus == 7
+
+
+@given(
+    texts=st.lists(st.text(max_size=200), max_size=5),
+    model=st.sampled_from(["gpt-4o", "claude-sonnet-4-5", "mistral-small-latest"]),
+    tools=st.booleans(),
+)
+def test_a_bound_is_never_below_what_counting_takes_to_be_the_most(texts, model, tools):
+    messages = [{"role": "user", "content": text} for text in texts]
+    schema = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+    schemas = [schema] if tools else None
+    bound = bound_messages(messages, tools=schemas)
+    assert bound is not None
+    assert bound >= count_messages(messages, model, tools=schemas).upper_bound
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}],
+        [{"role": "user", "content": "hi", "audio": {"id": "1"}}],
+        [object()],
+        "hi",
+        [{"role": "user", "content": 7}],
+    ],
+)
+def test_what_is_no_text_has_no_bound(messages):
+    assert bound_messages(messages) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, True),
+        ({"tools": [{"type": "function", "function": {"name": "search"}}]}, True),
+        ({"tools": [{"name": "search", "input_schema": {}}]}, True),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, False),
+        ({"tools": [{"google_search": {}}]}, False),
+        ({"previous_response_id": "resp_1"}, False),
+        ({"web_search_options": {}}, True),
+        ({"web_search_options": {"search_context_size": "high"}}, False),
+    ],
+)
+def test_what_a_server_adds_by_itself_has_no_bound(options, expected):
+    assert is_all_sent(options) is expected

@@ -33,6 +33,9 @@ from .settlement import open_calls
 MOST_UNCOUNTED = 32
 """Of one account: so many can be counted quickly when somebody asks."""
 
+_PLAIN_TIERS = frozenset({"default", "standard"})
+"""Names of providers for their usual tier, at the usual rates."""
+
 enabled = os.environ.get("STEPTRACK_FAST") != "0"
 
 
@@ -57,6 +60,8 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     stats = output_stats.of(request.model)
     if stats.surplus is None or request.price is not None or request.fee is not NO_FEE:
         return None
+    if chain.strict and request.service_tier is None and not stats.tiers <= _PLAIN_TIERS:
+        return None  # the provider may choose a dearer one
     output = _longest_answer(chain, request, stats)
     sent = None if output is None else request.bound_input()
     if sent is None or output is None:

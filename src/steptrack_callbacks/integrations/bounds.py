@@ -34,6 +34,7 @@ _UNSEEN = frozenset(
     {"audio", "conversation", "mcp_servers", "modalities", "previous_response_id", "web_search_options"}
 )
 _OF_USERS = frozenset({None, "function", "custom"})
+_NAMING = frozenset({"function", "function_declarations", "name"})
 
 
 def is_all_sent(options: Mapping[str, Any]) -> bool:
@@ -46,7 +47,12 @@ def is_all_sent(options: Mapping[str, Any]) -> bool:
     tools = options.get("tools")
     if not tools:
         return True
-    return type(tools) is list and all(type(each) is dict and each.get("type") in _OF_USERS for each in tools)
+    return type(tools) is list and all(type(each) is dict and _is_of_user(each) for each in tools)
+
+
+def _is_of_user(tool: Mapping[Any, Any]) -> bool:
+    """Tell a function of the user's from what the provider runs itself."""
+    return tool.get("type") in _OF_USERS and not _NAMING.isdisjoint(tool)
 
 
 def bound_messages(messages: object, *, tools: Sequence[Any] | None = None) -> int | None:
