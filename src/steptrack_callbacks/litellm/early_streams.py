@@ -38,13 +38,13 @@ def _after_init(seam: Seam, take: Callable[[Any], None]) -> Callable[[], None]:
     kind: Any = seam.get()
     if kind is None:
         return lambda: None
-    init = kind.__init__
+    init, hands_on = kind.__init__, seam is STREAM  # a class derived from the chat's hands another stream on
 
     @wraps(init)
     def init_and_take(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        if not isinstance(self, MeteredStream) and (kind is not STREAM.get() or type(self) is kind):
-            take(self)  # a class that is derived from the chat's hands another stream on
+        if not isinstance(self, MeteredStream) and (type(self) is kind or not hands_on):
+            take(self)
 
     kind.__init__ = init_and_take
 
