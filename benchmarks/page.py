@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import page_admission
 import page_costs
 import page_ledgers
 import page_limits
@@ -113,6 +114,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "limits_litellm": ("limits", lambda found: page_limits.at_once(found, "litellm")),
     "limits_openai": ("limits", lambda found: page_limits.at_once(found, "openai")),
     "varied": ("limits", page_limits.varied),
+    "admission": ("admission", page_admission.written),
     "growth": ("growth", _growth),
     "depth": ("growth", _depth),
     "ledgers": ("ledgers", page_ledgers.written),

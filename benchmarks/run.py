@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import admission
 import growth
 import imports
 import limits
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "overhead": overhead.run,
     "imports": imports.run,
     "limits": limits.run,
+    "admission": admission.run,
     "growth": growth.run,
     "ledgers": ledgers,
     "proxy": lambda: of_program("proxy.py"),
