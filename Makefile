@@ -44,16 +44,16 @@ lock:  ## renew constraints/: the newest packages there are, with and without Li
 	$(VENV_LOCK)/bin/python $(PIP) install --group lock
 	$(VENV_LOCK)/bin/python tools/lock.py
 
-# The packages of the day that each is made anew: what a user gets who installs today.
+# The packages of the day that each is made anew, and this one as a wheel: what a user gets who installs today.
 newest:  ## an environment with the newest of everything, without LiteLLM's proxy: .venv-newest
 	$(PYTHON) -m venv --clear $(VENV_NEWEST)
 	$(VENV_NEWEST)/bin/python $(PIP) install --upgrade 'pip>=25.1'
-	$(VENV_NEWEST)/bin/python $(PIP) install --editable '.[otel,prices,redis,rich]' --group test
+	$(VENV_NEWEST)/bin/python $(PIP) install '.[otel,prices,redis,rich]' --group test
 
 newest-proxy:  ## the same with LiteLLM's proxy, whose own requirements may hold LiteLLM back: .venv-newest-proxy
 	$(PYTHON) -m venv --clear $(VENV_NEWEST_PROXY)
 	$(VENV_NEWEST_PROXY)/bin/python $(PIP) install --upgrade 'pip>=25.1'
-	$(VENV_NEWEST_PROXY)/bin/python $(PIP) install --editable '.[otel,prices,proxy,redis,rich]' --group test
+	$(VENV_NEWEST_PROXY)/bin/python $(PIP) install '.[otel,prices,proxy,redis,rich]' --group test
 
 INTEGRATIONS := tests/with_litellm tests/with_langchain tests/with_langgraph
 SPREAD := --override-ini addopts= --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -64,7 +64,7 @@ test-newest: newest newest-proxy  ## the integrations' tests with the newest of 
 contract:  ## on .venv-newest: what users rely on, in two minutes (.ci/newest makes it first)
 	$(VENV_NEWEST)/bin/steptrack doctor
 	$(VENV_NEWEST)/bin/steptrack demo
-	$(VENV_NEWEST)/bin/python -m pytest $(SPREAD) -m contract $(INTEGRATIONS) tests/test_pricing_against_litellm.py
+	$(VENV_NEWEST)/bin/python -m pytest $(SPREAD) -m contract $(INTEGRATIONS) tests/test_pricing_against_litellm.py tests/test_every_row.py
 
 $(VENV_MIN)/.installed: pyproject.toml constraints/oldest.txt
 	$(PYTHON) -m venv $(VENV_MIN)

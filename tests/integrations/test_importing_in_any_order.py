@@ -17,6 +17,14 @@ def charged():
             FakeListChatModel(responses=["one", "two"]).invoke("hello")
     assert (plan.usage.calls, plan.status) == (1, "continued"), (plan.usage, plan.status)
 
+def charged_by_litellm():
+    import litellm
+    litellm.suppress_debug_info = True
+    with steptrack.step("plan", max_calls=1, error_boundary="continue") as plan:
+        for _ in range(2):
+            litellm.completion("gpt-4o-mini", [{"role": "user", "content": "hello"}], mock_response="one")
+    assert (plan.usage.calls, plan.status) == (1, "continued"), (plan.usage, plan.status)
+
 class Broken:
     \"\"\"Lets the import of one module fail, as often as is said.\"\"\"
     def __init__(self, name, error, times=1):
@@ -56,6 +64,42 @@ def test_a_room_may_be_imported_before_install():
 
 def test_the_host_may_be_imported_before_install():
     run("import langchain_core; steptrack.install(); charged()")
+
+
+ORDERS = [
+    "steptrack.install(); import steptrack_callbacks.litellm",
+    "import steptrack_callbacks.litellm; steptrack.install()",
+    "import litellm; import steptrack_callbacks.langchain; steptrack.install()",
+    "import steptrack_callbacks.opentelemetry, steptrack_callbacks.langgraph; steptrack.install(); import litellm",
+    "steptrack.install(); from litellm import Router; import langchain_core",
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rooms_and_hosts_may_be_imported_in_any_order(order):
+    run(f"""
+warnings.filterwarnings("ignore", message="Item .* on TypedDict class")
+{order}
+charged_by_litellm()
+charged()
+""")
+
+
+@pytest.mark.parametrize("missing", ["litellm", "langchain_core"])
+def test_a_host_that_is_not_installed_is_missed_by_nobody_but_its_own_room(missing):
+    room, other = ("litellm", "charged") if missing == "litellm" else ("langchain", "charged_by_litellm")
+    run(f"""
+warnings.filterwarnings("ignore", message="Item .* on TypedDict class")
+Broken({missing!r}, ModuleNotFoundError("not installed", name={missing!r}), times=-1)
+steptrack.install()
+try:
+    import steptrack_callbacks.{room}
+except ModuleNotFoundError as error:
+    assert error.name == {missing!r}
+else:
+    raise AssertionError
+{other}()
+""")
 
 
 def test_what_is_budgeted_after_install_is_charged():
