@@ -53,6 +53,15 @@ wait_s = 0
 max_tokens = 160
 wait_s = 0
 
+[steps.last]
+max_tokens = 400
+wait_s = 0
+
+[steps.unclamped]
+max_tokens = 400
+clamp = false
+wait_s = 0
+
 [steps.brief]
 max_seconds = 0.2
 
