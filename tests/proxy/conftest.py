@@ -35,6 +35,17 @@ max_usd = 0.05
 models = ["dear", "fast"]
 downgrade_at = 0.006
 
+[steps.program]
+max_usd = 0.0012
+
+[steps.work]
+max_usd = 0.001
+models = ["dear", "fast"]
+downgrade_at = 0.5
+
+[steps.closing]
+max_calls = 1
+
 [steps.tight]
 max_usd = 0.000001
 models = ["dear", "fast"]
