@@ -326,3 +326,15 @@ def test_budgeted_around_chat_litellm_is_charged_once(provider: Provider) -> Non
         asyncio.run(budgeted(through_litellm(provider), step="ask").ainvoke("hello"))
     assert plan.usage.calls == 2
     assert plan.cost_usd == 2 * CALL_USD
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_model_that_calls_litellm_goes_on_with_the_next_of_a_steps_models(
+    is_async: bool, provider: Provider
+) -> None:
+    model = through_litellm(provider)
+    with step("answer", max_usd=1, models=["openai/gpt-4o", "openai/gpt-4o-mini"], downgrade_at=0) as answer:
+        asyncio.run(model.ainvoke("hello")) if is_async else model.invoke("hello")
+        assert (answer.usage.calls, answer.usage.total_tokens) == (1, CALL_TOKENS)
+    assert [request.body["model"] for request in provider.requests] == ["gpt-4o-mini"]
+    assert [swap.used for swap in answer.record().swaps] == ["openai/gpt-4o-mini"]

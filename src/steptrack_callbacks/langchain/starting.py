@@ -54,8 +54,10 @@ class Start(NamedTuple):
         request = describe(self.serialized, self.content, self.metadata or {}, self.params or {})
         call: Call | None = new_call(request, sent=sent, within=within)
         through_litellm = self.metadata is not None and self.metadata.get("ls_provider") == "litellm"
-        if through_litellm and hosts.is_attached("litellm") and not request.is_priced:
-            call = None  # only LiteLLM knows what is meant: its Router has names of its own for models
+        if call is not None and through_litellm and hosts.is_attached("litellm"):
+            # Only LiteLLM knows its Router's own names for models, and can go on with the next of a step's.
+            goes_on = within is None and bool(call.accounts.listing)
+            call = call if request.is_priced and not goes_on else None
         return runs.Run(call, self.params if self.batch_size > 1 else None, within)
 
     def given_up(self, error: BaseException, within: Step | None) -> BaseException:
