@@ -302,6 +302,7 @@ def test_stated_costs_keep_a_budget_though_the_model_has_no_price(provider: Prov
 # The tier that served, and counts that stand elsewhere
 
 
+@pytest.mark.needs("langchain-openai>=1.7", "before, it fails on a tier without counts of what was cached")
 @pytest.mark.parametrize(
     ("asked", "served", "usd"),
     [
