@@ -86,6 +86,7 @@ def plain_threads() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     testing.reset()
+    carried = threading.Thread.start is threads._start
     # Whether LiteLLM was imported by an earlier test is no concern of one that needs no host.
     warnings.filterwarnings(
         "ignore", message="step .* has limits, but nothing watches", category=LostStepWarning
@@ -93,4 +94,6 @@ def _nothing_left() -> Iterator[None]:
     yield
     left = current_step()
     testing.reset()
+    if not carried:
+        threads.leave_threads_alone()  # as the test may have installed them
     assert left is None, f"{left!r} was left on the stack"

@@ -90,7 +90,7 @@ def test_inner_steps_begin_at_zero_and_roll_up():
     assert nightly.usage.calls == 2
 
 
-def test_two_steps_with_one_run_id_at_once_share_the_account():
+def test_two_steps_with_one_run_id_at_once_share_the_account(plain_threads):
     host = FakeHost()
 
     def other():

@@ -138,7 +138,7 @@ def in_force():
 def test_what_is_said_of_the_ledger_holds_for_the_one_of_the_environment(write, tmp_path, monkeypatch):
     monkeypatch.setenv("STEPTRACK_LEDGER", f"sqlite:///{tmp_path}/env.db")
     install(on_store_error="allow", lease_s=5)
-    assert in_force() == ("allow", 5, 0.25)
+    assert in_force() == ("allow", 5, 2.0)
     current.reset()
     install(config=write('[ledger]\non_store_error = "allow"\nlease_s = 60\ntimeout_s = 3'))
     assert in_force() == ("allow", 60, 3)
@@ -148,7 +148,7 @@ def test_an_argument_goes_before_the_file_and_the_file_before_the_default(write,
     url = f"sqlite:///{tmp_path}/file.db"
     path = write(f'[ledger]\nurl = "{url}"\non_store_error = "allow"\nlease_s = 60')
     install(config=path, lease_s=7)
-    assert in_force() == ("allow", 7, 0.25)
+    assert in_force() == ("allow", 7, 2.0)
     install(config=path, on_store_error="refuse")
     assert in_force() == ("refuse", 60, 0.25)
     install(config=path, ledger=f"sqlite:///{tmp_path}/other.db?timeout_s=2")
@@ -162,7 +162,7 @@ def test_what_was_said_of_the_ledger_stays_until_something_else_is_said(tmp_path
     install()
     install(lease_s=7)
     assert current.ledger() is ledger
-    assert in_force() == ("allow", 7, 0.25)
+    assert in_force() == ("allow", 7, 2.0)
 
 
 @pytest.mark.parametrize("wrong", [{"on_store_error": "alow"}, {"lease_s": 0}, {"lease_s": "long"}])
