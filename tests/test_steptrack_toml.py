@@ -150,7 +150,7 @@ def test_an_argument_goes_before_the_file_and_the_file_before_the_default(write,
     install(config=path, lease_s=7)
     assert in_force() == ("allow", 7, 2.0)
     install(config=path, on_store_error="refuse")
-    assert in_force() == ("refuse", 60, 0.25)
+    assert in_force() == ("refuse", 60, 2.0)
     install(config=path, ledger=f"sqlite:///{tmp_path}/other.db?timeout_s=2")
     assert in_force() == ("allow", 60, 2)
     assert current.ledger().store.url.startswith(f"sqlite:///{tmp_path}/other.db")
