@@ -157,7 +157,7 @@ def test_an_answer_that_was_cut_says_so_in_its_record_and_in_the_report(host):
         assert host.refusal(None).phase == "denied"
     assert plan.usage.total_tokens == 450
     assert plan.record().cut_calls == outer.record().cut_calls == 1
-    assert "1 cut short by what was left" in str(report())
+    assert "1 call cut short by what was left" in str(report())
 
 
 def test_an_answer_that_ended_by_itself_was_not_cut(host):

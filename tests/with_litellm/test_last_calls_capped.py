@@ -48,7 +48,7 @@ def test_the_last_call_is_given_what_is_left_and_one_that_is_cut_says_so(name: s
     assert warm.count() == 1
     assert plan.cost_usd <= ROOM + 10 * INPUT_USD  # the provider counts some more tokens than are sent
     assert plan.record().cut_calls == 1
-    assert "1 cut short by what was left" in str(report())
+    assert "1 call cut short by what was left" in str(report())
 
 
 def test_a_call_far_from_the_limit_is_sent_as_it_is(warm: Provider) -> None:
