@@ -113,9 +113,8 @@ class Balance:
         """Tell whether there is no room for one call more, or no time left."""
         if self.max_seconds is not None and now - self.started >= self.max_seconds:
             return True
-        if self.max_calls is None:
-            return False
-        return self.settled.calls + self.held_calls >= self.max_calls - self.kept_calls
+        most = self.call_room(wrapping=False)
+        return most is not None and self.settled.calls + self.held_calls >= most
 
     def limits(self) -> dict[LimitName, Any]:
         """Return the limits that are set, grants included."""
@@ -241,12 +240,8 @@ class Balance:
     ) -> list[LimitName]:
         """Add the limits of calls and time; of several, those that are reached already are named first."""
         counted = (self.held_calls if calls is None else calls) - self.held_tools
-        if (
-            counts
-            and self.max_calls is not None
-            and self.settled.calls + counted
-            >= (self.max_calls if wrapping else self.max_calls - self.kept_calls)
-        ):
+        most = self.call_room(wrapping=wrapping)
+        if counts and most is not None and self.settled.calls + counted >= most:
             names.append("max_calls")
         if self.max_seconds is not None and self._seconds() >= self.max_seconds:
             names.append("max_seconds")

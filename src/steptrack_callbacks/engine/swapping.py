@@ -272,11 +272,18 @@ def swapping_of(chain: AccountChain, request: Request, *, wraps_up: bool) -> Swa
     if trial is not None and not trial.is_about(request):
         trial = None
     asked = request.asked_for if trial is None else trial.models[0]
+    for account, _, _ in lists_with(chain, asked):
+        return Swapping(chain, request, account, trial=trial, wraps_up=wraps_up)
+    return None
+
+
+def lists_with(chain: AccountChain, asked: str) -> Iterator[tuple[Account, ModelList, tuple[str, ...]]]:
+    """Yield the accounts that list a model, innermost first, with their lists and the names from it on."""
     for account in chain.listing:
         listed = account.model_list
-        if listed is not None and asked in spelled_as(listed.models, asked):
-            return Swapping(chain, request, account, trial=trial, wraps_up=wraps_up)
-    return None
+        names = () if listed is None else spelled_as(listed.models, asked)
+        if listed is not None and asked in names:
+            yield account, listed, names[names.index(asked) :]
 
 
 def why_not(asked: Request, other: Request) -> str:

@@ -15,6 +15,15 @@ _OF_KINDS = {
 }
 _FILES = frozenset({"file", "input_file", "document"})
 _DEEPEST = 8
+_WHOLE = ("response_format", "tools", "functions", "thinking", "reasoning_effort", "reasoning")
+_MAY_NEED_WHOLE = frozenset({*_WHOLE, "text"})
+
+
+def needs_whole_answer(options: Mapping[str, Any]) -> bool:
+    """Tell whether an answer that is cut short would be of no use."""
+    if _MAY_NEED_WHOLE.isdisjoint(options):
+        return False
+    return any(options.get(name) for name in _WHOLE) or bool(field(options.get("text"), "format"))
 
 
 def needs_of(

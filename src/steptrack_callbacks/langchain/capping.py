@@ -6,21 +6,20 @@ stand in the frame of the method that asks us, as a dict that it unpacks right a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import cache
-from types import FrameType
+from itertools import islice
 from typing import Any, NamedTuple
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.settlement import max_tokens_to_set
+from steptrack_callbacks.integrations.needs import needs_whole_answer
 from steptrack_callbacks.integrations.seams_langchain import SENDS, SENDS_ASYNC
 
-from .frames import code_of
+from .frames import code_of, frames
 
 _sending = frozenset(code for seam in (SENDS, SENDS_ASYNC) if (code := code_of(seam)) is not None)
 _CAPS = ("max_tokens", "max_output_tokens")
-_WHOLE = ("response_format", "tools", "functions", "thinking", "reasoning_effort", "reasoning")
 _FRAMES = 16
 """How far above a handler the method stands, at most."""
 
@@ -39,7 +38,7 @@ class Sending(NamedTuple):
     def describe(self, call: Call, params: Mapping[str, Any]) -> None:
         """Let a call know that it may be given a `max_tokens`."""
         call.request.can_clamp = True
-        call.request.needs_whole_answer = any(params.get(name) for name in _WHOLE)
+        call.request.needs_whole_answer = needs_whole_answer(params)
 
     def limit(self, call: Call) -> None:
         """Set the `max_tokens` that an admitted call was given, if it was given one."""
@@ -49,16 +48,12 @@ class Sending(NamedTuple):
 
 def sending() -> Sending | None:
     """Find what the chat model that starts here will send; `None` if it cannot be changed."""
-    frame: FrameType | None = sys._getframe(1) if _sending else None  # noqa: SLF001 - there is no other way
-    for _ in range(_FRAMES):
-        if frame is None:
-            return None
+    for frame in islice(frames(), _FRAMES) if _sending else ():
         if frame.f_code in _sending:
             found = frame.f_locals
             model: Any = type(found.get("self"))
             cap, options = _cap_of(model), found.get("kwargs")
             return Sending(options, cap) if cap and isinstance(options, dict) else None
-        frame = frame.f_back
     return None
 
 

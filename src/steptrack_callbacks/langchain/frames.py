@@ -44,7 +44,7 @@ def discard_unasked() -> None:
     Python would warn of each that it was never awaited, though nobody has forgotten anything. Where they
     are awaited all together they are tasks, and LangChain's frame does not stand above ours.
     """
-    for frame in _frames():
+    for frame in frames():
         if frame.f_code in (_starting_completions, _starting_chats):
             for value in frame.f_locals.values():
                 for made in value if isinstance(value, list) else ():
@@ -69,12 +69,13 @@ def inside_model() -> Callable[[], bool]:
         frame = frame.f_back
 
     def is_within() -> bool:
-        return current_owner() != owner or any(id(frame) in methods for frame in _frames())
+        return current_owner() != owner or any(id(frame) in methods for frame in frames())
 
     return is_within
 
 
-def _frames() -> Iterator[FrameType]:
+def frames() -> Iterator[FrameType]:
+    """Yield the frames that this is called from, innermost first."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - a traceback would have to be raised for it
     while frame is not None:
         yield frame

@@ -10,7 +10,7 @@ from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
 from steptrack_callbacks.integrations.bounds import bound_messages, bound_prompt, is_all_sent
-from steptrack_callbacks.integrations.needs import needs_of
+from steptrack_callbacks.integrations.needs import needs_of, needs_whole_answer
 from steptrack_callbacks.integrations.seams_litellm import GIVEN_RATES
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
 from steptrack_callbacks.values.untrusted import field, items, whole_number
@@ -20,8 +20,6 @@ from .call_types import CALL_TYPES, Kind
 from .pieces import piece_request
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_WHOLE = ("response_format", "tools", "functions", "thinking", "reasoning_effort", "reasoning")
-_MAY_NEED_WHOLE = frozenset({*_WHOLE, "text"})
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
 
 
@@ -53,7 +51,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         max_output_tokens=_output_limit(kind, options, answers),
         answers=answers,
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
-        needs_whole_answer=not _MAY_NEED_WHOLE.isdisjoint(whole) and _needs_whole_answer(whole),
+        needs_whole_answer=needs_whole_answer(whole),
         streams=bool(options.get("stream")),
         rates=_own_rates(options),
         base_model=_base_model(options),
@@ -62,11 +60,6 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         cure=_cure(model, options),
         **terms_asked(whole),
     )
-
-
-def _needs_whole_answer(options: Mapping[str, Any]) -> bool:
-    """Tell whether an answer that is cut short would be of no use."""
-    return any(options.get(name) for name in _WHOLE) or bool(_fields(options.get("text")).get("format"))
 
 
 def _as_sent(options: Mapping[str, Any], extra: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.engine.swapping import spelled_as
+from steptrack_callbacks.engine.swapping import lists_with
 from steptrack_callbacks.integrations.seams_litellm import PROXY_MODEL_ACCESS
 from steptrack_callbacks.litellm.call_types import Kind
 
@@ -62,8 +62,7 @@ def keeping_its_group(request: Request) -> Request:
 
 
 def _named_beside(model: str, around: AccountChain) -> set[str]:
-    lists = [spelled_as(account.model_list.models, model) for account in around.listing if account.model_list]
-    return {name for names in lists if model in names for name in names[names.index(model) + 1 :]}
+    return {name for _, _, names in lists_with(around, model) for name in names[1:]}
 
 
 async def _may_call(model: str, user: Any) -> bool:

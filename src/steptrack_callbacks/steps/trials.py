@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from steptrack_callbacks.engine.swapping import Describe, Trial, spelled_as, trying
+from steptrack_callbacks.engine.swapping import Describe, Trial, lists_with, trying
 
 from .activation import Activation, innermost
 
@@ -28,15 +28,13 @@ def trial_of(
         is_about_all: See `Trial`.
     """
     step = within or innermost()
-    chain = step.accounts if step is not None else None
-    for account in chain.listing if chain is not None and chain.limited else ():
-        listed = account.model_list
-        names = () if listed is None else spelled_as(listed.models, model)
-        if listed is not None and chain is not None and model in names:
-            options: dict[str, Any] = {} if describe is None else {"describe": describe}
-            trial = Trial(names[names.index(model) :], is_about_all=is_about_all, **options)
-            trial.begin(chain, listed)
-            return trial
+    if step is None or not step.accounts.limited:
+        return None
+    for _, listed, names in lists_with(step.accounts, model):
+        options: dict[str, Any] = {} if describe is None else {"describe": describe}
+        trial = Trial(names, is_about_all=is_about_all, **options)
+        trial.begin(step.accounts, listed)
+        return trial
     return None
 
 
