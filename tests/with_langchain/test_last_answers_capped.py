@@ -90,6 +90,9 @@ def test_a_call_outside_of_them_is_sent_as_it_is(ask: Any, warm: Provider) -> No
     assert caps(warm) == []
 
 
+JSON = {"format": {"type": "json_object"}}
+
+
 @both
 @pytest.mark.parametrize(
     ("options", "limits"),
@@ -98,6 +101,7 @@ def test_a_call_outside_of_them_is_sent_as_it_is(ask: Any, warm: Provider) -> No
         ({}, {"max_usd": ROOM, "clamp": False}),
         ({"reasoning_effort": "low"}, {"max_usd": ROOM}),
         ({"model_kwargs": {"response_format": {"type": "json_object"}}}, {"max_usd": ROOM}),
+        ({"use_responses_api": True, "model_kwargs": {"text": JSON}}, {"max_usd": ROOM}),
     ],
     ids=str,
 )
