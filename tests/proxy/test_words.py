@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steptrack_callbacks import persona, step
+from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.integrations.usage import read_usage
 from steptrack_callbacks.litellm.messages import MessageMeter
@@ -159,6 +160,7 @@ class _Nobody:
     """A call that nothing is asked of."""
 
     request = type("Request", (), {"model": "claude-sonnet-4-5", "provider": None})()
+    accounts = AccountChain([])
 
 
 def test_a_stream_of_messages_is_counted_wherever_its_pieces_are_cut():

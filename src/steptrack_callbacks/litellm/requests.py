@@ -38,7 +38,8 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         return piece_request(kind, named, _own_rates(options) or {})
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
     extra = _fields(options.get("extra_body")) if "extra_body" in options else {}
-    options, answers = _as_sent(options, extra), _answers(kind, options)
+    options = _as_sent(options, extra)
+    answers = _answers(kind, options)
     whole = {**options, **extra} if extra else options
     kinds = kinds_asked(content, options)
     return Request(
