@@ -30,6 +30,8 @@ model_list:
     litellm_params: {{model: openai/gpt-4o, api_base: "{provider}", api_key: none, max_retries: 0}}
   - model_name: lonely
     litellm_params: {{model: openai/gpt-4o-mini, api_base: "{provider}", api_key: none, max_retries: 0}}
+  - model_name: terse
+    litellm_params: {{model: openai/gpt-4o-mini-2024-07-18, api_base: "{provider}", api_key: none, max_retries: 0}}
   - model_name: vectors
     litellm_params: {{model: openai/text-embedding-3-small, api_base: "{provider}", api_key: none, max_retries: 0}}
   - model_name: more-vectors
