@@ -5,7 +5,7 @@ from __future__ import annotations
 from contestants.agentguard import AgentGuard
 from contestants.contestant import Contestant
 from contestants.floe_guard import FloeGuard, FloeGuardCallback
-from contestants.hosts import DoesNothing, MaxBudget, Nothing, OpenAICallback, UsageHandler
+from contestants.frameworks import DoesNothing, MaxBudget, Nothing, OpenAICallback, UsageHandler
 from contestants.ours import Ours, OursDeep, OursStrict, OursWaiting
 from contestants.shekel import Shekel
 from contestants.small import AgentBudget, AgentBudgetGuard, Burnmap, CostTracker, TokenCap

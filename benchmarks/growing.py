@@ -79,7 +79,7 @@ def _steps(who: Contestant) -> Iterator[Callable[[], Any]]:
 
 @contextmanager
 def _records(who: Contestant) -> Iterator[Callable[[], Any]]:
-    """Charge without a host, so that a million is soon done; only this package has such a verb."""
+    """Charge without a framework, so that a million is soon done; only this package has such a verb."""
     from steptrack_callbacks import record_usage, step
 
     with step("bench", max_usd=10**6):

@@ -20,7 +20,11 @@ from typing import Any, NamedTuple
 
 from contestants.contestant import Calling, Cannot, Contestant, Limit
 
-HOSTS = {"langchain": ("langchain_openai", "openai"), "litellm": ("litellm", "openai"), "openai": ("openai",)}
+FRAMEWORKS = {
+    "langchain": ("langchain_openai", "openai"),
+    "litellm": ("litellm", "openai"),
+    "openai": ("openai",),
+}
 MESSAGES = [{"role": "user", "content": "why is the sky blue? " * 20}]
 PATIENCE_S = 60
 
@@ -86,7 +90,7 @@ def hold(
 
 def prepare(who: Contestant, url: str, *, door: str) -> dict[str, Any]:
     """Import here, once, what a call will need: a scout makes one and tells."""
-    for module in HOSTS[door]:
+    for module in FRAMEWORKS[door]:
         importlib.import_module(module)
     here, there = fork.Pipe(duplex=False)
     scout = fork.Process(target=_scout, args=(who, url, door, there))

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import page_ledgers
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from redis_servers import RedisServer
 from steptrack_callbacks import Budget, step
 from steptrack_callbacks.ledgers import open_ledger
@@ -170,16 +170,16 @@ def resident_mib() -> float:
 
 def soak() -> list[dict[str, float]]:
     """A million calls, each admitted and settled under a budget, in 100,000 steps, on the default ledger."""
-    budget, host = Budget("team-a", max_usd=1_000_000, window="1m"), FakeHost()
+    budget, framework = Budget("team-a", max_usd=1_000_000, window="1m"), FakeFramework()
     start, samples = time.perf_counter(), []
     for number in range(1, STEPS + 1):
         with step("job", max_usd=1, budgets=[budget]), step("part"):
             for _ in range(CALLS // STEPS):
-                host.ask()
+                framework.ask()
         if number % (STEPS // SAMPLES) == 0:
             samples.append({"calls": number * CALLS // STEPS, "MiB": round(resident_mib(), 1)})
             print(f"{samples[-1]}  {time.perf_counter() - start:.0f} s", flush=True)
-    assert host.answered == CALLS
+    assert framework.answered == CALLS
     return samples
 
 

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-HOSTS = ("langchain-core", "langchain-openai", "langgraph", "litellm", "openai", "redis")
+FRAMEWORKS = ("langchain-core", "langchain-openai", "langgraph", "litellm", "openai", "redis")
 
 
 def describe() -> dict[str, str]:
@@ -15,7 +15,7 @@ def describe() -> dict[str, str]:
         "machine": f"{os.cpu_count()} cores of {_processor()}{_memory()}, {platform.system()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
-        **{name: version(name) for name in ("steptrack-callbacks", *HOSTS)},
+        **{name: version(name) for name in ("steptrack-callbacks", *FRAMEWORKS)},
     }
 
 

@@ -13,7 +13,7 @@ from workers import Worker, workers
 ROUNDS = 11
 NAMES = [name for name in ALL if name not in ("OursStrict", "OursWaiting")]
 FIRST = ("langchain_invoke", "litellm_completion", "openai_create")
-"""A case of each host, to warm it up."""
+"""A case of each framework, to warm it up."""
 
 
 def run(rounds: int = ROUNDS) -> dict[str, Any]:

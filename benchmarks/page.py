@@ -87,8 +87,8 @@ def _proxy_table(found: Results, heads: tuple[str, ...]) -> str:
 def _profile(found: Results) -> str:
     lines = []
     for case, each in found.items():
-        host = "LangChain" if case.startswith("langchain") else "LiteLLM"
-        what = f"{host} {CASES[case].title.removesuffix(', a chunk')}"
+        framework = "LangChain" if case.startswith("langchain") else "LiteLLM"
+        what = f"{framework} {CASES[case].title.removesuffix(', a chunk')}"
         share = each["ours_us"] / each["whole_us"]
         rooms = ", ".join(f"`{room}` {us:.0f}" for room, us in list(each["rooms_us"].items())[:ROOMS])
         lines.append(f"- {what}: {share:.0%} of {each['whole_us']:,.0f} us is this package's: {rooms}.")

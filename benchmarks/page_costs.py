@@ -10,11 +10,11 @@ from entrants import ALL
 from overhead import added
 from tables import NONE, OURS, Results, can, label, number, table
 
-HOSTS_OWN = ("Nothing", "DoesNothing")
+FRAMEWORKS_OWN = ("Nothing", "DoesNothing")
 
 
-def calls(overhead: Results, host: str) -> str:
-    cases = {case: found for case, found in overhead.items() if case.startswith(host)}
+def calls(overhead: Results, framework: str) -> str:
+    cases = {case: found for case, found in overhead.items() if case.startswith(framework)}
     return table(["", "does", *(CASES[case].title for case in cases)], _rows(cases))
 
 
@@ -88,6 +88,6 @@ def _kind(case: str) -> str:
 
 
 def _beats(name: str, samples: Results, ours: Results) -> bool:
-    if name in (*OURS, *HOSTS_OWN) or not can(samples) or samples["seen"] == 0:
+    if name in (*OURS, *FRAMEWORKS_OWN) or not can(samples) or samples["seen"] == 0:
         return False
     return added(samples)[1] < added(ours)[0]  # not where the spread of ours covers it

@@ -53,7 +53,7 @@ FAIL = {"role": "user", "content": "fail, please"}
 CLIENTS_RUNS = 40  # of each key of the proxy, used again and again
 MOST_ACCOUNTS = 3 * CLIENTS_RUNS + 6  # their steps, our five budgets, and the proxy's own
 MOST_MB_A_MINUTE = 1.0
-WARM_UP_MINUTES = 10  # before that the hosts' own caches fill, and growth says nothing
+WARM_UP_MINUTES = 10  # before that the frameworks' own caches fill, and growth says nothing
 MOST_MORE_FILES = 25
 
 LIMITS = """

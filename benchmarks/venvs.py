@@ -1,6 +1,6 @@
-"""A virtual environment for each package that is measured, beside the hosts that this one has installed.
+"""A virtual environment for each package that is measured, beside the frameworks that are installed here.
 
-Each sees the hosts (LangChain, LiteLLM, OpenAI) of the environment that runs the benchmark, so that all are
+Each sees the frameworks (LangChain, LiteLLM, OpenAI) of the environment that runs the benchmark, so all are
 measured on the same versions, and holds the package itself and what it needs besides.
 """
 
@@ -17,7 +17,7 @@ from entrants import PACKAGES
 
 HOME = Path(__file__).with_name(".venvs")
 PYTHONS = {None: Path(sys.executable)}
-"""The interpreter that has each package; `None` stands for the hosts alone."""
+"""The interpreter that has each package; `None` stands for the frameworks alone."""
 
 
 def make(packages: list[str] = PACKAGES) -> dict[str, str]:
@@ -30,7 +30,7 @@ def _make(package: str) -> str:
     python, done = home / "bin" / "python", home / "installed"
     if not done.exists():
         venv.create(home, clear=True)
-        _purelib(home).joinpath("hosts.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        _purelib(home).joinpath("frameworks.pth").write_text(sysconfig.get_path("purelib") + "\n")
         pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", package]
         failed = subprocess.run(pip, capture_output=True, text=True, check=False)
         if failed.returncode:

@@ -32,7 +32,7 @@ if litellm := find_spec("litellm"):  # so that whoever counts tokens can do it o
 
 from cases import CASES, Case
 from contestants.contestant import Cannot, Contestant
-from contestants.hosts import Nothing
+from contestants.frameworks import Nothing
 from entrants import ALL
 
 Answer = dict[str, Any]
@@ -40,7 +40,7 @@ WARM_UP = 160  # LiteLLM's first hundred calls with a logger take ten times as l
 
 
 def warm_up(who: Contestant, url: str, case: str) -> Answer:
-    """Work for a while first: hosts, too, do much when they are first used."""
+    """Work for a while first: frameworks, too, do much when they are first used."""
     with CASES[case].opened(who, url) as work:
         work(WARM_UP)
     return {}

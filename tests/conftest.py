@@ -87,7 +87,7 @@ def plain_threads() -> Iterator[None]:
 def _nothing_left() -> Iterator[None]:
     testing.reset()
     carried = threading.Thread.start is threads._start
-    # Whether LiteLLM was imported by an earlier test is no concern of one that needs no host.
+    # Whether LiteLLM was imported by an earlier test is no concern of one that needs no framework.
     warnings.filterwarnings(
         "ignore", message="step .* has limits, but nothing watches", category=LostStepWarning
     )

@@ -1,4 +1,4 @@
-"""Warnings that hosts give by themselves, whatever is done with them."""
+"""Warnings that frameworks give by themselves, whatever is done with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls without a host: 1 US dollar per token, 10 tokens in and 5 out unless said otherwise."""
+"""Calls without a framework: 1 US dollar per token, 10 tokens in and 5 out unless said otherwise."""
 
 from collections.abc import Callable
 from typing import Any

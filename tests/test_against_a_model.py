@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fake_host import price
+from fake_framework import price
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage
 from steptrack_callbacks.concurrency.flow import run_sync

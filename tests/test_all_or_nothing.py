@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 import steptrack_callbacks as steptrack
-from steptrack_callbacks import LedgerError, hosts, settings
+from steptrack_callbacks import LedgerError, attachments, settings
 from steptrack_callbacks.ledgers import current
 
 GOOD = {
@@ -49,7 +49,7 @@ def _off():
 
 
 def state():
-    return settings.in_force(), current.is_chosen(), current._in_force, [hosts.is_attached("litellm")]
+    return settings.in_force(), current.is_chosen(), current._in_force, [attachments.is_attached("litellm")]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: str(value)[:20])

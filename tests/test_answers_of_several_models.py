@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import Usage, step
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.pricing import Terms, cost_usd
@@ -65,7 +65,7 @@ def test_the_tier_that_served_is_billed_and_not_the_one_that_was_asked_for(asked
 
 
 def test_a_price_given_with_the_request_is_that_of_whoever_answered():
-    used = settled(FakeHost().request(), WORKER, model="gpt-5", terms=Terms(service_tier="priority"))
+    used = settled(FakeFramework().request(), WORKER, model="gpt-5", terms=Terms(service_tier="priority"))
     assert to_units(used.cost_usd, "cost") == 2_000 * to_units("0.0000025", "in") + 100 * to_units(
         "0.00001", "out"
     )

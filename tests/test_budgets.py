@@ -8,12 +8,12 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import (
+from fake_framework import (
     CALL_TOKENS,
     CALL_USD,
     TEN_CALLS_TOKENS,
     TEN_CALLS_USD,
-    FakeHost,
+    FakeFramework,
     run_all,
     until,
     until_async,
@@ -65,16 +65,16 @@ def spent(name="team-a", window="", start=0):
 
 
 def test_a_budget_goes_on_where_the_step_before_left_it():
-    host = FakeHost()
+    framework = FakeFramework()
     for _ in range(4):
         with step("job", budgets=[budget()]):
-            host.ask()
-            host.ask()
+            framework.ask()
+            framework.ask()
     with step("job", budgets=[budget()]) as last, pytest.raises(BudgetExhausted) as refused:
-        host.ask()
-        host.ask()
-        host.ask()
-    assert host.sent == 10
+        framework.ask()
+        framework.ask()
+        framework.ask()
+    assert framework.sent == 10
     assert refused.value.step_id == last.id
     assert (refused.value.budget, refused.value.limit) == ("team-a", "max_calls")
     assert spent() == (10, 0)
@@ -86,42 +86,42 @@ def test_a_budget_goes_on_where_the_step_before_left_it():
     ids=["usd", "tokens", "calls"],
 )
 def test_exactly_at_a_limit_is_within_it_and_admits_no_further_call(limits):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[budget(**limits)], error_boundary="continue"):
         for _ in range(20):
-            host.ask()
-    assert host.sent == 10
+            framework.ask()
+    assert framework.sent == 10
 
 
 def test_all_limits_of_a_call_are_reserved_together_or_not_at_all():
-    host = FakeHost()
+    framework = FakeFramework()
     roomy, tight = Budget("roomy", max_calls=100), Budget("tight", max_calls=1)
     with step("outer", max_calls=100, budgets=[roomy]) as outer:
         with step("inner", budgets=[tight], error_boundary="continue"):
-            first = host.open()
-            host.refusal()
+            first = framework.open()
+            framework.refusal()
             assert spent("roomy") == (0, 1)
             assert outer.account.held_calls == 1
-            host.answer(first)
+            framework.answer(first)
         assert spent("roomy") == (1, 0)
         assert spent("tight") == (1, 0)
     assert outer.account.held_calls == 0
 
 
 def test_a_step_without_room_reserves_nothing_on_the_budget():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", max_calls=0, budgets=[budget()]):
-        host.refusal()
+        framework.refusal()
     assert spent() == (0, 0)
 
 
 def test_the_exhaustion_of_a_budget_belongs_to_the_step_that_it_hangs_on():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("outer") as outer:
         with step("middle", budgets=[budget(max_calls=1)], error_boundary="continue") as middle:
-            host.ask()
+            framework.ask()
             with step("inner", error_boundary="continue"):
-                host.ask()
+                framework.ask()
                 pytest.fail("the inner step must not handle what is not its own")
         assert middle.exhausted
         assert current_step() is outer
@@ -129,10 +129,10 @@ def test_the_exhaustion_of_a_budget_belongs_to_the_step_that_it_hangs_on():
 
 
 def test_a_budget_on_an_outer_step_owns_before_an_inner_limit():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("outer", budgets=[budget(max_calls=1)]) as outer, step("inner", max_calls=1) as inner:
-        host.ask()
-        refusal = host.refusal()
+        framework.ask()
+        refusal = framework.refusal()
     assert refusal.step_id == outer.id
     assert [(breach.step_id, breach.budget) for breach in refusal.breaches] == [
         (outer.id, "team-a"),
@@ -141,10 +141,10 @@ def test_a_budget_on_an_outer_step_owns_before_an_inner_limit():
 
 
 def test_the_error_says_whose_limit_it_is_and_when_it_begins_anew(at):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[budget(max_usd=CALL_USD, window="1d")]):
-        host.ask()
-        refusal = host.refusal()
+        framework.ask()
+        refusal = framework.refusal()
     assert refusal.resets_at == dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
     assert str(refusal) == (
         "step 'job' has no room under max_usd of budget 'team-a': $0.00225 spent of $0.00225, and the next"
@@ -156,65 +156,65 @@ def test_the_error_says_whose_limit_it_is_and_when_it_begins_anew(at):
 
 
 def test_a_window_begins_anew_inside_an_open_step(at):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[budget(max_calls=1, window="1h")]):
-        host.ask()
-        host.refusal()
+        framework.ask()
+        framework.refusal()
         at("2026-11-23T00:00:00")
-        host.ask()
-        host.refusal()
-    assert host.sent == 2
+        framework.ask()
+        framework.refusal()
+    assert framework.sent == 2
 
 
 def test_a_window_rolls_for_the_steps_inside_as_well(at):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("outer", budgets=[budget(max_calls=1, window="1h")]), step("inner"):
-        host.ask()
-        host.refusal()
+        framework.ask()
+        framework.refusal()
         at("2026-11-23T00:00:00")
-        host.ask()
+        framework.ask()
 
 
 def test_spend_recorded_late_counts_in_the_window_in_which_the_call_was_admitted(at):
-    host = FakeHost()
+    framework = FakeFramework()
     before = int(dt.datetime(2026, 11, 22, tzinfo=dt.UTC).timestamp())
     with step("job", budgets=[budget(max_calls=5, window="1d")]):
-        call = host.open()
+        call = framework.open()
         at("2026-11-23T00:10:00")
-        host.answer(call)
-        host.ask()
+        framework.answer(call)
+        framework.ask()
     assert spent(window="1d", start=before) == (1, 0)
     assert spent(window="1d", start=before + 86400) == (1, 0)
 
 
 def test_a_clock_that_is_set_back_opens_no_window_again(at):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[budget(max_calls=1, window="1h")]):
-        host.ask()
+        framework.ask()
         at("2026-11-22T22:59:00")
-        host.refusal()
+        framework.refusal()
 
 
 def test_a_call_still_open_when_its_step_ends_is_charged_its_estimate_and_corrected_later():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[budget(max_tokens=10_000)]):
-        call = host.open()
+        call = framework.open()
     totals = current.ledger().store.look(["budget::0:team-a"])[0]
     assert totals.held_calls == 0
     assert totals.settled["output_tokens"] == 200
-    host.answer(call, 17)
+    framework.answer(call, 17)
     totals = current.ledger().store.look(["budget::0:team-a"])[0]
     assert totals.settled["output_tokens"] == 17
     assert totals.settled["calls"] == 1
 
 
 def test_a_cache_hit_and_a_withdrawn_call_give_the_room_back():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[budget()]):
-        host.open().settle_free()
-        host.open().withdraw()
+        framework.open().settle_free()
+        framework.open().withdraw()
         assert spent() == (0, 0)
-        host.open().fail()
+        framework.open().fail()
         assert spent() == (1, 0)
 
 
@@ -226,10 +226,10 @@ def test_what_is_recorded_by_hand_is_charged_to_the_budget_too():
 
 
 def test_a_step_that_overspends_a_budget_raises_at_its_end_and_one_that_made_no_calls_does_not():
-    host = FakeHost()
+    framework = FakeFramework()
     tight = budget(max_tokens=150)
     with pytest.raises(BudgetExhausted) as over, step("job", budgets=[tight]):
-        host.ask(max_output_tokens=None, can_clamp=False)
+        framework.ask(max_output_tokens=None, can_clamp=False)
     assert (over.value.phase, over.value.budget) == ("settled", "team-a")
     with step("idle", budgets=[tight]) as idle:
         pass
@@ -237,24 +237,24 @@ def test_a_step_that_overspends_a_budget_raises_at_its_end_and_one_that_made_no_
 
 
 def test_an_observed_budget_refuses_nothing_and_counts():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[Budget("team-a", max_calls=1, enforce="observe")]):
-        host.ask()
-        host.ask()
+        framework.ask()
+        framework.ask()
     assert spent() == (2, 0)
 
 
 def test_a_persona_may_have_budgets():
-    host = FakeHost()
+    framework = FakeFramework()
     with persona("writer", budgets=[budget(max_calls=1)]) as writer, step("draft"):
-        host.ask()
-        assert host.refusal().step_id == writer.id
+        framework.ask()
+        assert framework.refusal().step_id == writer.id
 
 
 def test_a_budget_that_hangs_on_a_step_around_is_charged_once():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("outer", budgets=[budget()]), step("inner", budgets=[budget()]):
-        host.ask()
+        framework.ask()
     assert spent() == (1, 0)
 
 
@@ -270,18 +270,18 @@ def test_one_name_is_one_budget():
 
 
 def test_a_decorated_function_hangs_on_its_budget_anew_each_time():
-    host = FakeHost()
+    framework = FakeFramework()
 
     @step(budgets=[budget(max_calls=2)], error_boundary="continue", default="none")
     def job():
-        host.ask()
+        framework.ask()
         return "done"
 
     assert [job(), job(), job()] == ["done", "done", "none"]
 
 
 def test_a_grant_raises_the_budget_for_this_step_only():
-    host = FakeHost()
+    framework = FakeFramework()
 
     def grant(error):
         assert error.budget == "team-a"
@@ -289,32 +289,32 @@ def test_a_grant_raises_the_budget_for_this_step_only():
 
     tight = budget(max_calls=1)
     with step("job", budgets=[tight], error_boundary="escalate", escalation=grant):
-        host.ask()
-        host.ask()
+        framework.ask()
+        framework.ask()
     with step("other", budgets=[tight]):
-        host.refusal()
+        framework.refusal()
     assert spent() == (2, 0)
 
 
 def test_thresholds_of_budgets_are_announced():
-    host, shares = FakeHost(), []
+    framework, shares = FakeFramework(), []
     hook = hooks.on(
         hooks.BudgetThreshold, lambda event: shares.append((event.budget, event.share)), threshold=0.5
     )
     with step("job", budgets=[budget(max_calls=4)]):
         for _ in range(3):
-            host.ask()
+            framework.ask()
     del hook
     assert shares == [("team-a", 0.5)]
 
 
 def test_calls_wait_for_room_that_another_step_on_the_same_budget_gives_back():
-    host, tight, held = FakeHost(), budget(max_tokens=CALL_TOKENS), threading.Event()
+    framework, tight, held = FakeFramework(), budget(max_tokens=CALL_TOKENS), threading.Event()
     mirrors = []
 
     def hold():
         with step("holder", budgets=[tight]):
-            call = host.open()
+            call = framework.open()
             held.set()
             until(lambda: mirrors and mirrors[0].waiting)
             call.withdraw()
@@ -323,23 +323,23 @@ def test_calls_wait_for_room_that_another_step_on_the_same_budget_gives_back():
         held.wait(20)
         with step("waiter", budgets=[tight]) as waiter:
             mirrors.extend(waiter.budgets)
-            host.ask()
+            framework.ask()
 
     run_all([hold, wait])
     assert spent() == (1, 0)
 
 
 def test_fifty_threads_with_a_step_each_share_a_budget_worth_ten_calls():
-    host = FakeHost()
+    framework = FakeFramework()
 
     def job():
         with step("job", budgets=[budget(max_usd=TEN_CALLS_USD)], error_boundary="continue"):
-            host.ask()
+            framework.ask()
 
     with step("warm"):
-        host.ask()
+        framework.ask()
     run_all([job] * 50)
-    assert host.sent == 11
+    assert framework.sent == 11
     totals = current.ledger().store.look(["budget::0:team-a"])[0]
     assert totals.settled["calls"] == 10
     assert Decimal(totals.settled["cost_pico_usd"]).scaleb(-12) == TEN_CALLS_USD
@@ -347,39 +347,39 @@ def test_fifty_threads_with_a_step_each_share_a_budget_worth_ten_calls():
 
 
 def test_fifty_tasks_in_one_step_share_a_budget_worth_ten_calls():
-    host = FakeHost()
+    framework = FakeFramework()
 
     async def main():
         async with step("job", budgets=[budget(max_tokens=TEN_CALLS_TOKENS)]):
-            await asyncio.gather(*(host.try_to_ask_async() for _ in range(50)))
+            await asyncio.gather(*(framework.try_to_ask_async() for _ in range(50)))
 
     asyncio.run(main())
-    assert host.sent == 10
-    assert len(host.refused) == 40
+    assert framework.sent == 10
+    assert len(framework.refused) == 40
     assert spent() == (10, 0)
 
 
 def test_a_cancelled_task_leaves_no_room_reserved():
-    host = FakeHost()
+    framework = FakeFramework()
 
     async def main():
         async with step("job", budgets=[budget(max_tokens=CALL_TOKENS)]) as job:
-            call = await host.open_async()
-            waiter = asyncio.create_task(host.open_async())
+            call = await framework.open_async()
+            waiter = asyncio.create_task(framework.open_async())
             await until_async(lambda: job.budgets[0].waiting)
             waiter.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiter
-            host.answer(call)
+            framework.answer(call)
         assert spent() == (1, 0)
 
     asyncio.run(main())
 
 
 def test_records_say_what_hung_on_a_step(at):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[budget(max_usd=1, window="1d")]):
-        host.ask()
+        framework.ask()
     (record,) = peek_completed_steps()
     assert record.to_dict()["budgets"] == {
         "team-a": {
@@ -439,20 +439,20 @@ def test_windows_begin_with_the_calendar(window, at, starts, ends):
 def test_a_window_has_one_name_however_it_is_written(written, kept):
     long, short = (Budget("team-a", max_calls=1, window=window) for window in (written, kept))
     assert (long.window, long) == (kept, short)
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[long]):
-        host.ask()
+        framework.ask()
     with step("job", budgets=[short]):
-        assert host.refusal().budget == "team-a"
+        assert framework.refusal().budget == "team-a"
 
 
 def test_threads_that_begin_together_have_one_ledger():
     current.reset()
-    host, found = FakeHost(), []
+    framework, found = FakeFramework(), []
 
     def job():
         with step("job", budgets=[budget()]) as mine:
-            host.ask()
+            framework.ask()
             found.append(mine.budgets[0].ledger)
 
     run_all([job] * 8)
@@ -462,7 +462,7 @@ def test_threads_that_begin_together_have_one_ledger():
 
 def test_a_model_without_a_price_is_refused_in_the_name_of_the_budget_that_limits_dollars():
     with step("job", budgets=[Budget("team-a", max_usd=1)]), pytest.raises(UnpricedModel) as refused:
-        FakeHost().ask(model="nobody-knows", price=None)
+        FakeFramework().ask(model="nobody-knows", price=None)
     assert (refused.value.budget, refused.value.path) == ("team-a", "job")
     assert str(refused.value).startswith(
         "budget 'team-a' has a max_usd, but the price of model 'nobody-knows'"

@@ -251,11 +251,11 @@ def test_a_refusal_says_which_models_were_passed_over_and_why() -> None:
     assert "gpt-3.5-turbo was passed over: it has no vision" in str(caught.value)
 
 
-# Where the host makes the whole call again
+# Where the framework makes the whole call again
 
 
-def host(trial: Trial, answer: Any) -> Call:
-    """Make a call as a host does that can only try again."""
+def framework(trial: Trial, answer: Any) -> Call:
+    """Make a call as a framework does that can only try again."""
     trial.begin(answer.accounts, answer.definition.model_list)
     while True:
         with trying(trial):
@@ -276,28 +276,28 @@ def priced(request: Request, name: str) -> Request:
     return replace(described(name), with_model=None)
 
 
-def test_a_host_is_told_to_try_the_next_one_and_nobody_else_hears_of_it() -> None:
+def test_a_framework_is_told_to_try_the_next_one_and_nobody_else_hears_of_it() -> None:
     denied: list[CallDenied] = []
     off = on(CallDenied, denied.append)
     with step("answer", max_usd=25, models=LADDER) as answer:
         trials = [Trial(tuple(LADDER), priced) for _ in range(4)]
-        models = [host(trial, answer).request.model for trial in trials]
+        models = [framework(trial, answer).request.model for trial in trials]
         assert models == ["big", "big", "small", "tiny"]
         assert [trial.swap and trial.swap.used for trial in trials] == [None, None, "small", "tiny"]
         assert not denied
-        assert host(Trial(tuple(LADDER), priced), answer).request.model == "tiny"
+        assert framework(Trial(tuple(LADDER), priced), answer).request.model == "tiny"
         with pytest.raises(BudgetExhausted):
-            host(Trial(tuple(LADDER), priced), answer)
+            framework(Trial(tuple(LADDER), priced), answer)
         assert len(denied) == answer.record().denied_calls == 1
         assert [swap.calls for swap in answer.record().swaps] == [1, 2]
     off()
 
 
-def test_a_host_begins_with_the_next_model_from_a_share_on() -> None:
+def test_a_framework_begins_with_the_next_model_from_a_share_on() -> None:
     with step("answer", max_usd=20, models=LADDER, downgrade_at=0.5) as answer:
-        assert host(Trial(tuple(LADDER), priced), answer).request.model == "big"
+        assert framework(Trial(tuple(LADDER), priced), answer).request.model == "big"
         trial = Trial(tuple(LADDER), priced)
-        assert host(trial, answer).request.model == "small"
+        assert framework(trial, answer).request.model == "small"
         assert trial.swap == ("big", "small", "downgrade_at")
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from fake_host import CALL_USD, TEN_CALLS_TOKENS, TEN_CALLS_USD, FakeHost, run_all, until_async
+from fake_framework import CALL_USD, TEN_CALLS_TOKENS, TEN_CALLS_USD, FakeFramework, run_all, until_async
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Step, Usage, bind, install, step, uninstall
 from steptrack_callbacks.engine import output_stats
@@ -22,21 +22,21 @@ WORTH_TEN = pytest.mark.parametrize("limit", [{"max_usd": TEN_CALLS_USD}, {"max_
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
+def framework() -> FakeFramework:
+    return FakeFramework()
 
 
-def fifty_coroutines(host: FakeHost, running: Step, max_output_tokens: int | None) -> None:
+def fifty_coroutines(framework: FakeFramework, running: Step, max_output_tokens: int | None) -> None:
     async def main():
-        host.gather(running.account, MANY)
-        await asyncio.gather(*(host.try_to_ask_async(max_output_tokens) for _ in range(MANY)))
+        framework.gather(running.account, MANY)
+        await asyncio.gather(*(framework.try_to_ask_async(max_output_tokens) for _ in range(MANY)))
 
     asyncio.run(main())
 
 
-def fifty_threads(host: FakeHost, running: Step, max_output_tokens: int | None) -> None:
-    host.gather(running.account, MANY)
-    run_all([bind(partial(host.try_to_ask, max_output_tokens))] * MANY)
+def fifty_threads(framework: FakeFramework, running: Step, max_output_tokens: int | None) -> None:
+    framework.gather(running.account, MANY)
+    run_all([bind(partial(framework.try_to_ask, max_output_tokens))] * MANY)
 
 
 @pytest.mark.parametrize("fifty", [fifty_coroutines, fifty_threads])
@@ -46,27 +46,27 @@ def fifty_threads(host: FakeHost, running: Step, max_output_tokens: int | None) 
     [(200, False, 11), (200, True, 11), (None, False, 12), (None, True, 11)],
 )
 def test_fifty_calls_at_once_spend_a_budget_of_ten_and_little_more(
-    host, fifty, limit, max_output_tokens, warm, most
+    framework, fifty, limit, max_output_tokens, warm, most
 ):
     if warm:
         output_stats.learn("fake-model", output_tokens=200, counted_input=100, input_tokens=100)
     with step("plan", **limit, error_boundary="continue") as plan:
-        fifty(host, plan, max_output_tokens)
+        fifty(framework, plan, max_output_tokens)
         assert_nothing_left(plan)
-    assert 9 <= host.answered == host.sent <= most
-    assert host.sent + len(host.refused) == MANY
-    assert plan.usage.calls == host.sent
+    assert 9 <= framework.answered == framework.sent <= most
+    assert framework.sent + len(framework.refused) == MANY
+    assert plan.usage.calls == framework.sent
 
 
 @pytest.mark.parametrize("fifty", [fifty_coroutines, fifty_threads])
 @WORTH_TEN
 @pytest.mark.parametrize("max_output_tokens", [200, None])
-def test_strict_never_passes_the_limit_and_lets_through_what_fits(host, fifty, limit, max_output_tokens):
+def test_strict_never_passes_the_limit_and_lets_through_what_fits(framework, fifty, limit, max_output_tokens):
     with step("plan", **limit, enforce="strict") as plan:
-        fifty(host, plan, max_output_tokens)
+        fifty(framework, plan, max_output_tokens)
         assert_nothing_left(plan)
     assert plan.record().strict_breaches == 0
-    assert host.sent == 10
+    assert framework.sent == 10
     assert plan.usage.total_tokens <= TEN_CALLS_TOKENS
     assert plan.cost_usd <= TEN_CALLS_USD
 
@@ -74,23 +74,25 @@ def test_strict_never_passes_the_limit_and_lets_through_what_fits(host, fifty, l
 # One budget over parallel children
 
 
-def spend_ten_in_a_child(host: FakeHost, children: dict[int, Step], number: int) -> None:
+def spend_ten_in_a_child(framework: FakeFramework, children: dict[int, Step], number: int) -> None:
     with step(f"child-{number}") as child:
         children[number] = child
         for _ in range(10):
-            host.try_to_ask()
+            framework.try_to_ask()
 
 
-async def spend_ten_in_a_child_async(host: FakeHost, children: dict[int, Step], number: int) -> None:
+async def spend_ten_in_a_child_async(
+    framework: FakeFramework, children: dict[int, Step], number: int
+) -> None:
     with step(f"child-{number}") as child:
         children[number] = child
         for _ in range(10):
-            await host.try_to_ask_async()
+            await framework.try_to_ask_async()
 
 
-def check_family(host: FakeHost, parent: Step, children: dict[int, Step]) -> None:
+def check_family(framework: FakeFramework, parent: Step, children: dict[int, Step]) -> None:
     """Ten calls in all, each in the books of the child that made it."""
-    assert host.sent == 10
+    assert framework.sent == 10
     assert len(children) == 5
     assert sum(child.usage.calls for child in children.values()) == 10
     assert (
@@ -103,25 +105,27 @@ def check_family(host: FakeHost, parent: Step, children: dict[int, Step]) -> Non
     assert_nothing_left(parent, *children.values())
 
 
-def test_five_children_in_tasks_spend_a_parents_ten_calls_together(host):
+def test_five_children_in_tasks_spend_a_parents_ten_calls_together(framework):
     async def main(parent):
         children: dict[int, Step] = {}
-        await asyncio.gather(*(spend_ten_in_a_child_async(host, children, number) for number in range(5)))
-        check_family(host, parent, children)
+        await asyncio.gather(
+            *(spend_ten_in_a_child_async(framework, children, number) for number in range(5))
+        )
+        check_family(framework, parent, children)
 
     with step("parent", max_usd=TEN_CALLS_USD, error_boundary="continue") as parent:
         asyncio.run(main(parent))
 
 
 @pytest.mark.parametrize("carrying", ["bind", "install", "parent", "pool"])
-def test_five_children_in_threads_spend_a_parents_ten_calls_together(host, carrying):
+def test_five_children_in_threads_spend_a_parents_ten_calls_together(framework, carrying):
     children: dict[int, Step] = {}
     with step("parent", max_usd=TEN_CALLS_USD, error_boundary="continue") as parent:
-        jobs = [partial(spend_ten_in_a_child, host, children, number) for number in range(5)]
+        jobs = [partial(spend_ten_in_a_child, framework, children, number) for number in range(5)]
         if carrying == "bind":
             run_all([bind(job) for job in jobs])
         elif carrying == "parent":
-            run_all([partial(spend_under, parent, host, children, number) for number in range(5)])
+            run_all([partial(spend_under, parent, framework, children, number) for number in range(5)])
         else:
             install(threads=True)
             try:
@@ -133,23 +137,23 @@ def test_five_children_in_threads_spend_a_parents_ten_calls_together(host, carry
                             done.result()
             finally:
                 uninstall()
-        check_family(host, parent, children)
+        check_family(framework, parent, children)
 
 
-def spend_under(parent: Step, host: FakeHost, children: dict[int, Step], number: int) -> None:
+def spend_under(parent: Step, framework: FakeFramework, children: dict[int, Step], number: int) -> None:
     with step(f"child-{number}", parent=parent) as child:
         children[number] = child
         for _ in range(10):
-            host.try_to_ask()
+            framework.try_to_ask()
 
 
-def test_a_parents_books_are_right_while_its_children_run(host):
+def test_a_parents_books_are_right_while_its_children_run(framework):
     with step("parent") as parent:
         barrier = threading.Barrier(6)
 
         def child():
             with step("child"):
-                host.ask()
+                framework.ask()
                 barrier.wait(20)  # everybody has spent
                 barrier.wait(20)  # and was looked at
 
@@ -166,13 +170,13 @@ def test_a_parents_books_are_right_while_its_children_run(host):
 # Exact
 
 
-def test_eight_threads_charge_a_hundred_thousand_times_each_and_lose_nothing(host):
+def test_eight_threads_charge_a_hundred_thousand_times_each_and_lose_nothing(framework):
     each, threads = 100_000, 8
     tiny = Decimal("0.000000000000000000000001")
     amounts = [Decimal(7 + number) / 1000 + tiny for number in range(threads)]
 
     def charge(number):
-        request = host.request(price=lambda _usage: cost)
+        request = framework.request(price=lambda _usage: cost)
         cost = to_units(amounts[number], "amount")
         usage = Usage(input_tokens=number + 1, output_tokens=3)
         for _ in range(each):
@@ -201,15 +205,15 @@ def test_eight_threads_charge_a_hundred_thousand_times_each_and_lose_nothing(hos
 # Nothing left behind
 
 
-def test_hundreds_of_cancelled_tasks_leave_no_reservation(host):
+def test_hundreds_of_cancelled_tasks_leave_no_reservation(framework):
     chance = random.Random(20)
 
     async def ask(plan):
-        call = await host.open_async()
+        call = await framework.open_async()
         try:
             for _ in range(chance.randrange(20)):
                 await asyncio.sleep(0)
-            host.answer(call)
+            framework.answer(call)
         except asyncio.CancelledError:
             call.abandon(chance.randrange(200))
             raise
@@ -227,23 +231,23 @@ def test_hundreds_of_cancelled_tasks_leave_no_reservation(host):
 
     with step("plan", max_usd=5 * TEN_CALLS_USD, error_boundary="continue") as plan:
         asyncio.run(main(plan))
-    assert plan.usage.calls == host.sent
+    assert plan.usage.calls == framework.sent
 
 
 # Late reports from other threads
 
 
-def test_reports_that_race_with_the_end_of_their_step_are_charged_once(host):
+def test_reports_that_race_with_the_end_of_their_step_are_charged_once(framework):
     for _ in range(200):
         barrier = threading.Barrier(4)
 
         def report(call, barrier=barrier):
             barrier.wait(20)
-            host.answer(call)
+            framework.answer(call)
 
         with step("outer", max_usd=1) as outer:
             with step("plan", max_usd=1) as plan:
-                threads = [threading.Thread(target=report, args=(host.open(),)) for _ in range(3)]
+                threads = [threading.Thread(target=report, args=(framework.open(),)) for _ in range(3)]
                 for thread in threads:
                     thread.start()
                 barrier.wait(20)
@@ -254,17 +258,17 @@ def test_reports_that_race_with_the_end_of_their_step_are_charged_once(host):
             assert_nothing_left(plan, outer)
 
 
-def test_a_step_that_ends_while_many_ask_leaves_no_reservation(host):
+def test_a_step_that_ends_while_many_ask_leaves_no_reservation(framework):
     async def main():
         with step("outer", max_usd=1) as outer:
             with step("plan", max_usd=4 * CALL_USD) as plan:
-                tasks = [asyncio.ensure_future(host.try_to_ask_async()) for _ in range(20)]
-                host.gathered = lambda: plan.status != "open"
+                tasks = [asyncio.ensure_future(framework.try_to_ask_async()) for _ in range(20)]
+                framework.gathered = lambda: plan.status != "open"
                 await until_async(lambda: plan.account.waiting)
             await asyncio.gather(*tasks)
             assert_nothing_left(plan, outer)
-            assert {error.phase for error in host.refused} == {"closed"}
-            assert plan.usage.calls == outer.usage.calls == host.sent == 4
+            assert {error.phase for error in framework.refused} == {"closed"}
+            assert plan.usage.calls == outer.usage.calls == framework.sent == 4
             assert plan.usage.estimated_calls == 0
 
     asyncio.run(main())

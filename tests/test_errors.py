@@ -24,12 +24,12 @@ from steptrack_callbacks import (
 from steptrack_callbacks.values.errors import Breach
 
 
-class HostsOwnError(Exception):
-    """Stands for an error class of a host."""
+class FrameworksOwnError(Exception):
+    """Stands for an error class of a framework."""
 
 
-class BudgetExhaustedForHost(BudgetExhausted, HostsOwnError):
-    """As an edge makes one, so that its host knows what it is."""
+class BudgetExhaustedForFramework(BudgetExhausted, FrameworksOwnError):
+    """As an integration makes one, so that its framework knows what it is."""
 
     status_code = 400
 
@@ -62,7 +62,7 @@ FULL = {
 ERRORS = [
     BudgetExhausted(**FULL),
     BudgetEscalated(**FULL),
-    BudgetExhaustedForHost(**FULL),
+    BudgetExhaustedForFramework(**FULL),
     UnpricedModel(model="m", step="plan", path="editor/plan"),
     UnpricedModel(model="m", step="plan", path="editor/plan", lacks="output_usd_per_mtok"),
     ToolDenied(tool="shell", path="editor/plan", why="allowed are search"),

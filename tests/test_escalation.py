@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import until
+from fake_framework import until
 from spending import ask, ask_async, open_call, spend
 from steptrack_callbacks import (
     Budget,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_host import FakeHost, run_all
+from fake_framework import FakeFramework, run_all
 from steptrack_callbacks import Budget, LedgerError, install, step
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.protocol import AccountRequest, Entry, ReservationRequest
@@ -112,66 +112,66 @@ def back():
 @pytest.mark.parametrize("what", KEYS)
 def test_with_refuse_nothing_is_sent_meanwhile_and_an_answer_is_told_later(outage, what):
     current.use(outage.url)
-    host = FakeHost()
+    framework = FakeFramework()
     with job(what):
-        host.ask()
-        call = host.open()
+        framework.ask()
+        call = framework.open()
         with away(outage):
-            host.answer(call)
+            framework.answer(call)
             with pytest.raises(LedgerError):
-                host.ask()
-        assert host.sent == 2
-        host.ask()
+                framework.ask()
+        assert framework.sent == 2
+        framework.ask()
     with away(outage), pytest.raises(LedgerError), job(what):
-        host.ask()
+        framework.ask()
     back()
-    assert (host.sent, spent(what)) == (3, (3, 0))
+    assert (framework.sent, spent(what)) == (3, (3, 0))
 
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_allow_steps_that_begin_meanwhile_share_what_this_process_knows_to_be_left(outage, what):
     current.use(outage.url, on_store_error="allow")
-    host = FakeHost()
+    framework = FakeFramework()
     with job(what):
-        host.ask()
-        host.ask()
+        framework.ask()
+        framework.ask()
     with away(outage):
         for _ in range(3):
             with job(what):
                 for _ in range(10):
-                    host.ask()
-        assert host.sent == 5
+                    framework.ask()
+        assert framework.sent == 5
     back()
     assert spent(what) == (5, 0)
     with job(what) as after:
-        host.ask()
-    assert (after.status, host.sent) == ("continued", 5)
+        framework.ask()
+    assert (after.status, framework.sent) == ("continued", 5)
 
 
 @pytest.mark.parametrize("what", KEYS)
 def test_with_allow_fifty_threads_with_a_step_each_send_no_more_than_is_left(outage, what):
     current.use(outage.url, on_store_error="allow")
-    host = FakeHost()
+    framework = FakeFramework()
 
     def one():
         with job(what):
-            host.ask()
+            framework.ask()
 
     one()
     with away(outage):
         run_all([one] * 50)
-        assert host.sent == 5
+        assert framework.sent == 5
     back()
     assert spent(what) == (5, 0)
 
 
 def test_with_allow_tasks_of_an_event_loop_send_no_more_than_is_left(outage):
     current.use(outage.url, on_store_error="allow")
-    host = FakeHost()
+    framework = FakeFramework()
 
     async def one():
         async with job("budget"):
-            await host.try_to_ask_async()
+            await framework.try_to_ask_async()
 
     async def main():
         await one()
@@ -179,57 +179,57 @@ def test_with_allow_tasks_of_an_event_loop_send_no_more_than_is_left(outage):
             await asyncio.gather(*(one() for _ in range(20)))
 
     asyncio.run(main())
-    assert host.sent == 5
+    assert framework.sent == 5
     back()
     assert spent("budget") == (5, 0)
 
 
 def test_with_allow_calls_in_flight_as_it_begins_count_for_steps_that_begin_meanwhile(outage):
     current.use(outage.url, on_store_error="allow")
-    host = FakeHost()
+    framework = FakeFramework()
 
     def one_is_sent():  # in a thread of its own, which is in no step yet
         with job("budget"):
-            host.ask()
-            host.refusal()
+            framework.ask()
+            framework.refusal()
 
     def none_is_sent():
         with job("budget"):
-            host.refusal()
+            framework.refusal()
 
     with job("budget"):
-        calls = [host.open() for _ in range(4)]
+        calls = [framework.open() for _ in range(4)]
         with away(outage):
             run_all([one_is_sent])
             for call in calls:
-                host.answer(call)
+                framework.answer(call)
             run_all([none_is_sent])
     back()
-    assert (host.sent, spent("budget")) == (5, (5, 0))
+    assert (framework.sent, spent("budget")) == (5, (5, 0))
 
 
 def test_with_allow_what_is_granted_meanwhile_and_not_sent_gives_its_room_back(outage):
     current.use(outage.url, on_store_error="allow")
-    host = FakeHost()
+    framework = FakeFramework()
     with job("budget"):
-        host.ask()
+        framework.ask()
         with away(outage):
             for _ in range(10):
-                host.open().withdraw()
-        host.ask()
+                framework.open().withdraw()
+        framework.ask()
     assert spent("budget") == (2, 0)
 
 
 def test_with_allow_what_is_in_flight_as_it_ends_is_reserved_on_the_ledger_for_others_to_see(outage):
     current.use(outage.url, on_store_error="allow")
-    host = FakeHost()
+    framework = FakeFramework()
     with job("budget"):
-        host.ask()
+        framework.ask()
         with away(outage):
-            calls = [host.open() for _ in range(3)]
+            calls = [framework.open() for _ in range(3)]
         back()
         assert spent("budget") == (1, 3)
-        host.answer(calls.pop())
+        framework.answer(calls.pop())
         assert spent("budget") == (2, 2)
         for call in calls:
             call.withdraw()
@@ -239,15 +239,15 @@ def test_with_allow_what_is_in_flight_as_it_ends_is_reserved_on_the_ledger_for_o
 DYING = """
 import logging, sqlite3, sys
 from steptrack_callbacks import Budget, install, step
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 logging.basicConfig(format="%(levelname)s %(message)s")
 install(ledger=f"sqlite:///{sys.argv[1]}?timeout_s=0.05", on_store_error=sys.argv[2])
-host, team = FakeHost(), Budget("team-a", max_calls=10)
+framework, team = FakeFramework(), Budget("team-a", max_calls=10)
 with step("job", budgets=[team]):
-    call = host.open()
+    call = framework.open()
     other = sqlite3.connect(sys.argv[1], isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    host.answer(call)
+    framework.answer(call)
 """
 
 
@@ -271,13 +271,13 @@ def test_what_is_still_owed_as_the_process_ends_is_said_to_be_lost(tmp_path, on_
 def test_a_ledger_that_was_replaced_while_it_was_away_is_told_once_it_is_back(tmp_path):
     outage = Locked(tmp_path)
     install(ledger=outage.url)
-    host = FakeHost()
+    framework = FakeFramework()
     with job("budget"):
-        host.ask()
+        framework.ask()
     with job("budget"):
-        call = host.open()
+        call = framework.open()
         with away(outage):
-            host.answer(call)
+            framework.answer(call)
             install(ledger="memory:")
         old = current._used[outage.url]
         assert old.owed == 1

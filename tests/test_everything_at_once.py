@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fake_host import FakeHost, run_all
+from fake_framework import FakeFramework, run_all
 from internals import assert_nothing_left
 from steptrack_callbacks import Budget, BudgetExhausted, Usage, bind, step
 from steptrack_callbacks.engine.call import Call
@@ -26,7 +26,7 @@ def request(draw: random.Random) -> dict[str, Any]:
     }
 
 
-def end(host: FakeHost, call: Call, draw: random.Random) -> None:
+def end(framework: FakeFramework, call: Call, draw: random.Random) -> None:
     """End a call in one of the ways in which calls end."""
     caps = [cap for cap in (call.request.max_output_tokens, call.max_output_tokens) if cap is not None]
     length = min([draw.choice((5, 50, 200, 200, 200, 900, 3000)), *caps])
@@ -44,7 +44,7 @@ def end(host: FakeHost, call: Call, draw: random.Random) -> None:
                 call.progress(produced)
             call.abandon(length)
         case _:
-            host.answer(call, length)
+            framework.answer(call, length)
 
 
 def a_step_inside(draw: random.Random) -> Any:
@@ -58,23 +58,23 @@ def a_step_inside(draw: random.Random) -> Any:
     )()
 
 
-def work(host: FakeHost, seed: int) -> None:
+def work(framework: FakeFramework, seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(ROUNDS):
         with a_step_inside(draw) as inner:
             for _ in range(draw.randrange(1, 4)):
-                _ask_and_end(host, draw)
+                _ask_and_end(framework, draw)
         assert inner.record().strict_breaches == 0
         assert_nothing_held_by(inner)
 
 
-def _ask_and_end(host: FakeHost, draw: random.Random) -> None:
+def _ask_and_end(framework: FakeFramework, draw: random.Random) -> None:
     try:
-        call = host.open(**request(draw))
+        call = framework.open(**request(draw))
     except BudgetExhausted:
         return
     try:
-        end(host, call, draw)
+        end(framework, call, draw)
     except BudgetExhausted as cut:
         assert cut.phase == "stream"
         call.abandon(100)
@@ -87,39 +87,39 @@ def assert_nothing_held_by(inner: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_fifty_threads_of_mixed_calls_leave_nothing_and_stall_nobody(seed):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("outer", max_tokens=LIMIT, error_boundary="continue") as outer:
-        run_all([bind(lambda number=number: work(host, 1000 * seed + number)) for number in range(MANY)])
+        run_all([bind(lambda number=number: work(framework, 1000 * seed + number)) for number in range(MANY)])
         assert_nothing_left(outer)
     assert outer.usage.total_tokens <= LIMIT * 1.35
-    assert host.sent > MANY
+    assert framework.sent > MANY
 
 
 def test_fifty_threads_on_a_budget_that_strict_steps_share_leave_nothing(tmp_path):
-    host, seed = FakeHost(), 7
+    framework, seed = FakeFramework(), 7
     shared = Budget("shared", max_tokens=LIMIT, enforce="strict")
 
     def job(number: int) -> None:
         draw = random.Random(seed * 100 + number)
         for _ in range(3):
             with step("worker", budgets=[shared], error_boundary="continue"):
-                _ask_and_end(host, draw)
+                _ask_and_end(framework, draw)
 
     run_all([bind(lambda number=number: job(number)) for number in range(MANY)])
     assert_nothing_left()
-    assert host.sent > MANY
+    assert framework.sent > MANY
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tasks_that_are_cancelled_anywhere_leave_nothing_and_let_the_others_through(seed):
-    host, draw = FakeHost(), random.Random(seed)
+    framework, draw = FakeFramework(), random.Random(seed)
 
     async def ask(number: int) -> None:
-        call = await host.open_async(None)
+        call = await framework.open_async(None)
         try:
             for _ in range(number % 7):
                 await asyncio.sleep(0)
-            host.answer(call, 200)
+            framework.answer(call, 200)
         except asyncio.CancelledError:
             call.abandon()
             raise
@@ -143,9 +143,9 @@ def test_tasks_that_are_cancelled_anywhere_leave_nothing_and_let_the_others_thro
 
 
 def test_a_call_that_fits_is_not_starved_by_those_that_wait_for_more():
-    host = FakeHost()
-    host.ask(None)
+    framework = FakeFramework()
+    framework.ask(None)
     with step("outer", max_tokens=100_000, error_boundary="continue") as outer:
-        run_all([bind(lambda: host.open(200).settle(Usage(input_tokens=100, output_tokens=200)))] * MANY)
+        run_all([bind(lambda: framework.open(200).settle(Usage(input_tokens=100, output_tokens=200)))] * MANY)
         assert_nothing_left(outer)
     assert outer.usage.calls == MANY

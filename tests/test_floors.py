@@ -1,4 +1,4 @@
-"""The house stands: a room imports only rooms below it, nothing goes in circles, and hosts are where they belong."""
+"""The house stands: a room imports only rooms below it, nothing goes in circles, and frameworks are where they belong."""
 
 import ast
 import re
@@ -14,16 +14,16 @@ HOUSE = Path(steptrack_callbacks.__file__).parent
 US = "steptrack_callbacks"
 
 # From the ground up. A folder is one room. What a room needs from outside the standard library stands beside
-# it; outside of EDGES it may be imported in a function only.
+# it; outside of ABOVE it may be imported in a function only.
 FLOORS = [
     {"values", "concurrency"},
     {"settings"},
-    {"pricing", "hooks", "hosts", "ledgers"},
+    {"pricing", "hooks", "attachments", "ledgers"},
     {"tokens", "config"},
     {"engine"},
     {"steps"},
     {"reports", "integrations"},
-    # the hosts, and hosts on hosts
+    # the integrations, and integrations on integrations
     {"litellm", "langchain", "opentelemetry"},
     {"langgraph", "litellm_proxy"},
     {"installation"},
@@ -33,8 +33,8 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-EDGES = {"litellm", "litellm_proxy", "langchain", "langgraph", "opentelemetry", "cli", "demo", "testing"}
-HOSTS = {"litellm", "langchain", "langchain_core", "langgraph"}
+ABOVE = {"litellm", "litellm_proxy", "langchain", "langgraph", "opentelemetry", "cli", "demo", "testing"}
+FRAMEWORKS = {"litellm", "langchain", "langchain_core", "langgraph"}
 OUTSIDE = {
     "ledgers": {"redis"},
     "pricing": {"litellm", "genai_prices"},
@@ -143,7 +143,7 @@ def test_a_room_imports_only_rooms_below_it(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_room_takes_from_outside_only_what_stands_beside_it(name):
-    if room_of(name) in EDGES:
+    if room_of(name) in ABOVE:
         return
     path = MODULES[name]
     assert outside_imported(path) <= OUTSIDE.get(room_of(name), set())
@@ -151,10 +151,10 @@ def test_a_room_takes_from_outside_only_what_stands_beside_it(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_an_edge_takes_its_own_host_only(name):
+def test_an_integration_takes_its_own_framework_only(name):
     if room_of(name) in ("litellm", "langchain", "langgraph"):
-        own = {"litellm"} if room_of(name) == "litellm" else HOSTS - {"litellm"}
-        assert outside_imported(MODULES[name]) & HOSTS <= own
+        own = {"litellm"} if room_of(name) == "litellm" else FRAMEWORKS - {"litellm"}
+        assert outside_imported(MODULES[name]) & FRAMEWORKS <= own
 
 
 def graph(files):

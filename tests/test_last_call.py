@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fake_host import FakeHost, open_elsewhere
+from fake_framework import FakeFramework, open_elsewhere
 from internals import assert_nothing_left
 from steptrack_callbacks import Grant, Usage, report, step
 from steptrack_callbacks.engine.settlement import max_tokens_to_set
@@ -16,108 +16,108 @@ from steptrack_callbacks.steps.attribution import new_call
 
 
 @pytest.fixture
-def host() -> FakeHost:
+def framework() -> FakeFramework:
     """Twenty answers were seen: of 150, 200 and 250 tokens."""
-    host = FakeHost()
+    framework = FakeFramework()
     for output in (*[150] * 5, *[200] * 10, *[250] * 5):
-        host.answer(host.open(None), output)
-    return host
+        framework.answer(framework.open(None), output)
+    return framework
 
 
-def cap_of(host: FakeHost, **details: Any) -> int | None:
+def cap_of(framework: FakeFramework, **details: Any) -> int | None:
     """Return the `max_tokens` that a call is given which names none."""
-    call = host.open(None, **details)
+    call = framework.open(None, **details)
     call.withdraw()
     return max_tokens_to_set(call)
 
 
-def test_a_call_that_takes_the_last_is_given_what_is_left(host):
+def test_a_call_that_takes_the_last_is_given_what_is_left(framework):
     with step("plan", max_tokens=450):
-        assert cap_of(host) == 350
+        assert cap_of(framework) == 350
 
 
-def test_a_call_far_from_the_limit_is_left_alone(host):
+def test_a_call_far_from_the_limit_is_left_alone(framework):
     with step("plan", max_tokens=100_000):
-        assert cap_of(host) is None
+        assert cap_of(framework) is None
 
 
-def test_it_is_given_the_least_of_all_that_is_left_around_it(host):
+def test_it_is_given_the_least_of_all_that_is_left_around_it(framework):
     with step("outer", max_tokens=450), step("inner", max_tokens=1000):
-        assert cap_of(host) == 350
+        assert cap_of(framework) == 350
 
 
-def test_it_is_never_given_less_than_its_usual_answer(host):
+def test_it_is_never_given_less_than_its_usual_answer(framework):
     with step("plan", max_tokens=300):
-        assert cap_of(host) == 200
+        assert cap_of(framework) == 200
     with step("plan", max_tokens=299):
-        assert host.refusal(None).phase == "denied"
+        assert framework.refusal(None).phase == "denied"
 
 
 @pytest.mark.parametrize("model", ["fake-model", "never-seen"])
 def test_it_is_never_given_less_than_providers_take(model):
-    host = FakeHost()
+    framework = FakeFramework()
     if model == "fake-model":
-        host.answer(host.open(None), 1)
+        framework.answer(framework.open(None), 1)
     with step("plan", max_tokens=116):
-        assert cap_of(host, model=model) == 16
+        assert cap_of(framework, model=model) == 16
     with step("plan", max_tokens=115):
-        assert host.refusal(None, model=model).phase == "denied"
+        assert framework.refusal(None, model=model).phase == "denied"
 
 
 @pytest.mark.parametrize(
     "details", [{"can_clamp": False}, {"needs_whole_answer": True}, {"streams": True}], ids=str
 )
-def test_what_may_not_be_cut_is_left_alone(host, details):
+def test_what_may_not_be_cut_is_left_alone(framework, details):
     with step("plan", max_tokens=450):
-        assert cap_of(host, **details) is None
+        assert cap_of(framework, **details) is None
 
 
-def test_what_says_its_own_max_tokens_keeps_it(host):
+def test_what_says_its_own_max_tokens_keeps_it(framework):
     with step("plan", max_tokens=450):
-        call = host.open(400)
+        call = framework.open(400)
         assert max_tokens_to_set(call) is None
         call.withdraw()
 
 
-def test_a_model_whose_answers_think_is_left_alone(host):
-    host.open(None).settle(Usage(input_tokens=100, output_tokens=200, reasoning_tokens=150))
+def test_a_model_whose_answers_think_is_left_alone(framework):
+    framework.open(None).settle(Usage(input_tokens=100, output_tokens=200, reasoning_tokens=150))
     with step("plan", max_tokens=450):
-        assert cap_of(host) is None
+        assert cap_of(framework) is None
 
 
 @pytest.mark.parametrize("where", ["inner", "outer"])
-def test_clamp_false_turns_it_off(host, where):
+def test_clamp_false_turns_it_off(framework, where):
     with (
         step("outer", max_tokens=450, clamp=where != "outer"),
         step("inner", max_tokens=450, clamp=where != "inner"),
     ):
-        assert cap_of(host) is None
+        assert cap_of(framework) is None
 
 
-def test_several_answers_share_what_is_left(host):
+def test_several_answers_share_what_is_left(framework):
     with step("plan", max_tokens=450):
-        assert cap_of(host, answers=3) == 350 // 3
+        assert cap_of(framework, answers=3) == 350 // 3
 
 
-def test_strict_shares_what_is_left_among_several_answers(host):
+def test_strict_shares_what_is_left_among_several_answers(framework):
     with step("plan", max_tokens=450, enforce="strict") as plan:
-        call = host.open(None, answers=3)
+        call = framework.open(None, answers=3)
         assert max_tokens_to_set(call) == 350 // 3
         assert plan.account.held_tokens <= 450
         call.withdraw()
 
 
 @pytest.fixture
-def steady(monkeypatch) -> FakeHost:
+def steady(monkeypatch) -> FakeFramework:
     """Two hundred answers of 200 tokens were seen, each of a second; no time passes any more."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    host = FakeHost()
+    framework = FakeFramework()
     for _ in range(200):
-        call = host.open(None)
+        call = framework.open(None)
         now[0] += 1
-        host.answer(call)
-    return host
+        framework.answer(call)
+    return framework
 
 
 def test_beside_others_only_an_answer_that_nobody_reckons_with_takes_the_last(steady):
@@ -150,42 +150,42 @@ def test_once_an_answer_took_the_last_no_other_is_cut_until_there_is_more(steady
     assert plan.record().cut_calls == 1
 
 
-def test_an_answer_that_was_cut_says_so_in_its_record_and_in_the_report(host):
+def test_an_answer_that_was_cut_says_so_in_its_record_and_in_the_report(framework):
     with step("outer") as outer, step("plan", max_tokens=450, error_boundary="continue") as plan:
-        call = host.open(None)
-        host.answer(call, 900, truncated=True)
-        assert host.refusal(None).phase == "denied"
+        call = framework.open(None)
+        framework.answer(call, 900, truncated=True)
+        assert framework.refusal(None).phase == "denied"
     assert plan.usage.total_tokens == 450
     assert plan.record().cut_calls == outer.record().cut_calls == 1
     assert "1 call cut short by what was left" in str(report())
 
 
-def test_an_answer_that_ended_by_itself_was_not_cut(host):
+def test_an_answer_that_ended_by_itself_was_not_cut(framework):
     with step("plan", max_tokens=450) as plan:
-        host.answer(host.open(None), 250)
+        framework.answer(framework.open(None), 250)
     assert plan.record().cut_calls == 0
 
 
-def test_an_answer_cut_by_the_requests_own_max_tokens_was_not_cut_by_us(host):
+def test_an_answer_cut_by_the_requests_own_max_tokens_was_not_cut_by_us(framework):
     with step("plan", max_tokens=450) as plan:
-        host.answer(host.open(250), 900, truncated=True)
+        framework.answer(framework.open(250), 900, truncated=True)
     assert plan.record().cut_calls == 0
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_no_more_than_one_answer_of_a_budget_is_cut_and_none_passes_it_one_after_another(host, seed):
+def test_no_more_than_one_answer_of_a_budget_is_cut_and_none_passes_it_one_after_another(framework, seed):
     draw = random.Random(seed)
     limit = draw.randint(500, 5000)
     with step("plan", max_tokens=limit, error_boundary="continue") as plan:
         for _ in range(60):
-            _ask(host, draw.choice((5, 50, 200, 400, 3000)))
+            _ask(framework, draw.choice((5, 50, 200, 400, 3000)))
         assert_nothing_left(plan)
     assert plan.usage.total_tokens <= limit
     assert plan.record().cut_calls <= 1
 
 
-def _ask(host: FakeHost, length: int) -> None:
-    call = new_call(host.request(None))
+def _ask(framework: FakeFramework, length: int) -> None:
+    call = new_call(framework.request(None))
     call.admit()
     most = max_tokens_to_set(call)
-    host.answer(call, length, truncated=most is not None and most < length)
+    framework.answer(call, length, truncated=most is not None and most < length)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import CALL_TOKENS, CALL_USD, FakeHost
+from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework
 from internals import assert_nothing_left
 from looking import record_of
 from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, step
@@ -14,33 +14,33 @@ from steptrack_callbacks.testing import recorder
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
+def framework() -> FakeFramework:
+    return FakeFramework()
 
 
-def test_a_call_still_open_at_the_end_is_charged_its_estimate_and_marked(host):
+def test_a_call_still_open_at_the_end_is_charged_its_estimate_and_marked(framework):
     with step("outer", max_usd=1) as outer, step("inner", max_usd=1) as inner:
-        host.open()
+        framework.open()
     for record in (record_of("inner"), record_of("outer")):
         assert record.usage.to_dict() | {"estimated_calls": 1} == record.usage.to_dict()
         assert (record.usage.total_tokens, record.in_flight_calls) == (CALL_TOKENS, 1)
     assert_nothing_left(inner, outer)
 
 
-def test_a_call_still_open_at_the_end_of_a_strict_step_is_charged_the_most_that_it_can_come_to(host):
-    host.ask()
+def test_a_call_still_open_at_the_end_of_a_strict_step_is_charged_the_most_that_it_can_come_to(framework):
+    framework.ask()
     with step("plan", max_usd=1, enforce="strict") as plan:
-        call = host.open(max_output_tokens=900, upper_bound=150)
+        call = framework.open(max_output_tokens=900, upper_bound=150)
     assert (plan.usage.input_tokens, plan.usage.output_tokens) == (150, 900)
-    host.answer(call)
+    framework.answer(call)
     assert (plan.usage.total_tokens, plan.usage.estimated_calls) == (CALL_TOKENS, 0)
 
 
-def test_a_late_report_replaces_the_estimate_once_and_revises_every_record(host):
+def test_a_late_report_replaces_the_estimate_once_and_revises_every_record(framework):
     with step("outer", max_usd=1) as outer, step("inner", max_usd=1) as inner:
-        call = host.open()
-    host.answer(call, output_tokens=10)
-    host.answer(call, output_tokens=90)
+        call = framework.open()
+    framework.answer(call, output_tokens=10)
+    framework.answer(call, output_tokens=90)
     cost = Decimal("0.00035")
     for record in (record_of("inner"), record_of("outer")):
         assert record.usage == Usage(input_tokens=100, output_tokens=10, cost_usd=cost, calls=1)
@@ -63,64 +63,64 @@ def test_a_late_report_replaces_the_estimate_once_and_revises_every_record(host)
         ),
     ],
 )
-def test_whatever_is_reported_late_replaces_the_estimate(host, report, state: State, left):
+def test_whatever_is_reported_late_replaces_the_estimate(framework, report, state: State, left):
     with step("plan", max_usd=1) as plan:
-        call = host.open()
+        call = framework.open()
     report(call)
     assert (call.state, plan.usage, record_of("plan").usage) == (state, left, left)
 
 
-def test_a_late_report_is_announced_with_the_whole_charge(host):
+def test_a_late_report_is_announced_with_the_whole_charge(framework):
     with recorder() as seen:
         with step("plan"):
-            call = host.open()
+            call = framework.open()
         assert [event.usage.estimated_calls for event in seen.calls] == [1]
-        host.answer(call)
+        framework.answer(call)
     (event,) = seen.calls
     assert event.usage == Usage(input_tokens=100, output_tokens=200, cost_usd=CALL_USD, calls=1)
 
 
-def test_a_hook_that_refuses_an_estimate_does_not_keep_the_step_from_ending(host):
+def test_a_hook_that_refuses_an_estimate_does_not_keep_the_step_from_ending(framework):
     def refuse(_event):
         raise StepDenied("too late")
 
     with step("plan", max_usd=1) as plan:
-        host.open()
-        host.open()
+        framework.open()
+        framework.open()
         off = hooks.on(hooks.CallSettled, refuse)
     off()
     assert (record_of("plan").status, plan.usage.calls) == ("completed", 2)
     assert_nothing_left(plan)
 
 
-def test_calls_still_open_when_an_outer_step_ends_are_charged_on_all_steps_around_them(host):
+def test_calls_still_open_when_an_outer_step_ends_are_charged_on_all_steps_around_them(framework):
     outer = step("outer", max_usd=1)
     inner = step("inner", max_usd=1)
     outer.__enter__()
     inner.__enter__()
-    call = host.open()
+    call = framework.open()
     outer.__exit__(None, None, None)
     assert (inner.usage.estimated_calls, outer.usage.estimated_calls) == (1, 1)
     assert_nothing_left(inner, outer)
-    host.answer(call)
+    framework.answer(call)
     inner.__exit__(None, None, None)
     assert [record_of(name).usage.estimated_calls for name in ("inner", "outer")] == [0, 0]
     assert record_of("inner").in_flight_calls == 0
 
 
-def test_what_an_exhausted_step_left_running_is_refused_as_closed(host):
+def test_what_an_exhausted_step_left_running_is_refused_as_closed(framework):
     async def main():
         ended = asyncio.Event()
 
         async def left_running():
             await ended.wait()
             with pytest.raises(BudgetExhausted) as refusal:
-                await host.open_async()
+                await framework.open_async()
             return refusal.value
 
         with step("outer") as outer:
             with step("plan", max_calls=1) as plan:
-                host.ask()
+                framework.ask()
                 task = asyncio.ensure_future(left_running())
                 await asyncio.sleep(0)
             ended.set()
@@ -136,18 +136,18 @@ def test_what_an_exhausted_step_left_running_is_refused_as_closed(host):
     "limits", [{"max_calls": 2}, {"max_calls": 1, "enforce": "observe"}, {"max_seconds": 3600}]
 )
 def test_what_a_step_with_room_or_one_that_only_observes_left_running_goes_to_the_step_around_it(
-    host, limits
+    framework, limits
 ):
     async def main():
         ended = asyncio.Event()
 
         async def left_running():
             await ended.wait()
-            host.ask()
+            framework.ask()
 
         with step("outer") as outer:
             with step("plan", **limits) as plan:
-                host.ask()
+                framework.ask()
                 task = asyncio.ensure_future(left_running())
                 await asyncio.sleep(0)
             ended.set()

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import Budget, LedgerError, StepTrackError, hooks, peek_completed_steps, step
 from steptrack_callbacks.ledgers import current
 
@@ -44,77 +44,77 @@ def spent():
 
 
 def test_a_call_is_refused_before_it_is_sent_and_nothing_stays_reserved(books):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", max_calls=5, budgets=[TEN]) as job:
         with locked(books), pytest.raises(LedgerError) as away:
-            host.ask()
-        assert host.sent == 0
+            framework.ask()
+        assert framework.sent == 0
         assert job.account.held_calls == 0
         assert isinstance(away.value.__cause__, sqlite3.OperationalError)
         assert str(books) in str(away.value)
-        host.ask()
+        framework.ask()
     assert spent() == (1, 0)
     assert peek_completed_steps()[0].denied_calls == 1
 
 
 def test_a_refusal_for_want_of_the_ledger_is_announced_as_one(books):
-    host, seen = FakeHost(), []
+    framework, seen = FakeFramework(), []
     hook = hooks.on(hooks.CallDenied, lambda event: seen.append(type(event.error)))
     with step("job", budgets=[TEN]), locked(books), pytest.raises(StepTrackError):
-        host.ask()
+        framework.ask()
     del hook
     assert seen == [LedgerError]
 
 
 def test_an_answer_is_not_lost_when_the_ledger_is_and_its_charge_is_told_later(books, caplog):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[TEN]) as job:
-        call = host.open()
+        call = framework.open()
         with locked(books):
-            host.answer(call)
+            framework.answer(call)
             assert job.usage.calls == 1
             assert job.budgets[0].settled.calls == 1
             assert current.ledger().owed == 1
-        host.ask()
+        framework.ask()
     assert current.ledger().owed == 0
     assert spent() == (2, 0)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
 def test_what_is_owed_is_told_when_a_step_ends(books):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[TEN]):
-        call = host.open()
+        call = framework.open()
         with locked(books):
-            host.answer(call)
+            framework.answer(call)
     assert spent() == (1, 0)
 
 
 def test_with_allow_calls_go_on_by_what_is_known_here_and_are_told_later(books):
     allow()
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[Budget("team-a", max_calls=3)]):
-        host.ask()
+        framework.ask()
         with locked(books):
-            host.ask()
-            host.ask()
-            host.refusal()
+            framework.ask()
+            framework.ask()
+            framework.refusal()
         current.ledger().flush()
         assert spent() == (3, 0)
-        host.refusal()
+        framework.refusal()
 
 
 def test_with_allow_what_others_spent_meanwhile_counts_as_soon_as_the_ledger_is_back(books):
     allow()
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job", budgets=[Budget("team-a", max_calls=3)]):
         with locked(books):
-            host.ask()
+            framework.ask()
         current.ledger().flush()
         with step("other", parent=None):
-            host.ask()
-        host.ask()
-        host.refusal()
+            framework.ask()
+        framework.ask()
+        framework.refusal()
     assert spent() == (3, 0)
 
 
@@ -127,18 +127,18 @@ def test_a_record_that_could_not_be_kept_is_kept_later(books):
 
 def test_a_task_that_is_cancelled_while_it_waits_for_the_ledger_leaves_no_room_reserved(books):
     current.use(f"sqlite:///{books}?timeout_s=20")
-    host = FakeHost()
+    framework = FakeFramework()
 
     async def main():
         async with step("job", budgets=[TEN]):
             with locked(books):
-                asking = asyncio.create_task(host.open_async())
+                asking = asyncio.create_task(framework.open_async())
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 asking.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await asking
-            host.ask()
+            framework.ask()
 
     asyncio.run(main())
     assert spent() == (1, 0)
@@ -163,7 +163,7 @@ def test_a_word_that_is_no_way_to_treat_errors_is_refused():
 def test_the_environment_may_name_the_ledger(monkeypatch, tmp_path):
     monkeypatch.setenv("STEPTRACK_LEDGER", f"sqlite:///{tmp_path}/env.db")
     with step("job", budgets=[TEN]):
-        FakeHost().ask()
+        FakeFramework().ask()
     assert spent() == (1, 0)
     assert (tmp_path / "env.db").exists()
 
@@ -174,8 +174,8 @@ def test_that_it_is_away_is_said_once_however_many_steps_end_meanwhile(books, ca
     with locked(books):
         for _ in range(3):
             with step("job", budgets=[TEN]), suppress(LedgerError):
-                FakeHost().ask()
+                FakeFramework().ask()
         assert len(caplog.records) == 1
     with step("job", budgets=[TEN]):
-        FakeHost().ask()
+        FakeFramework().ask()
     assert [record.message.split()[-3:] for record in caplog.records][1:] == [["it", "was", "owed"]]

@@ -15,8 +15,8 @@ from steptrack_callbacks import (
     LostStepWarning,
     Stage,
     UnknownCostWarning,
+    attachments,
     bind,
-    hosts,
     persona,
     record_usage,
     report,
@@ -100,7 +100,7 @@ def test_a_warning_names_the_line_that_the_user_wrote():
     ):
         pass
     lines = Path(__file__).read_text(encoding="utf-8").splitlines()
-    # Of the unwatched step is warned as well, if a test before this one has imported a host.
+    # Of the unwatched step is warned as well, if a test before this one has imported a framework.
     for warned, written in ((lost, "record_usage("), (unknown[-1:], "record_usage("), (unmet, "with (")):
         (warning,) = warned
         assert warning.filename == __file__
@@ -109,8 +109,8 @@ def test_a_warning_names_the_line_that_the_user_wrote():
 
 def test_a_limited_step_that_nothing_watches_is_a_warning_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "langchain_core", sys)
-    monkeypatch.setattr(hosts, "_attached", set())
-    monkeypatch.setattr(hosts, "_attached_before", set(hosts.KNOWN_HOSTS))  # as after an uninstall()
+    monkeypatch.setattr(attachments, "_attached", set())
+    monkeypatch.setattr(attachments, "_attached_before", set(attachments.PACKAGES))  # as after an uninstall()
     with (
         pytest.warns(
             LostStepWarning, match=r"plan' has limits, but nothing watches .*langchain_core"

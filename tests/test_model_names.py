@@ -45,7 +45,9 @@ def test_a_model_is_looked_for_with_its_provider_then_alone_then_with_other_form
         ("ft:gpt-9-2026-01-31:my-org::id", "openai", ["ft:gpt-9-2026-01-31"]),
     ],
 )
-def test_what_hosts_write_around_a_model_is_taken_off_it_and_what_tables_do_is_put_on(name, provider, others):
+def test_what_frameworks_write_around_a_model_is_taken_off_it_and_what_tables_do_is_put_on(
+    name, provider, others
+):
     assert bare(name, provider) == [name, *others]
 
 

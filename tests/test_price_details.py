@@ -204,7 +204,7 @@ def test_perplexity_charges_one_price_and_its_fee_however_long_the_prompt_but_an
     ("provider", "tier"),
     [("deepseek", "flex"), ("xai", "flex"), ("fireworks_ai", "flex"), ("dashscope", "batch")],
 )
-def test_hosts_without_tiers_charge_the_plain_rate(provider, tier):
+def test_providers_without_tiers_charge_the_plain_rate(provider, tier):
     entry = {"litellm_provider": provider, "input_cost_per_token": 1}
     entry |= {"input_cost_per_token_flex": 9, "input_cost_per_token_batches": 9}
     assert cost(entry, Usage(input_tokens=10), tier) == 10

@@ -88,7 +88,7 @@ def test_who_cannot_price_a_model_that_they_list_leaves_it_to_the_next(listed, r
 # Whose model it is, and how long its answers
 
 
-def test_a_model_that_one_host_alone_lists_is_that_hosts(listed):
+def test_a_model_that_one_provider_alone_lists_is_that_providers(listed):
     listed({"command-z": PRICE | {"litellm_provider": "novita"}})
     assert cost_usd("command-z", HELLO) == Decimal("0.00002")
 

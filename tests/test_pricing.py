@@ -191,7 +191,7 @@ def test_the_users_prices_go_first():
     assert cost_usd("gpt-4o-mini", MTOK) == Decimal("0.75")
 
 
-def test_the_users_prices_reach_hosts_that_nobody_lists():
+def test_the_users_prices_reach_providers_that_nobody_lists():
     set_prices({"my-model": {"input_cost_per_token": 1e-6, "output_cost_per_token": 0}})
     assert cost_usd("my-model", MTOK, provider="local") == 1
     assert cost_usd("hosted_vllm/my-model", MTOK) == 1

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fake_host import FakeHost, price
+from fake_framework import FakeFramework, price
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Step, Usage, current_step, step
 from steptrack_callbacks.engine.call import Call
@@ -78,7 +78,7 @@ trees = st.builds(
 class Books:
     """What each step is expected to show, kept beside the machine by the simplest means."""
 
-    host: FakeHost = field(default_factory=lambda: FakeHost(input_tokens=50))
+    framework: FakeFramework = field(default_factory=lambda: FakeFramework(input_tokens=50))
     steps: list[Step] = field(default_factory=list)
     charges: list[tuple[Step, Usage]] = field(default_factory=list)
     late: list[tuple[Call, Step, Usage]] = field(default_factory=list)
@@ -123,7 +123,7 @@ async def start(node: Ask | Block, books: Books, tasks: list[asyncio.Future[None
 
 async def ask(node: Ask, books: Books) -> None:
     around = current_step()
-    call = await books.host.open_async(node.max_output_tokens, upper_bound=50 + node.slack)
+    call = await books.framework.open_async(node.max_output_tokens, upper_bound=50 + node.slack)
     used = Usage(input_tokens=50, output_tokens=node.output_tokens)
     try:
         await asyncio.sleep(0)
@@ -211,8 +211,8 @@ amounts = st.lists(
 @given(charges=amounts)
 def test_sums_are_exact_to_the_last_digit_in_any_order(charges):
     with fresh(), step("outer") as outer, step("inner") as inner:
-        host = FakeHost()
-        opened = [(host.open(), tokens, cost) for tokens, cost in charges]
+        framework = FakeFramework()
+        opened = [(framework.open(), tokens, cost) for tokens, cost in charges]
         for call, tokens, cost in reversed(opened):
             call.settle(Usage(input_tokens=tokens), cost_usd=cost)
         assert inner.usage.input_tokens == sum(tokens for tokens, _ in charges)

@@ -1,4 +1,4 @@
-"""What is public, that it is documented, and that importing it brings in no host."""
+"""What is public, that it is documented, and that importing it brings in no framework."""
 
 import inspect
 import pydoc
@@ -133,8 +133,8 @@ def test_dir_of_a_step_shows_what_is_public_and_nothing_else():
     assert {"__enter__", "__aexit__", "__call__"} <= set(dir(steptrack_callbacks.Step))
 
 
-def test_importing_the_package_brings_in_no_host_and_no_extra():
-    hosts = [
+def test_importing_the_package_brings_in_no_framework_and_no_extra():
+    frameworks = [
         "litellm",
         "langchain_core",
         "langgraph",
@@ -152,7 +152,7 @@ with steptrack_callbacks.step("plan", max_calls=2, max_tokens=100):
     steptrack_callbacks.record_usage("m", input_tokens=1, output_tokens=1, cost_usd=0.01)
 steptrack_callbacks.install()
 steptrack_callbacks.uninstall()
-print(sorted(set(sys.modules) & set({hosts!r})))
+print(sorted(set(sys.modules) & set({frameworks!r})))
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False

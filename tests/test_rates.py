@@ -84,7 +84,7 @@ def test_a_long_prompt_takes_its_step_in_cheaper_hours_too():
     assert cost(entry, usage.replace(input_tokens=200_000)) == 199_999 * 4 + 1
 
 
-def test_a_host_bills_as_it_does_in_cheaper_hours_too():
+def test_a_provider_bills_as_it_does_in_cheaper_hours_too():
     entry = {
         "litellm_provider": "fireworks_ai",
         "input_cost_per_token": 8,

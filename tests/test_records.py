@@ -33,7 +33,7 @@ from steptrack_callbacks.values.usage import LATER_COUNTS, count_names
 
 
 class GraphBubbleUp(Exception):
-    """Named as a graph host names its pause."""
+    """Named as a graph framework names its pause."""
 
 
 class GraphInterrupt(GraphBubbleUp):

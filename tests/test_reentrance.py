@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_host import CALL_USD, FakeHost, price, run_all, until
+from fake_framework import CALL_USD, FakeFramework, price, run_all, until
 from internals import assert_nothing_left
 from steptrack_callbacks import Usage, bind, step
 from steptrack_callbacks.engine.call import Call
@@ -19,12 +19,12 @@ from steptrack_callbacks.steps.attribution import new_call
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
+def framework() -> FakeFramework:
+    return FakeFramework()
 
 
 class Stream:
-    """What a host's stream does when it is thrown away half read."""
+    """What a framework's stream does when it is thrown away half read."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -34,10 +34,10 @@ class Stream:
         self.call.abandon(0)
 
 
-def stream_elsewhere(host: FakeHost, **details: object) -> Stream:
+def stream_elsewhere(framework: FakeFramework, **details: object) -> Stream:
     """Open a stream in a thread of its own."""
     opened: list[Stream] = []
-    run_all([bind(lambda: opened.append(Stream(host.open(**details))))])
+    run_all([bind(lambda: opened.append(Stream(framework.open(**details))))])
     opened[0].itself = None  # so that it ends with its last reference
     return opened.pop()
 
@@ -54,43 +54,45 @@ class Dropping:
         return price(usage)
 
 
-def test_a_stream_collected_while_a_call_asks_makes_room_for_it_at_once(host):
+def test_a_stream_collected_while_a_call_asks_makes_room_for_it_at_once(framework):
     dropping = Dropping()
     with step("plan", max_usd=2 * CALL_USD - Decimal("0.000001")) as plan:
-        dropping.streams.append(stream_elsewhere(host))
-        call = host.open(price=dropping)
+        dropping.streams.append(stream_elsewhere(framework))
+        call = framework.open(price=dropping)
         assert plan.usage == Usage(input_tokens=100, cost_usd=Decimal("0.00025"), calls=1, estimated_calls=1)
         assert plan.account.held_calls == 1
-        host.answer(call)
+        framework.answer(call)
         assert_nothing_left(plan)
 
 
-def test_a_stream_collected_while_the_line_moves_neither_blocks_nor_counts_twice(host):
+def test_a_stream_collected_while_the_line_moves_neither_blocks_nor_counts_twice(framework):
     dropping = Dropping()
     with step("plan", max_usd=3 * CALL_USD - Decimal("0.000001")) as plan:
-        first = stream_elsewhere(host)
-        second = stream_elsewhere(host)
+        first = stream_elsewhere(framework)
+        second = stream_elsewhere(framework)
         calls: list[Call] = []
-        ask = bind(lambda: calls.append(host.open(price=dropping)))
+        ask = bind(lambda: calls.append(framework.open(price=dropping)))
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
         until(lambda: plan.account.waiting == 3)
         dropping.streams.append(second)
         del second
-        host.answer(first.call, output_tokens=20)  # what is expected changes, so prices are asked for again
+        framework.answer(
+            first.call, output_tokens=20
+        )  # what is expected changes, so prices are asked for again
         for _ in range(3):
             until(lambda: calls)
-            host.answer(calls.pop(), output_tokens=20)
+            framework.answer(calls.pop(), output_tokens=20)
         for thread in threads:
             thread.join(20)
             assert not thread.is_alive()
         assert_nothing_left(plan)
-    assert plan.usage.calls == host.sent == 5
+    assert plan.usage.calls == framework.sent == 5
     assert plan.usage.estimated_calls == 1
 
 
-def test_a_waiter_that_is_collected_while_it_is_judged_leaves_no_trace(host):
+def test_a_waiter_that_is_collected_while_it_is_judged_leaves_no_trace(framework):
     waiters: list[Waiter] = []
 
     def dropping(usage):
@@ -99,31 +101,31 @@ def test_a_waiter_that_is_collected_while_it_is_judged_leaves_no_trace(host):
         return price(usage)
 
     with step("plan", max_usd=2 * CALL_USD - Decimal("0.000001")) as plan:
-        stream = stream_elsewhere(host)
-        waiters.append(new_call(host.request(price=dropping))._admission(patient=True).send(None))
-        host.answer(stream.call, output_tokens=20)
+        stream = stream_elsewhere(framework)
+        waiters.append(new_call(framework.request(price=dropping))._admission(patient=True).send(None))
+        framework.answer(stream.call, output_tokens=20)
         assert not waiters
         assert_nothing_left(plan)
 
 
-def test_collecting_garbage_at_every_allocation_loses_no_charge(host):
+def test_collecting_garbage_at_every_allocation_loses_no_charge(framework):
     thresholds = gc.get_threshold()
     with step("plan", max_usd=1) as plan, step("inner", max_usd=1) as inner:
-        host.ask()
+        framework.ask()
         gc.disable()
         for _ in range(200):
-            Stream(host.open())
+            Stream(framework.open())
         gc.enable()
         gc.set_threshold(1, 1, 1)
         try:
             for _ in range(100):
-                Stream(host.open())
-                host.ask()
+                Stream(framework.open())
+                framework.ask()
         finally:
             gc.set_threshold(*thresholds)
         gc.collect()
         assert_nothing_left(plan, inner)
-    assert plan.usage.calls == inner.usage.calls == host.sent == 401
+    assert plan.usage.calls == inner.usage.calls == framework.sent == 401
     assert plan.usage.estimated_calls == 300
 
 
@@ -132,17 +134,17 @@ def test_collecting_garbage_at_every_allocation_loses_no_charge(host):
 FORK = """
 import os, sys, threading
 sys.path.insert(0, {tests!r})
-from fake_host import FakeHost, CALL_TOKENS, until
+from fake_framework import FakeFramework, CALL_TOKENS, until
 from steptrack_callbacks import bind, step
 
-host, stop = FakeHost(), threading.Event()
+framework, stop = FakeFramework(), threading.Event()
 def work():
     while not stop.is_set():
-        host.try_to_ask()
+        framework.try_to_ask()
 with step("plan", max_tokens=2 * CALL_TOKENS - 1) as plan:
-    held = threading.Thread(target=bind(host.open))
+    held = threading.Thread(target=bind(framework.open))
     held.start(), held.join()
-    waiting = threading.Thread(target=bind(host.try_to_ask), daemon=True)
+    waiting = threading.Thread(target=bind(framework.try_to_ask), daemon=True)
     waiting.start()
     until(lambda: plan.account.waiting)
     workers = [threading.Thread(target=work) for _ in range(4)]
@@ -151,7 +153,7 @@ with step("plan", max_tokens=2 * CALL_TOKENS - 1) as plan:
     for _ in range(30):
         child = os.fork()
         if not child:
-            host.open()  # what the parent's threads hold and wait for is none of this process's business
+            framework.open()  # what the parent's threads hold and wait for is none of this process's business
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
     stop.set()

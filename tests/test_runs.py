@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_host import CALL_USD, FakeHost, run_all
+from fake_framework import CALL_USD, FakeFramework, run_all
 from spending import spend
 from steptrack_callbacks import BudgetExhausted, peek_completed_steps, persona, step
 from steptrack_callbacks.ledgers import current
@@ -21,33 +21,33 @@ def ledger(tmp_path):
 
 
 def test_a_run_that_is_begun_again_finds_what_it_has_spent():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("nightly", max_calls=3, run_id="2026-11-22"):
-        host.ask()
-        host.ask()
+        framework.ask()
+        framework.ask()
     with step("nightly", max_calls=3, run_id="2026-11-22") as again:
         assert again.usage.calls == 2
         assert again.cost_usd == 2 * CALL_USD
-        host.ask()
-        host.refusal()
+        framework.ask()
+        framework.refusal()
     first, second = peek_completed_steps()
     assert (first.resumed_usage.calls, first.usage.calls) == (0, 2)
     assert (second.resumed_usage.calls, second.usage.calls) == (2, 3)
 
 
 def test_another_run_begins_at_zero():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("nightly", max_calls=1, run_id="2026-11-22"):
-        host.ask()
+        framework.ask()
     with step("nightly", max_calls=1, run_id="2026-11-23"):
-        host.ask()
+        framework.ask()
 
 
 def test_names_with_colons_are_kept_apart():
-    host = FakeHost()
+    framework = FakeFramework()
     for name, run_id in (("a:b", "c"), ("a", "b:c"), ("a%3Ab", "c")):
         with step(name, max_calls=1, run_id=run_id):
-            host.ask()
+            framework.ask()
     assert len(current.ledger().store.accounts()) == 3
 
 
@@ -73,7 +73,7 @@ def test_room_that_a_dead_process_holds_is_reserved_and_not_spent(ledger):
     dead = subprocess.run([sys.executable, "-c", KILLED, ledger], cwd=Path(__file__).parent, check=False)
     assert dead.returncode == -signal.SIGKILL
     with step("nightly", max_calls=1, run_id="r"):
-        refusal = FakeHost().refusal()
+        refusal = FakeFramework().refusal()
     assert (refusal.phase, refusal.breaches[0].consumed, refusal.breaches[0].reserved) == ("busy", 0, 1)
     assert str(refusal) == (
         "step 'nightly' has no room under max_calls beside calls in flight: 0 calls spent and 1 reserved of 1;"
@@ -82,27 +82,27 @@ def test_room_that_a_dead_process_holds_is_reserved_and_not_spent(ledger):
 
 
 def test_inner_steps_begin_at_zero_and_roll_up():
-    host = FakeHost()
+    framework = FakeFramework()
     for _ in range(2):
         with step("nightly", max_calls=10, run_id="r") as nightly, step("plan", max_calls=1) as plan:
-            host.ask()
+            framework.ask()
             assert plan.usage.calls == 1
     assert nightly.usage.calls == 2
 
 
 def test_two_steps_with_one_run_id_at_once_share_the_account(plain_threads):
-    host = FakeHost()
+    framework = FakeFramework()
 
     def other():
         with step("nightly", max_calls=3, run_id="r"):
-            host.ask()
-            host.ask()
-            host.refusal()
+            framework.ask()
+            framework.ask()
+            framework.refusal()
 
     with step("nightly", max_calls=3, run_id="r") as one:
-        host.ask()
+        framework.ask()
         run_all([other])
-        host.refusal()
+        framework.refusal()
     assert one.usage.calls == 3
 
 
@@ -129,7 +129,7 @@ def test_a_new_process_finds_what_the_run_has_spent(ledger):
     assert [run(), run()] == ["2 0.2", "settled max_calls"]
     with step("nightly", max_calls=3, run_id="r") as nightly:
         assert nightly.usage.calls == 4
-        FakeHost().refusal()
+        FakeFramework().refusal()
 
 
 def test_a_run_that_a_process_died_in_counts_what_it_had_settled(ledger):
@@ -146,10 +146,10 @@ def test_a_run_without_a_name_leaves_nothing_in_the_ledger():
 
 
 def test_records_reach_the_ledger_and_a_late_report_puts_the_whole_record_back():
-    host = FakeHost()
+    framework = FakeFramework()
     with step("job"):
-        call = host.open()
-    host.answer(call, 17)
+        call = framework.open()
+    framework.answer(call, 17)
     (record,) = current.ledger().store.records()
     assert (record["output_tokens"], record["revision"]) == (17, 1)
 
@@ -158,6 +158,6 @@ def test_a_run_that_is_spent_refuses_whoever_begins_it_again():
     with step("nightly", max_usd=1, run_id="r"), pytest.raises(BudgetExhausted):
         spend(cost_usd=2)
     with step("nightly", max_usd=1, run_id="r", error_boundary="continue") as again:
-        FakeHost().ask()
+        FakeFramework().ask()
     assert again.status == "continued"
     assert again.usage.calls == 1

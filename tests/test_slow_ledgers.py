@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from internals import assert_nothing_left
 from steptrack_callbacks import Budget, LedgerError, step
 from steptrack_callbacks.ledgers import current
@@ -68,9 +68,9 @@ def spent() -> tuple[int, int]:
 
 
 def test_a_trip_that_was_late_is_made_again_and_counts_once(slow):
-    store, host = slow(reserve=3), FakeHost()
+    store, framework = slow(reserve=3), FakeFramework()
     with step("job", budgets=[TEN]) as job:
-        host.ask()
+        framework.ask()
         assert_nothing_left(job)
     assert store.asked.count("reserve") == 4
     assert spent() == (1, 0)
@@ -78,42 +78,42 @@ def test_a_trip_that_was_late_is_made_again_and_counts_once(slow):
 
 def test_a_trip_of_an_event_loop_is_made_again_too(slow):
     slow(reserve=3)
-    host = FakeHost()
+    framework = FakeFramework()
 
     async def main() -> None:
         async with step("job", budgets=[TEN]):
-            host.answer(await host.open_async())
+            framework.answer(await framework.open_async())
 
     asyncio.run(main())
     assert spent() == (1, 0)
 
 
 def test_a_look_before_a_refusal_is_made_again_too(slow):
-    store, host = slow(), FakeHost()
+    store, framework = slow(), FakeFramework()
     with step("job", budgets=[Budget("team-a", max_calls=1)], error_boundary="continue"):
-        host.ask()
+        framework.ask()
         store.late["look"] = 2
-        host.ask()
-    assert host.sent == 1
+        framework.ask()
+    assert framework.sent == 1
     assert spent() == (1, 0)
 
 
 def test_who_does_not_wait_for_room_does_not_wait_for_a_slow_ledger(slow):
-    store, host = slow(reserve=3), FakeHost()
+    store, framework = slow(reserve=3), FakeFramework()
     with step("job", budgets=[Budget("team-a", max_calls=10)], wait_s=0), pytest.raises(LedgerError):
-        host.ask()
-    assert (host.sent, store.asked.count("reserve")) == (0, 1)
+        framework.ask()
+    assert (framework.sent, store.asked.count("reserve")) == (0, 1)
 
 
 def test_a_ledger_that_is_away_is_not_asked_again(slow):
-    store, host = slow(reserve=3, is_late=False), FakeHost()
+    store, framework = slow(reserve=3, is_late=False), FakeFramework()
     with step("job", budgets=[TEN]), pytest.raises(LedgerError):
-        host.ask()
-    assert (host.sent, store.asked.count("reserve")) == (0, 1)
+        framework.ask()
+    assert (framework.sent, store.asked.count("reserve")) == (0, 1)
 
 
 def test_where_calls_go_on_without_the_ledger_nobody_waits_for_it(slow):
-    store, host = slow("allow", reserve=3), FakeHost()
+    store, framework = slow("allow", reserve=3), FakeFramework()
     with step("job", budgets=[TEN]):
-        host.ask()
-    assert (host.sent, store.asked.count("reserve")) == (1, 1)
+        framework.ask()
+    assert (framework.sent, store.asked.count("reserve")) == (1, 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import BudgetExhausted, current_step, install, persona, step, uninstall
 from steptrack_callbacks.config import ConfigError
 from steptrack_callbacks.ledgers import current
@@ -22,14 +22,14 @@ def write(tmp_path):
 
 def test_a_step_takes_its_limits_from_the_file(write):
     install(config=write("[steps.plan]\nmax_calls = 1\nerror_boundary = 'continue'"))
-    host = FakeHost()
+    framework = FakeFramework()
     with step("plan") as plan:
-        host.ask()
-        host.ask()
+        framework.ask()
+        framework.ask()
     assert plan.status == "continued"
     with step("other"):
-        host.ask()
-        host.ask()
+        framework.ask()
+        framework.ask()
 
 
 def test_a_ledger_in_memory_has_no_trips_to_bound(write):
@@ -85,12 +85,12 @@ def test_what_code_and_file_say_and_does_not_go_together_is_refused_by_the_name_
 
 
 def test_a_function_that_was_decorated_before_has_the_limits_too(write):
-    host = FakeHost()
+    framework = FakeFramework()
 
     @step
     def plan():
-        host.ask()
-        host.ask()
+        framework.ask()
+        framework.ask()
 
     install(config=write("[steps.plan]\nmax_calls = 1"))
     with pytest.raises(BudgetExhausted):
@@ -112,12 +112,12 @@ def test_budgets_personas_and_stages_come_from_the_file(write):
             """
         )
     )
-    host = FakeHost()
+    framework = FakeFramework()
     with persona("editor") as editor, step("plan") as plan:
         assert plan.policy.allows("search")
         assert not plan.policy.allows("shell")
-        host.ask()
-        refusal = host.refusal()
+        framework.ask()
+        refusal = framework.refusal()
         assert (refusal.step_id, refusal.budget) == (editor.id, "team-a")
 
 

@@ -212,7 +212,7 @@ def test_small_model_counts_more_for_an_image():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of pydantic, while LiteLLM defines its types
-def test_messages_of_the_hosts_count_like_mappings(monkeypatch):
+def test_messages_of_the_frameworks_count_like_mappings(monkeypatch):
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     litellm = pytest.importorskip("litellm")
     messages = pytest.importorskip("langchain_core.messages")

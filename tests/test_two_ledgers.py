@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import Budget, LedgerError, install, step
 from steptrack_callbacks.ledgers import open_ledger
 from steptrack_callbacks.ledgers.protocol import Entry
@@ -28,13 +28,13 @@ def spent(url, name):
 
 
 def test_a_budget_is_kept_in_the_ledger_that_was_in_force_when_its_step_began(urls):
-    host = FakeHost()
+    framework = FakeFramework()
     install(ledger=urls[0])
     with step("job", budgets=[OUTER]):
         install(ledger=urls[1])
         with step("part", budgets=[INNER]):
-            host.ask()
-        host.ask()
+            framework.ask()
+        framework.ask()
     assert [spent(url, name) for url in urls for name in ("outer", "inner")] == [
         (2, 0),
         (0, 0),
@@ -44,46 +44,46 @@ def test_a_budget_is_kept_in_the_ledger_that_was_in_force_when_its_step_began(ur
 
 
 def test_a_no_of_one_ledger_leaves_nothing_reserved_on_another(urls):
-    host = FakeHost()
+    framework = FakeFramework()
     install(ledger=urls[0])
     with step("job", budgets=[OUTER]) as job:
         install(ledger=urls[1])
         with step("part", budgets=[INNER]):
             others = Entry(id="of another process", keys=("budget::0:outer",), amounts={"calls": 5})
             open_ledger(urls[0]).settle([others])
-            refusal = host.refusal()
+            refusal = framework.refusal()
     assert (refusal.step_id, refusal.budget) == (job.id, "outer")
     assert [spent(urls[0], "outer"), spent(urls[1], "inner")] == [(5, 0), (0, 0)]
 
 
 @pytest.mark.parametrize("away", [0, 1])
 def test_while_one_of_them_is_away_nothing_is_reserved_on_the_other(urls, away, tmp_path):
-    host = FakeHost()
+    framework = FakeFramework()
     install(ledger=urls[0])
     with step("job", budgets=[OUTER]):
         install(ledger=urls[1])
         with step("part", budgets=[INNER]):
-            host.ask()
+            framework.ask()
             other = sqlite3.connect(tmp_path / f"{'ab'[away]}.db", isolation_level=None)
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(LedgerError):
-                host.ask()
+                framework.ask()
             other.rollback()
             other.close()
-            host.ask()
+            framework.ask()
     assert [spent(urls[0], "outer"), spent(urls[1], "inner")] == [(2, 0), (2, 0)]
 
 
 def test_tasks_await_both(urls, own_redis):
     urls[1] = own_redis.url()
-    host = FakeHost()
+    framework = FakeFramework()
 
     async def main():
         install(ledger=urls[0])
         async with step("job", budgets=[OUTER]):
             install(ledger=urls[1])
             async with step("part", budgets=[INNER], error_boundary="continue"):
-                await asyncio.gather(*(host.try_to_ask_async() for _ in range(10)))
+                await asyncio.gather(*(framework.try_to_ask_async() for _ in range(10)))
 
     asyncio.run(main())
     assert [spent(urls[0], "outer"), spent(urls[1], "inner")] == [(2, 0), (2, 0)]
@@ -91,13 +91,13 @@ def test_tasks_await_both(urls, own_redis):
 
 SCRIPT = """
 import sys
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import Budget, install, step
 install(ledger=sys.argv[1])
-host = FakeHost()
+framework = FakeFramework()
 with step("job", budgets=[Budget("inner", max_calls=2)], error_boundary="continue"):
     for _ in range(5):
-        host.ask()
+        framework.ask()
 """
 
 
@@ -117,20 +117,20 @@ def test_a_program_under_steptrack_run_keeps_its_budgets_in_its_own_ledger(urls,
 
 
 def test_installing_the_same_ledger_again_keeps_its_books():
-    host = FakeHost()
+    framework = FakeFramework()
     for _ in range(3):
         install(ledger="memory:")
         with step("job", budgets=[INNER], error_boundary="continue"):
-            host.ask()
-            host.ask()
-    assert host.sent == 2
+            framework.ask()
+            framework.ask()
+    assert framework.sent == 2
 
 
 def test_coming_back_to_a_ledger_finds_its_books(urls):
-    host = FakeHost()
+    framework = FakeFramework()
     for ledger in ("memory:", urls[0], "memory:", urls[0]):
         install(ledger=ledger)
         with step("job", budgets=[INNER], error_boundary="continue"):
-            host.ask()
-            host.ask()
-    assert host.sent == 4
+            framework.ask()
+            framework.ask()
+    assert framework.sent == 4

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from looking import record_of
 from steptrack_callbacks import (
     Stage,
@@ -85,7 +85,7 @@ def test_usage_that_was_had_is_charged_though_it_is_told_after_an_exhausted_step
     with step("outer") as outer:
         with step("plan", max_calls=0, error_boundary="continue") as plan:
             left_running = copy_context()
-            FakeHost().open()
+            FakeFramework().open()
         assert plan.exhausted
         left_running.run(record_usage, "gpt-4o", input_tokens=10, output_tokens=5)
         assert outer.usage.calls == 1

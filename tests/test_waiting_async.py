@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from fake_host import CALL_TOKENS, FakeHost, open_elsewhere, until_async
+from fake_framework import CALL_TOKENS, FakeFramework, open_elsewhere, until_async
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, step
 
@@ -13,22 +13,22 @@ TWO_CALLS = 2 * CALL_TOKENS
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
+def framework() -> FakeFramework:
+    return FakeFramework()
 
 
-def test_coroutines_wait_on_their_loop_and_go_in_order(host):
+def test_coroutines_wait_on_their_loop_and_go_in_order(framework):
     async def main():
         order = []
 
         async def ask(number):
-            call = await host.open_async()
+            call = await framework.open_async()
             order.append(number)
             await asyncio.sleep(0)
-            host.answer(call)
+            framework.answer(call)
 
         with step("plan", max_tokens=10 * CALL_TOKENS) as plan:
-            host.ask()
+            framework.ask()
             plan.account.max_tokens = 5 * CALL_TOKENS
             await asyncio.gather(*(ask(number) for number in range(4)))
         assert order == sorted(order)
@@ -37,50 +37,50 @@ def test_coroutines_wait_on_their_loop_and_go_in_order(host):
     asyncio.run(main())
 
 
-def test_a_cancelled_waiter_leaves_no_trace_and_lets_the_next_one_through(host):
+def test_a_cancelled_waiter_leaves_no_trace_and_lets_the_next_one_through(framework):
     async def main():
         with step("plan", max_tokens=1000, enforce="strict", error_boundary="continue") as plan:
-            host.ask(max_output_tokens=1)
-            stream = await asyncio.ensure_future(host.open_async(500))
-            big = asyncio.ensure_future(host.open_async(700))
+            framework.ask(max_output_tokens=1)
+            stream = await asyncio.ensure_future(framework.open_async(500))
+            big = asyncio.ensure_future(framework.open_async(700))
             await until_async(lambda: plan.account.waiting == 1)
-            small = asyncio.ensure_future(host.open_async(10))
+            small = asyncio.ensure_future(framework.open_async(10))
             await until_async(lambda: plan.account.waiting == 2)
             big.cancel()
             await asyncio.wait([big])
             assert big.cancelled()
-            host.answer(await small)
-            host.answer(stream)
+            framework.answer(await small)
+            framework.answer(stream)
             assert_nothing_left(plan)
 
     asyncio.run(main())
 
 
-def test_a_waiter_cancelled_at_the_moment_of_being_let_through_gives_its_room_back(host):
+def test_a_waiter_cancelled_at_the_moment_of_being_let_through_gives_its_room_back(framework):
     async def main():
         with step("plan", max_tokens=TWO_CALLS - 1) as plan:
-            first = await asyncio.ensure_future(host.open_async())
-            second = asyncio.ensure_future(host.open_async())
+            first = await asyncio.ensure_future(framework.open_async())
+            second = asyncio.ensure_future(framework.open_async())
             await until_async(lambda: plan.account.waiting)
-            third = asyncio.ensure_future(host.open_async())
+            third = asyncio.ensure_future(framework.open_async())
             await until_async(lambda: plan.account.waiting == 2)
-            host.answer(first)
+            framework.answer(first)
             assert plan.account.held_calls == 1  # the second is let through, and does not know it yet
             second.cancel()
             await asyncio.wait([second])
             assert second.cancelled()
-            host.answer(await third, output_tokens=50)
+            framework.answer(await third, output_tokens=50)
             assert_nothing_left(plan)
-        assert host.sent == 2
+        assert framework.sent == 2
 
     asyncio.run(main())
 
 
-def test_a_waiter_thrown_away_with_its_loop_leaves_no_trace(host):
+def test_a_waiter_thrown_away_with_its_loop_leaves_no_trace(framework):
     with step("plan", max_tokens=TWO_CALLS - 1) as plan:
-        first = open_elsewhere(host)
+        first = open_elsewhere(framework)
         loop = asyncio.new_event_loop()
-        coroutine = host.open_async()
+        coroutine = framework.open_async()
         loop.call_soon(loop.stop)
         task = loop.create_task(coroutine)
         loop.run_forever()
@@ -91,44 +91,44 @@ def test_a_waiter_thrown_away_with_its_loop_leaves_no_trace(host):
         loop.close()
         del task
         gc.collect()
-        host.answer(first)
+        framework.answer(first)
         assert_nothing_left(plan)
 
 
-def test_a_task_is_refused_at_once_if_only_its_own_stream_is_in_the_way(host):
+def test_a_task_is_refused_at_once_if_only_its_own_stream_is_in_the_way(framework):
     async def main():
         with step("plan", max_tokens=TWO_CALLS - 1):
-            await host.open_async()
+            await framework.open_async()
             with pytest.raises(BudgetExhausted) as refusal:
-                await host.open_async()
+                await framework.open_async()
         assert refusal.value.phase == "busy"
 
     asyncio.run(main())
 
 
-def test_a_thread_with_a_running_loop_never_blocks(host):
+def test_a_thread_with_a_running_loop_never_blocks(framework):
     async def main():
         with step("plan", max_tokens=TWO_CALLS - 1):
-            await asyncio.ensure_future(host.open_async())
+            await asyncio.ensure_future(framework.open_async())
             with pytest.raises(BudgetExhausted) as refusal:
-                host.open(patient=True)
+                framework.open(patient=True)
         assert refusal.value.phase == "busy"
         assert "event loop" in refusal.value.hint
 
     asyncio.run(main())
 
 
-def test_threads_and_coroutines_wait_in_one_line(host):
+def test_threads_and_coroutines_wait_in_one_line(framework):
     async def main():
         with step("plan", max_tokens=TWO_CALLS - 1) as plan:
-            first = open_elsewhere(host)
-            asking = asyncio.ensure_future(asyncio.to_thread(host.open))
+            first = open_elsewhere(framework)
+            asking = asyncio.ensure_future(asyncio.to_thread(framework.open))
             await until_async(lambda: plan.account.waiting == 1)
-            on_loop = asyncio.ensure_future(host.open_async())
+            on_loop = asyncio.ensure_future(framework.open_async())
             await until_async(lambda: plan.account.waiting == 2)
-            host.answer(first, output_tokens=0)
-            host.answer(await asking, output_tokens=0)
-            host.answer(await on_loop, output_tokens=0)
+            framework.answer(first, output_tokens=0)
+            framework.answer(await asking, output_tokens=0)
+            framework.answer(await on_loop, output_tokens=0)
             assert_nothing_left(plan)
 
     asyncio.run(main())

@@ -63,7 +63,7 @@ class Contestant:
     """
 
     label: ClassVar[str]
-    package: ClassVar[str | None] = None  # on PyPI, if it is not installed beside the hosts anyway
+    package: ClassVar[str | None] = None  # on PyPI, if it is not installed beside the frameworks anyway
     module: ClassVar[str | None] = None  # what a program imports of it
     first_use: ClassVar[str | None] = None  # a program that opens its first scope
     does: ClassVar[str] = "nothing"  # counts | refuses after | refuses before

@@ -1,4 +1,4 @@
-"""floe-guard: a guard and, for each host, an adapter; its LiteLLM has two."""
+"""floe-guard: a guard and, for each framework, an adapter; its LiteLLM has two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .contestant import Calling, Cannot, Config, Contestant, Limit, Opening
-from .hosts import litellm_callbacks
+from .frameworks import litellm_callbacks
 
 
 class FloeGuard(Contestant):

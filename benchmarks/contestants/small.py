@@ -1,4 +1,4 @@
-"""Packages that watch one host only."""
+"""Packages that watch one framework only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from io import StringIO
 from typing import Any
 
 from .contestant import Calling, Cannot, Config, Contestant, Limit, Opening
-from .hosts import litellm_callbacks
+from .frameworks import litellm_callbacks
 
 MANY = 10**9
 """More calls than a benchmark makes, for those that take a fast loop of calls for a runaway one."""

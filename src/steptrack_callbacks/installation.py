@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import hosts, pricing, settings
+from . import attachments, pricing, settings
 from .concurrency import threads as carrying
 from .config import Config, load
 from .integrations import changes, http_clients, import_hooks, losses, proxy_client
@@ -34,19 +34,19 @@ _installing = threading.RLock()
 
 
 def _attach_litellm() -> Callable[[], None]:
-    from .litellm.attachment import attach  # noqa: PLC0415 - only once the host is imported
+    from .litellm.attachment import attach  # noqa: PLC0415 - only once the package is imported
 
     return attach()
 
 
 def _attach_langchain() -> Callable[[], None]:
-    from .langchain.attachment import attach  # noqa: PLC0415 - only once the host is imported
+    from .langchain.attachment import attach  # noqa: PLC0415 - only once the package is imported
 
     return attach()
 
 
-_EDGES: dict[str, Attach] = {"litellm": _attach_litellm, "langchain_core": _attach_langchain}
-_LOOKED_AT = tuple(set(losses.PACKAGES) - set(_EDGES) - set(http_clients.PACKAGES))
+_ATTACH: dict[str, Attach] = {"litellm": _attach_litellm, "langchain_core": _attach_langchain}
+_LOOKED_AT = tuple(set(losses.PACKAGES) - set(_ATTACH) - set(http_clients.PACKAGES))
 """Packages that nothing is attached to, and that are used nevertheless."""
 
 
@@ -121,7 +121,7 @@ def install(
     with _installing:
         told = given.laid_over(_told_by(file))
         if on_integration_change == "raise":
-            changes.require_unchanged((*_EDGES, *_LOOKED_AT))
+            changes.require_unchanged((*_ATTACH, *_LOOKED_AT))
         choice = current.choose(
             file.ledger.url if ledger is None else ledger,
             on_store_error=file.ledger.on_store_error if on_store_error is None else on_store_error,
@@ -134,7 +134,7 @@ def install(
         current.put_in_force(choice)
         _carry_into_threads(wanted=told.threads)
         if on_integration_change is not None:
-            hosts.trust_all()
+            attachments.trust_all()
             for package in (*_undo, *_LOOKED_AT):
                 if package in sys.modules:
                     changes.heed(package)
@@ -200,9 +200,9 @@ def _attach_all(*, names_steps: bool) -> None:
     global _naming
     if names_steps and _naming is None:
         _naming = _attach_clients()
-    for host in _EDGES:
-        if host not in _undo:
-            import_hooks.when_imported(host, partial(_attach, host))
+    for package in _ATTACH:
+        if package not in _undo:
+            import_hooks.when_imported(package, partial(_attach, package))
     for package in _LOOKED_AT:
         import_hooks.when_imported(package, partial(_look_at, package))
 
@@ -218,10 +218,10 @@ def uninstall() -> None:
     if _naming is not None:
         _naming()
         _naming = None
-    for host in list(_undo):
-        _undo.pop(host)()
-        hosts.detach(host)
-    hosts.trust_all()
+    for package in list(_undo):
+        _undo.pop(package)()
+        attachments.detach(package)
+    attachments.trust_all()
     changes.forget()
     carrying.leave_threads_alone()
     current.release()
@@ -235,20 +235,20 @@ def _attach_clients() -> Callable[[], None]:
     return attach()
 
 
-def _attach(host: str) -> bool:
+def _attach(package: str) -> bool:
     """Attach to a package, and say whether it went well; what went wrong never reaches whoever imports it."""
-    if host in _undo:  # it was loaded again
-        _undo.pop(host)()
-        hosts.detach(host)
+    if package in _undo:  # it was loaded again
+        _undo.pop(package)()
+        attachments.detach(package)
     broken: Exception | None = None
     try:
-        _undo[host] = _EDGES[host]()
-        hosts.attach(host)
-        if host == "litellm" and (runs := sys.modules.get(f"{__package__}.langchain.runs")):
+        _undo[package] = _ATTACH[package]()
+        attachments.attach(package)
+        if package == "litellm" and (runs := sys.modules.get(f"{__package__}.langchain.runs")):
             runs.offer_last()  # a model of LangChain's has just imported it
     except Exception as error:  # noqa: BLE001 - the import of somebody else's package must not break
         broken = error
-    changes.heed(host, broken)
+    changes.heed(package, broken)
     return broken is None
 
 

@@ -16,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from . import hooks, hosts, pricing, settings
+from . import attachments, hooks, pricing, settings
 from .engine import output_stats
 from .hooks import CallDenied, CallSettled, StepEnded
 from .settings import Settings
@@ -44,7 +44,7 @@ def reset() -> None:
     hooks.reset()
     output_stats.reset()
     pricing.reset()
-    hosts.reset()
+    attachments.reset()
     attached = settings.in_force()
     settings.put_in_force(
         Settings(proxy=attached.proxy, on_integration_change=attached.on_integration_change)

@@ -178,7 +178,7 @@ def test_whoever_stops_reading_gets_no_traceback():
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_the_light_commands_import_no_host():
+def test_the_light_commands_import_no_framework():
     code = """
 import sys
 from steptrack_callbacks.cli import main
@@ -187,8 +187,8 @@ for arguments in (["--help"], ["prices", "gpt-4o-mini"], ["check", "--schema"], 
         main(arguments)
     except SystemExit:
         pass
-hosts = {"litellm", "langchain_core", "langgraph", "tiktoken", "rich", "redis", "IPython", "opentelemetry"}
-sys.exit(str(sorted(set(sys.modules) & hosts)))
+frameworks = {"litellm", "langchain_core", "langgraph", "tiktoken", "rich", "redis", "IPython", "opentelemetry"}
+sys.exit(str(sorted(set(sys.modules) & frameworks)))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment()

@@ -1,4 +1,4 @@
-"""Both hosts attached; no call is left open and no room reserved, whatever went wrong."""
+"""Both frameworks attached; no call is left open and no room reserved, whatever went wrong."""
 
 from __future__ import annotations
 

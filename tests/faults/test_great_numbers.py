@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import (
     BudgetExhausted,
     Step,
@@ -17,19 +17,19 @@ from steptrack_callbacks import (
     step,
 )
 
-host = FakeHost()
+framework = FakeFramework()
 
 
 def test_a_step_may_call_itself_two_hundred_deep() -> None:
     @step("again", max_calls=300)
     def again(depth: int) -> int:
-        FakeHost().ask()
+        FakeFramework().ask()
         return 1 + again(depth - 1) if depth > 1 else 1
 
     with step("outer", max_calls=200) as outer:
         assert again(200) == 200
         with pytest.raises(BudgetExhausted):
-            FakeHost().ask()
+            FakeFramework().ask()
     records = {record.path.count("/"): record for record in peek_completed_steps()}
     assert len(records) == 201
     assert outer.usage.calls == records[1].usage.calls == 200
@@ -40,7 +40,7 @@ def test_a_step_may_call_itself_two_hundred_deep() -> None:
 def test_an_exhaustion_two_hundred_deep_reaches_the_step_that_it_belongs_to() -> None:
     @step("again", error_boundary="continue")
     def again(depth: int) -> None:
-        FakeHost().ask()
+        FakeFramework().ask()
         if depth > 1:
             again(depth - 1)
 
@@ -58,8 +58,8 @@ def test_ten_thousand_steps_may_be_open_at_once() -> None:
         async with step(f"step-{number}", max_calls=1) as mine:
             entered.append(mine)
             await gate.wait()
-            call = await host.open_async()
-            host.answer(call)
+            call = await framework.open_async()
+            framework.answer(call)
 
     async def main() -> None:
         tasks = [asyncio.create_task(one(number)) for number in range(many)]
@@ -83,7 +83,7 @@ def test_threads_that_run_free_after_their_step_is_exhausted_spend_nothing_more(
         with step("plan", max_calls=40, error_boundary="continue") as plan:
 
             def spin() -> None:
-                own = FakeHost()
+                own = FakeFramework()
                 started.wait()
                 while not stop.is_set():
                     try:
@@ -100,7 +100,7 @@ def test_threads_that_run_free_after_their_step_is_exhausted_spend_nothing_more(
             started.wait()
             while plan.usage.calls < 40:
                 pass
-            host.ask()  # which ends the step
+            framework.ask()  # which ends the step
         for thread in threads:
             thread.join(30)
         stop.set()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import Budget, BudgetExhausted, current_step, peek_completed_steps, step
 from steptrack_callbacks.ledgers import current
 
@@ -42,19 +42,19 @@ def in_child(work: Any) -> int:
 @pytest.mark.filterwarnings(FORKS)
 def test_a_forked_child_goes_on_with_its_copy_of_a_step_and_shares_the_budget(tmp_path: Path) -> None:
     current.use(f"sqlite:///{tmp_path}/steps.db?timeout_s=20")
-    host = FakeHost()
+    framework = FakeFramework()
 
     def child() -> int:
-        host.ask()
+        framework.ask()
         return 0 if (plan.usage.calls, plan.account.held_calls) == (2, 1) else 1
 
     with step("plan", max_calls=5, budgets=[TEAM]) as plan:
-        host.ask()
-        flying = host.open()
+        framework.ask()
+        flying = framework.open()
         assert in_child(child) == 0
         assert plan.usage.calls == 1, "what a child spends is not seen by its parent's step"
         assert settled() == (2, 1), "but by the ledger"
-        host.answer(flying)
+        framework.answer(flying)
     assert settled() == (3, 0)
 
 
@@ -62,22 +62,22 @@ def test_a_forked_child_goes_on_with_its_copy_of_a_step_and_shares_the_budget(tm
 @pytest.mark.filterwarnings(FORKS)
 def test_a_child_that_ends_in_the_middle_leaves_its_parent_and_the_ledger_in_order(tmp_path: Path) -> None:
     current.use(f"sqlite:///{tmp_path}/steps.db?timeout_s=20", lease_s=900)
-    host = FakeHost()
+    framework = FakeFramework()
 
     def child() -> int:
         with step("inner", max_calls=1):
-            host.ask()
-            host.open()  # refused: the inner step is exhausted
+            framework.ask()
+            framework.open()  # refused: the inner step is exhausted
         return 0
 
     def in_flight() -> int:
-        host.open()
+        framework.open()
         return 7
 
     with step("plan", max_calls=9, budgets=[TEAM]) as plan:
         assert in_child(in_flight) == 7
         assert in_child(child) == 99
-        host.ask()
+        framework.ask()
         assert plan.usage.calls == 1
     assert settled() == (2, 1), "the call that was in flight keeps its room until its lease ends"
     assert [record.name for record in peek_completed_steps()] == ["plan"]
@@ -89,7 +89,7 @@ def spawned(url: str, queue: Any) -> None:
     left = current_step()
     with step("plan", budgets=[TEAM]) as plan:
         for _ in range(5):
-            FakeHost().ask()
+            FakeFramework().ask()
     queue.put((left is None, plan.usage.calls))
 
 
@@ -103,7 +103,7 @@ def test_a_spawned_process_begins_outside_of_every_step_and_shares_the_budget(tm
         process.start()
         assert queue.get(timeout=60) == (True, 5)
         process.join()
-        FakeHost().ask()
+        FakeFramework().ask()
     assert plan.usage.calls == 1
     assert settled() == (6, 0)
 
@@ -111,16 +111,16 @@ def test_a_spawned_process_begins_outside_of_every_step_and_shares_the_budget(tm
 DIES = """
 import os, sys, threading
 sys.path.insert(0, {tests!r})
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from steptrack_callbacks import Budget, step
 from steptrack_callbacks.ledgers import current
 current.use({url!r}, lease_s=0.2)
-host = FakeHost()
+framework = FakeFramework()
 with step("outer", run_id="run-1", budgets=[Budget("team", max_calls=100)]):
     with step("inner"):
         for _ in range(3):
-            host.ask()
-        host.open()
+            framework.ask()
+        framework.open()
         os._exit(3)
 """
 
@@ -134,7 +134,7 @@ def test_a_process_that_ends_in_the_middle_has_kept_what_it_settled(tmp_path: Pa
         while settled()[1]:
             pass  # until the dead call's lease has ended
         assert outer.usage.calls == 3
-        FakeHost().ask()
+        FakeFramework().ask()
     assert settled() == settled("run:outer:run-1") == (4, 0)
     assert len(current.ledger().store.charges()) == 4
 
@@ -146,15 +146,15 @@ def test_a_clock_that_is_set_back_makes_no_step_longer_and_no_budget_larger(
 
     real = time.time
     daily = Budget("daily", max_calls=3, window="1d")
-    host = FakeHost()
+    framework = FakeFramework()
     with step("plan", max_calls=10, budgets=[daily]) as plan:
-        host.ask()
+        framework.ask()
         monkeypatch.setattr(time, "time", lambda: real() - 10 * 86400)
-        host.ask()
+        framework.ask()
         with step("inner", budgets=[]):
-            host.ask()
+            framework.ask()
         with pytest.raises(BudgetExhausted):
-            host.ask()
+            framework.ask()
         assert plan.usage.calls == 3
     (inner, outer) = peek_completed_steps()
     assert 0 <= inner.duration_s <= outer.duration_s < 60

@@ -12,7 +12,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 import steptrack_callbacks
-from fake_host import FakeHost
+from fake_framework import FakeFramework
 from provider import WORDS, Provider
 from spending import spend
 from steptrack_callbacks import Budget, BudgetExhausted, step
@@ -70,9 +70,9 @@ def test_a_name_is_a_name_in_sql(name: str, tmp_path: Path) -> None:
     path = tmp_path / "steps.db"
     current.use(f"sqlite:///{path}")
     with step("plan", budgets=[Budget("other", max_calls=5)]):
-        FakeHost().ask()
+        FakeFramework().ask()
     with step("plan", run_id=name, budgets=[Budget(name, max_calls=5)]):
-        FakeHost().ask()
+        FakeFramework().ask()
     store = current.ledger().store
     assert [totals.settled["calls"] for totals in store.look([f"budget::0:{name}", f"run:plan:{name}"])] == [
         1,

@@ -1,4 +1,4 @@
-"""A process in which the hosts are imported, and which forks a child for each place that is to be changed.
+"""A process in which the frameworks are imported, and which forks a child for each place that is to be changed.
 
 It reads requests, one line of JSON each, and answers each with a line: what a child saw in which that place
 was deleted, its module renamed, or what stands there replaced by something of another shape, before
@@ -41,7 +41,7 @@ _KEPT = sys.stdout
 
 def main() -> None:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    sys.stdout = sys.stderr  # what hosts print is no answer
+    sys.stdout = sys.stderr  # what frameworks print is no answer
     _warm_up()
     gc.collect()
     gc.freeze()

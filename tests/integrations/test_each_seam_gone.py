@@ -1,6 +1,6 @@
 """Each seam in turn is taken away or changed: one warning, no error, and what is left refuses and charges.
 
-Every case is a process of its own, forked from one in which the hosts are imported (`seam_nursery`).
+Every case is a process of its own, forked from one in which the frameworks are imported (`seam_nursery`).
 """
 
 from __future__ import annotations

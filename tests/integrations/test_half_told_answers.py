@@ -22,7 +22,7 @@ def request(**more: Any) -> Request:
     return Request(model="gpt-4o", count_input=lambda: InputCount(20, 30), **more)
 
 
-def charged(asked: Request, *pieces: Any, host_cost: Any = None, said: str = "two words") -> Usage:
+def charged(asked: Request, *pieces: Any, computed_cost: Any = None, said: str = "two words") -> Usage:
     """Charge a call with an answer that came in pieces."""
     reading = Reading()
     for piece in pieces:
@@ -30,7 +30,7 @@ def charged(asked: Request, *pieces: Any, host_cost: Any = None, said: str = "tw
     with step("plan") as plan:
         call = new_call(asked)
         call.admit()
-        settling.settle(call, reading.answer(host_cost=host_cost), lambda: said)
+        settling.settle(call, reading.answer(computed_cost=computed_cost), lambda: said)
     return plan.usage
 
 
@@ -51,14 +51,14 @@ def test_a_sum_of_tokens_alone_is_all_that_an_embedding_tells() -> None:
 
 
 @pytest.mark.parametrize("usage", [{"total_tokens": 8_628}, {}, None])
-def test_a_cost_that_the_host_has_worked_out_is_taken_where_no_counts_have_come(usage: Any) -> None:
-    used = charged(request(), {"usage": usage}, host_cost=0.049762)
+def test_a_cost_that_the_framework_has_worked_out_is_taken_where_no_counts_have_come(usage: Any) -> None:
+    used = charged(request(), {"usage": usage}, computed_cost=0.049762)
     assert used.cost_usd == Decimal("0.049762")
     assert used.estimated_calls == 1
 
 
-def test_a_cost_that_the_host_has_worked_out_from_half_of_the_counts_is_not() -> None:
-    used = charged(request(), {"usage": {"completion_tokens": 5}}, host_cost=0.00005)
+def test_a_cost_that_the_framework_has_worked_out_from_half_of_the_counts_is_not() -> None:
+    used = charged(request(), {"usage": {"completion_tokens": 5}}, computed_cost=0.00005)
     assert used.cost_usd == 20 * Decimal("2.5") * M + 5 * 10 * M
 
 

@@ -1,4 +1,4 @@
-"""Hosts, this package and its rooms are imported in any order; what was broken off is made whole later."""
+"""Frameworks, this package and its rooms are imported in any order; what was broken off is made whole later."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ def run(program):
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_may_be_the_first_to_import_its_host_after_install(room):
+def test_a_room_may_be_the_first_to_import_its_framework_after_install(room):
     run(f"steptrack.install(); import steptrack_callbacks.{room}; charged()")
 
 
@@ -62,7 +62,7 @@ def test_a_room_may_be_imported_before_install():
     run("import steptrack_callbacks.langchain; steptrack.install(); charged()")
 
 
-def test_the_host_may_be_imported_before_install():
+def test_the_framework_may_be_imported_before_install():
     run("import langchain_core; steptrack.install(); charged()")
 
 
@@ -76,7 +76,7 @@ ORDERS = [
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_rooms_and_hosts_may_be_imported_in_any_order(order):
+def test_rooms_and_frameworks_may_be_imported_in_any_order(order):
     run(f"""
 warnings.filterwarnings("ignore", message="Item .* on TypedDict class")
 {order}
@@ -86,7 +86,7 @@ charged()
 
 
 @pytest.mark.parametrize("missing", ["litellm", "langchain_core"])
-def test_a_host_that_is_not_installed_is_missed_by_nobody_but_its_own_room(missing):
+def test_a_framework_that_is_not_installed_is_missed_by_nobody_but_its_own_room(missing):
     room, other = ("litellm", "charged") if missing == "litellm" else ("langchain", "charged_by_litellm")
     run(f"""
 warnings.filterwarnings("ignore", message="Item .* on TypedDict class")
@@ -158,7 +158,7 @@ else:
 """)
 
 
-def test_a_host_that_is_reloaded_is_gated_again():
+def test_a_framework_that_is_reloaded_is_gated_again():
     run("""
 import importlib, types
 steptrack.install()

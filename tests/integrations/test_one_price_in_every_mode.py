@@ -64,16 +64,16 @@ def by_litellm(case: Case, provider: Provider, *, stream: bool) -> None:
 def by_langchain(case: Case, provider: Provider, *, stream: bool) -> None:
     assert case.langchain is not None
     options: Json = {"api_key": "none", "max_retries": 0, "stream_usage": True, **case.langchain}
-    host, _, name = case.model.partition("/")
+    vendor, _, name = case.model.partition("/")
     model: Any
     if case.api == "messages":
         del options["stream_usage"]
         model = ChatAnthropic(model=name, base_url=provider.url.removesuffix("/v1"), **options)
-    elif host == "azure":
+    elif vendor == "azure":
         where = {"azure_endpoint": provider.url, "api_version": "2024-10-21"}
         model = AzureChatOpenAI(azure_deployment=name, **where, **options)
     else:
-        model = ChatOpenAI(model=name if host == "openai" else case.model, base_url=provider.url, **options)
+        model = ChatOpenAI(model=name if vendor == "openai" else case.model, base_url=provider.url, **options)
     list(model.stream("hello")) if stream else model.invoke("hello")
 
 

@@ -19,7 +19,7 @@ class Traces:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = self.provider.get_tracer("a host")
+        self.tracer = self.provider.get_tracer("a framework")
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:

@@ -30,7 +30,7 @@ def test_a_steps_span_is_current_in_its_body_and_gone_after_it(traces):
     assert traces.parent("step outer") is None
 
 
-def test_a_span_of_the_host_is_the_child_of_the_step_and_the_parent_of_the_steps_inside_it(traces):
+def test_a_span_of_the_framework_is_the_child_of_the_step_and_the_parent_of_the_steps_inside_it(traces):
     with traces.tracer.start_as_current_span("request"), step("plan"):
         with traces.tracer.start_as_current_span("model"), step("tool"):
             pass
@@ -82,7 +82,7 @@ def test_what_is_bound_runs_under_the_steps_span_in_any_number_of_threads(traces
 
     def work():
         assert current() == "step outer"
-        with step("inside"), traces.tracer.start_as_current_span("host"):
+        with step("inside"), traces.tracer.start_as_current_span("framework"):
             barrier.wait(20)
         assert current() == "step outer"
 
@@ -93,7 +93,7 @@ def test_what_is_bound_runs_under_the_steps_span_in_any_number_of_threads(traces
         for thread in threads:
             thread.join()
     assert [traces.parent_of(span) for span in traces.all("step inside")] == ["step outer"] * 3
-    assert [traces.parent_of(span) for span in traces.all("host")] == ["step inside"] * 3
+    assert [traces.parent_of(span) for span in traces.all("framework")] == ["step inside"] * 3
 
 
 def test_a_step_that_is_given_its_parent_in_a_plain_thread_is_its_child(traces):
@@ -121,7 +121,7 @@ def test_a_generators_span_is_current_in_its_body_and_never_in_its_consumer(trac
     def items():
         yield current()
         with traces.tracer.start_as_current_span("around"):
-            with step("part"), traces.tracer.start_as_current_span("host"):
+            with step("part"), traces.tracer.start_as_current_span("framework"):
                 yield current()
                 yield current()
             yield current()
@@ -131,12 +131,12 @@ def test_a_generators_span_is_current_in_its_body_and_never_in_its_consumer(trac
         seen = [(item, current()) for item in items()]
     assert seen == [
         ("step items", "step consumer"),
-        ("host", "step consumer"),
-        ("host", "step consumer"),
+        ("framework", "step consumer"),
+        ("framework", "step consumer"),
         ("around", "step consumer"),
         ("step items", "step consumer"),
     ]
-    assert traces.parent("host") == "step part"
+    assert traces.parent("framework") == "step part"
     assert traces.parent("step part") == "around"
     assert traces.parent("around") == "step items"
     assert traces.parent("step items") == "step consumer"

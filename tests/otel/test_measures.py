@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fake_host import run_all
+from fake_framework import run_all
 from spending import ask, open_call, request, spend
 from steptrack_callbacks import (
     Usage,

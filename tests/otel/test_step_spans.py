@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider, sampling
 from opentelemetry.trace import SpanKind, StatusCode
 
-from fake_host import FakeHost, open_elsewhere
+from fake_framework import FakeFramework, open_elsewhere
 from looking import record_of
 from spending import ask, open_call, spend
 from steptrack_callbacks import (
@@ -306,13 +306,13 @@ def _with_call_spans(traces, measures):
 
 @pytest.mark.usefixtures("_with_call_spans")
 def test_a_call_is_a_span_under_what_was_current_when_it_was_admitted(traces):
-    with step("plan"), traces.tracer.start_as_current_span("host"):
+    with step("plan"), traces.tracer.start_as_current_span("framework"):
         call = open_call()
         with traces.tracer.start_as_current_span("meanwhile"):
             pass
         call.settle(Usage(input_tokens=10, output_tokens=5), model="test-model-2")
     span = traces.one("chat test-model")
-    assert traces.parent_of(span) == "host"
+    assert traces.parent_of(span) == "framework"
     assert span.kind is SpanKind.CLIENT
     assert span.start_time < traces.one("meanwhile").start_time < span.end_time
     assert span.attributes["gen_ai.request.model"] == "test-model"
@@ -327,11 +327,11 @@ def test_a_call_is_a_span_under_what_was_current_when_it_was_admitted(traces):
 
 @pytest.mark.usefixtures("_with_call_spans")
 def test_a_call_that_is_settled_in_a_plain_thread_is_under_its_step(traces):
-    host = FakeHost()
+    framework = FakeFramework()
     with step("plan"):
-        call = open_elsewhere(host)
+        call = open_elsewhere(framework)
         with step("another"):
-            host.answer(call)
+            framework.answer(call)
     assert traces.parent("chat fake-model") == "step plan"
 
 

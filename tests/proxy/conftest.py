@@ -101,7 +101,7 @@ budgets = ["per-key"]
 max_open_steps = 400
 """
 
-WARNINGS_OF_HOSTS = (
+WARNINGS_OF_FRAMEWORKS = (
     "ignore:unclosed:ResourceWarning",
     "ignore:Unclosed:ResourceWarning",
     "ignore:Items? .* on TypedDict class:UserWarning",
@@ -114,7 +114,7 @@ WARNINGS_OF_HOSTS = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            for warning in WARNINGS_OF_HOSTS:
+            for warning in WARNINGS_OF_FRAMEWORKS:
                 item.add_marker(pytest.mark.filterwarnings(warning))
 
 

@@ -1,4 +1,4 @@
-"""Recorded answers of real providers, as hosts hand them over, cost what the provider billed for them.
+"""Recorded answers of real providers, as frameworks hand them over, cost what the provider billed for them.
 
 `answers.json` has one a line: figures and shapes alone, of public recordings. `usd` is the list price of
 the day on which they were gathered, or what the provider itself has stated; a row without it is of a price
@@ -71,7 +71,7 @@ WAYS: dict[str, Callable[[Row], Usage]] = {"langchain": by_langchain, "litellm":
 
 
 def rows(*, has: str = "name") -> list[Any]:
-    """Return each row with each host that has handed it over whole."""
+    """Return each row with each framework that has handed it over whole."""
     return [
         pytest.param(row, way, id=f"{row['name']}: {way}")
         for row in ROWS

@@ -12,7 +12,7 @@ from internals import assert_nothing_left
 from provider import Provider
 from steptrack_callbacks.langchain import attach, runs
 
-WARNINGS_OF_HOSTS = (
+WARNINGS_OF_FRAMEWORKS = (
     # astream_events v1 and v3, and stream_events, say that they may change.
     "ignore::langchain_core._api.LangChainBetaWarning",
     "ignore::langchain_core._api.LangChainDeprecationWarning",
@@ -29,7 +29,7 @@ gc.freeze()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "with_langchain" in str(item.path):
-            for warning in WARNINGS_OF_HOSTS:
+            for warning in WARNINGS_OF_FRAMEWORKS:
                 item.add_marker(pytest.mark.filterwarnings(warning))
 
 

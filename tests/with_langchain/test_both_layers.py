@@ -1,4 +1,4 @@
-"""LangChain models that send through LiteLLM, both edges attached: charged once, with LiteLLM's own cost."""
+"""LangChain models that send through LiteLLM, both integrations attached: charged once, with LiteLLM's own cost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASK = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(autouse=True)
-def _both_edges() -> Iterator[None]:
+def _both_integrations() -> Iterator[None]:
     steptrack.install()
     yield
     steptrack.uninstall()

@@ -23,7 +23,7 @@ from langchain_core.tracers.context import _configure_hooks
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, Stage, ToolDenied, UnpricedModel, persona, step
 from steptrack_callbacks.langchain import StepTrackHandler, attach, budgeted
-from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.steps.attribution import unattributed_usage
 
 
@@ -178,7 +178,7 @@ def test_a_refusal_pickles_and_keeps_its_fields() -> None:
     assert type(again) is BudgetExhausted
     assert str(again) == str(refusal.value)
     assert again.step_id == refusal.value.step_id
-    assert not host_error(again).is_retryable  # type: ignore[attr-defined]
+    assert not langchain_error(again).is_retryable  # type: ignore[attr-defined]
 
 
 def test_a_retry_asks_again_and_sends_nothing(provider: Provider) -> None:
@@ -241,12 +241,12 @@ def test_a_tool_that_runs_is_counted_once() -> None:
     assert plan.record().tool_calls == 1
 
 
-def test_importing_the_edge_does_not_import_litellm() -> None:
+def test_importing_the_integration_does_not_import_litellm() -> None:
     program = (
-        "import sys, steptrack_callbacks.langchain as edge;"
+        "import sys, steptrack_callbacks.langchain as integration;"
         "from langchain_core.language_models.fake_chat_models import FakeListChatModel as Fake;"
         "from steptrack_callbacks import step;"
-        "edge.attach();\n"
+        "integration.attach();\n"
         "with step('plan', max_usd=1, unpriced='free'): Fake(responses=['a']).invoke('hello')\n"
         "assert not {'litellm', 'langchain', 'langgraph', 'langchain_openai'} & set(sys.modules)"
     )

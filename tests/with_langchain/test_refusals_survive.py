@@ -1,4 +1,4 @@
-"""What hosts do with a refusal: it is not retried, and whatever they try next must fit."""
+"""What frameworks do with a refusal: it is not retried, and whatever they try next must fit."""
 
 from __future__ import annotations
 

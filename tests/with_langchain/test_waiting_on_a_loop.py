@@ -26,7 +26,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableParallel
 
-from fake_host import until_async
+from fake_framework import until_async
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
 from steptrack_callbacks.engine import queue

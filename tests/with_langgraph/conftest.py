@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from internals import assert_nothing_left
-from steptrack_callbacks import hosts
+from steptrack_callbacks import attachments
 from steptrack_callbacks.langchain import attach, runs
 from steptrack_callbacks.langgraph import running
 from steptrack_callbacks.steps.step import open_steps
@@ -36,11 +36,11 @@ def attached(request: pytest.FixtureRequest) -> Iterator[bool]:
     wanted = request.param == "attached"
     if wanted:
         detach = attach()
-        hosts.attach("langchain_core")
+        attachments.attach("langchain_core")
     yield wanted
     if wanted:
         detach()
-        hosts.detach("langchain_core")
+        attachments.detach("langchain_core")
 
 
 @pytest.fixture(autouse=True)

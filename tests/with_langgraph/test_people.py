@@ -241,7 +241,7 @@ def test_what_was_spent_before_a_tools_own_pause_is_not_forgotten(invoke: Invoke
     assert [record.here_usage.calls for record in runs] == [2, 2]
 
 
-def test_a_pause_of_the_hosts_own_is_no_failure(invoke: Invoke) -> None:
+def test_a_pause_of_the_frameworks_own_is_no_failure(invoke: Invoke) -> None:
     budget = StepBudgetMiddleware("research", max_calls=9)
     agent = create_agent(
         scripted(["look"]),

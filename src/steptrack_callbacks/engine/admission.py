@@ -58,7 +58,7 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
         if swapping is not None and _turn_to(call, swapping.after(outcome)):
             continue
         error = hinted(outcome, swapping).error()
-        if swapping is not None and swapping.is_left_to_host:
+        if swapping is not None and swapping.is_left_to_framework:
             raise error
         if not (yield from more_is_granted(outcome.account, error)):
             _deny(call, error)

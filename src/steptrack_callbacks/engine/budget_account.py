@@ -49,7 +49,7 @@ class BudgetAccount(Account):
         keeper: The ledger.
         budget: The budget that it is, or `None` for a run.
         window: The window that it counts in, or `None`.
-        host: The step's own account, if it is a budget's.
+        step_account: The step's own account, if it is a budget's.
         group, most_open: The accounts that it is listed with, and how many of them may be open at once.
         charged_here: Whether a call was charged to it from here.
     """
@@ -64,10 +64,10 @@ class BudgetAccount(Account):
         "budget",
         "charged_here",
         "group",
-        "host",
         "key",
         "ledger",
         "most_open",
+        "step_account",
         "window",
     )
 
@@ -80,7 +80,7 @@ class BudgetAccount(Account):
         *,
         budget: BudgetDefinition | None = None,
         window: Window | None = None,
-        host: Account | None = None,
+        step_account: Account | None = None,
         group: str = "",
         most_open: int | None = None,
     ) -> None:
@@ -89,7 +89,7 @@ class BudgetAccount(Account):
         self.ledger = ledger
         self.budget = budget
         self.window = window
-        self.host = host
+        self.step_account = step_account
         self.group = group
         self.most_open = most_open
         self.charged_here = False
@@ -250,8 +250,8 @@ class BudgetAccount(Account):
     def blame(self, error: BudgetExhausted) -> None:
         """Note that an exhaustion was raised to a caller: the step that it hangs on has been told."""
         super().blame(error)
-        if self.host is not None:
-            self.host.blame(error)
+        if self.step_account is not None:
+            self.step_account.blame(error)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is spent of which limits, as plain JSON values."""

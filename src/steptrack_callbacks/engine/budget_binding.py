@@ -24,13 +24,17 @@ class BudgetBinding:
         budget: The budget.
     """
 
-    __slots__ = ("_account", "_definition", "_host", "_ledger", "budget")
+    __slots__ = ("_account", "_definition", "_ledger", "_step_account", "budget")
 
     def __init__(
-        self, budget: BudgetDefinition, host: Account, definition: StepDefinition, ledger: LedgerClient
+        self,
+        budget: BudgetDefinition,
+        step_account: Account,
+        definition: StepDefinition,
+        ledger: LedgerClient,
     ) -> None:
         self.budget = budget
-        self._host = host
+        self._step_account = step_account
         self._ledger = ledger
         self._definition = replace(
             definition,
@@ -64,13 +68,13 @@ class BudgetBinding:
     def _open(self) -> BudgetAccount:
         window = self.budget.window_at(clock())
         return BudgetAccount(
-            self._host.ref,
+            self._step_account.ref,
             self._definition,
             budget_key(self.budget, window),
             self._ledger,
             budget=self.budget,
             window=window,
-            host=self._host,
+            step_account=self._step_account,
         )
 
 

@@ -152,7 +152,7 @@ class Swapping:
         return self._trial is not None or self._asked.with_model is not None
 
     @property
-    def is_by_host(self) -> bool:
+    def is_by_framework(self) -> bool:
         """Whether the package makes the whole call with one model after the other."""
         return self._trial is not None
 
@@ -166,7 +166,7 @@ class Swapping:
         return Swap(self._asked.asked_for, self.request.asked_for, self._why)
 
     @property
-    def is_left_to_host(self) -> bool:
+    def is_left_to_framework(self) -> bool:
         """Whether the package is to make the call again, with another model."""
         return self._trial is not None and self._trial.refused
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from steptrack_callbacks import hosts
+from steptrack_callbacks import attachments
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import IntegrationChangedWarning, StepTrackError
 
@@ -24,12 +24,12 @@ def heed(package: str, broken: Exception | None = None) -> None:
     message = _message(package, broken)
     if message is None:
         _told.pop(package, None)
-        hosts.trust(package)
+        attachments.trust(package)
         return
-    if hosts.on_change() == "raise" or (
-        hosts.on_change() == "refuse" and (broken is not None or is_gateless(package))
+    if attachments.on_change() == "raise" or (
+        attachments.on_change() == "refuse" and (broken is not None or is_gateless(package))
     ):
-        hosts.distrust(package, message)
+        attachments.distrust(package, message)
     if _told.get(package) != message:
         _told[package] = message
         _warn(package, message)
@@ -41,7 +41,7 @@ def _warn(package: str, message: str) -> None:
     except IntegrationChangedWarning:  # the user's filters make it an error
         if not import_hooks.is_within_import():
             raise
-        hosts.distrust(package, message)  # and not the import, but the next step with limits is to fail
+        attachments.distrust(package, message)  # and not the import, but the next step with limits is to fail
 
 
 def _message(package: str, broken: Exception | None) -> str | None:

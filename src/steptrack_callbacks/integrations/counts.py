@@ -22,7 +22,7 @@ READ, WRITTEN, THOUGHT = "cache_read_tokens", "cache_write_tokens", "reasoning_t
 SHORT, HOUR, HALF_DAY = "+written_for_minutes", "cache_write_1h_tokens", "cache_write_12h_tokens"
 BESIDE = "+cache_is_beside"
 """Told as 1: by whose words these are, the input leaves out what was read from a cache or written to it."""
-MISREAD = "+hosts_misread"
+MISREAD = "+misread_by_frameworks"
 """Told as 1: a part stands at the top level, where packages miss it, or is below 0, which it takes off."""
 _FLAT = "+told_flat"
 """Told as 1: a package has made inclusive totals of Anthropic's, in which what was not told is nothing."""

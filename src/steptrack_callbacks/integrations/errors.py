@@ -10,24 +10,24 @@ from steptrack_callbacks.values.errors import StepTrackError
 Members = tuple[tuple[str, Any], ...]
 
 
-def as_host_error(error: StepTrackError, host: Any, members: Members, **changes: Any) -> Any:
+def as_framework_error(error: StepTrackError, framework: Any, members: Members, **changes: Any) -> Any:
     """Return the same error, derived from another package's class as well.
 
     Args:
         error: One of ours.
-        host: The package's class, which its retries and handlers look at.
+        framework: The package's class, which its retries and handlers look at.
         members: What that class must say of the error, by name.
         **changes: Fields of the error that are to be said otherwise.
     """
     fields = error.fields() | changes
     kind: Any = type(error)
-    twin = host_error_class(kind, host, members)(**fields)
+    twin = framework_error_class(kind, framework, members)(**fields)
     twin.__dict__.update({name: value for name, value in vars(error).items() if name not in fields})
     return twin
 
 
 @cache
-def host_error_class(kind: Any, host: Any, members: Members) -> Any:
+def framework_error_class(kind: Any, framework: Any, members: Members) -> Any:
     """Derive from one of our classes and from another package's, under our own name."""
     described = {
         "__doc__": kind.__doc__,
@@ -35,7 +35,7 @@ def host_error_class(kind: Any, host: Any, members: Members) -> Any:
         "__qualname__": kind.__qualname__,
         "__reduce__": _as_plain_error,
     }
-    return type(kind.__name__, (kind, host), described | dict(members))
+    return type(kind.__name__, (kind, framework), described | dict(members))
 
 
 def _as_plain_error(error: Any) -> Any:

@@ -154,10 +154,10 @@ def _parts_of(request: Request, answer: Answer, used: Usage) -> Priced:
 
 def _priced_name(request: Request, model: str | None) -> str:
     """Return the name that a model has a price by: with the provider that it was asked for by, if any."""
-    host, slash, _ = request.model.partition("/")
+    vendor, slash, _ = request.model.partition("/")
     if not model:
         return request.model
-    return model if not slash or request.provider or model.startswith(f"{host}/") else f"{host}/{model}"
+    return model if not slash or request.provider or model.startswith(f"{vendor}/") else f"{vendor}/{model}"
 
 
 def _cost_of(request: Request, answer: Answer, parts: Priced, *, is_told: bool) -> Decimal | None:
@@ -166,19 +166,19 @@ def _cost_of(request: Request, answer: Answer, parts: Priced, *, is_told: bool) 
     The provider's bill goes first. A package's sum knows discounts that we do not; but it is not taken where
     the package has overlooked something, nor may it know the fees of tools that were used.
     """
-    host_cost = answer.host_cost_usd if is_told or answer.usage is None else None
-    if host_cost == answer.unsure_cost_usd:
-        host_cost = None  # it has worked out nothing, but repeats what stands in the usage
-    if answer.cost_usd is not None or (host_cost is None and answer.unsure_cost_usd is None):
+    computed_cost = answer.computed_cost_usd if is_told or answer.usage is None else None
+    if computed_cost == answer.unsure_cost_usd:
+        computed_cost = None  # it has worked out nothing, but repeats what stands in the usage
+    if answer.cost_usd is not None or (computed_cost is None and answer.unsure_cost_usd is None):
         return answer.cost_usd
     has_overlooked = bool(answer.parts) or answer.is_corrected or answer.is_contradictory
     used_tools = any(_used_tools(part) for _, part in parts)
-    if host_cost is not None and not has_overlooked and not used_tools:
-        return host_cost
+    if computed_cost is not None and not has_overlooked and not used_tools:
+        return computed_cost
     units = request.cost_of_parts(parts, answer.terms)
     if units is None:
-        return host_cost or answer.unsure_cost_usd
-    return None if host_cost is None or has_overlooked else max(host_cost, to_usd(units))
+        return computed_cost or answer.unsure_cost_usd
+    return None if computed_cost is None or has_overlooked else max(computed_cost, to_usd(units))
 
 
 def _used_tools(used: Usage) -> bool:

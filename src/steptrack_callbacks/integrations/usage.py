@@ -49,7 +49,7 @@ class Answer(NamedTuple):
         model: The model that answered.
         terms: How it was served.
         cost_usd: What it cost, as the provider states it.
-        host_cost_usd: What it cost, as the package has worked out.
+        computed_cost_usd: What it cost, as the package has worked out.
         unsure_cost_usd: What it cost, as it says itself, in whoever's words.
         is_cut: Whether it was cut short by its own `max_tokens`.
         is_corrected: Whether a total had left something out, which who worked out a cost may not have seen.
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
     model: str | None = None
     terms: Terms = NO_TERMS
     cost_usd: Decimal | None = None
-    host_cost_usd: Decimal | None = None
+    computed_cost_usd: Decimal | None = None
     unsure_cost_usd: Decimal | None = None
     is_cut: bool = False
     is_corrected: bool = False
@@ -163,12 +163,12 @@ class Reading:
         """Note that the model did not end the answer itself."""
         self.is_cut = True
 
-    def answer(self, *, is_from_provider: bool = False, host_cost: Any = None) -> Answer:
+    def answer(self, *, is_from_provider: bool = False, computed_cost: Any = None) -> Answer:
         """Return what was understood.
 
         Args:
             is_from_provider: Whether a cost in it is known to be as the provider states it.
-            host_cost: What the package says, beside the answer, that it cost.
+            computed_cost: What the package says, beside the answer, that it cost.
         """
         found, said = sum_of(self._counts), self._said
         usage, parts, is_doubtful = _with_parts(found, said.get("iterations"), self._model)
@@ -182,7 +182,7 @@ class Reading:
             model=self._model or None,
             terms=self._terms(),
             cost_usd=cost.usd if cost is not None and cost.is_bill else None,
-            host_cost_usd=stated_cost.usd_in(host_cost),
+            computed_cost_usd=stated_cost.usd_in(computed_cost),
             unsure_cost_usd=None if cost is None else cost.usd,
             is_cut=self.is_cut,
             is_corrected=found is not None and found.is_corrected,

@@ -18,7 +18,7 @@ from steptrack_callbacks.values.signatures import shows_options
 
 from .async_handler import watched
 from .embeddings import BudgetedEmbeddings
-from .refusals import HostStep
+from .refusals import LangChainStep
 from .swapping import ModelChoice, closed_with_reader, model_in, models_of
 
 Input = TypeVar("Input")
@@ -224,13 +224,13 @@ class Budgeted(Runnable[Input, Output]):
                 yield chunk
 
     def _step(self) -> Step:
-        return HostStep(self.definition)
+        return LangChainStep(self.definition)
 
     def _step_that_says_something(self) -> Step:
         """Make a step whose default goes on down the sequence, even `None`: what follows waits for it."""
         if self.definition.error_boundary != "continue" or self.definition.default is not None:
             return self._step()
-        return HostStep(replace(self.definition, default=lambda _: None))
+        return LangChainStep(replace(self.definition, default=lambda _: None))
 
     # What it is to those who look at it
 

@@ -17,7 +17,7 @@ from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import StepTrackError
 
 from .failures import is_refusal
-from .refusals import HostStep, host_error
+from .refusals import LangChainStep, langchain_error
 from .requests import UNKNOWN_MODEL
 
 
@@ -85,7 +85,7 @@ class BudgetedEmbeddings(Embeddings):
         return await around(body, self._step)()  # type: ignore[no-any-return]
 
     def _step(self) -> Step:
-        return HostStep(self.definition)
+        return LangChainStep(self.definition)
 
     def _call(self, texts: list[str]) -> Call:
         named = (getattr(self.bound, name, None) for name in ("model", "model_name", "model_id"))
@@ -99,7 +99,7 @@ class BudgetedEmbeddings(Embeddings):
         try:
             return new_call(request)
         except StepTrackError as error:
-            raise host_error(error) from None
+            raise langchain_error(error) from None
 
 
 class _Sent:
@@ -126,12 +126,12 @@ class _Sent:
         __tracebackhide__ = True
         if isinstance(error, StepTrackError):
             self._call.withdraw()
-            raise host_error(error) from None
+            raise langchain_error(error) from None
         if not isinstance(error, Exception):
             self._call.abandon(0)
         elif (refused := proxy_client.refusal_in(error)) is not None:
             self._call.withdraw()  # a proxy did not send it
-            raise host_error(refused) from error
+            raise langchain_error(refused) from error
         elif is_refusal(error):
             self._call.fail()
         else:

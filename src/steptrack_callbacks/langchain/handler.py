@@ -19,7 +19,7 @@ from . import failures, paid_tools, run_tree, runs, usage
 from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
 from .limiter import will_wait
-from .refusals import host_error, mark_not_retryable, silence_refusal_logs
+from .refusals import langchain_error, mark_not_retryable, silence_refusal_logs
 from .requests import UNKNOWN_MODEL
 from .starting import Start, begin, begin_async, is_new
 
@@ -267,7 +267,7 @@ class StepTrackHandler(BaseCallbackHandler):
                 note_failure(error)
         run_tree.leave(run_id, refused or error)
         if refused is not None:
-            raise host_error(refused) from error
+            raise langchain_error(refused) from error
 
     # Chains and tools
 
@@ -328,7 +328,7 @@ class StepTrackHandler(BaseCallbackHandler):
             check_tool(tool, said.get("side_effect_level"))
             paid_tools.begin(run_id, tool, kwargs.get("inputs") or {}, said)
         except StepTrackError as error:
-            raise host_error(error) from None
+            raise langchain_error(error) from None
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge the use of a tool that costs money."""

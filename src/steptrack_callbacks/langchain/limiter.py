@@ -11,7 +11,7 @@ from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.integrations.seams_langchain import LIMITED_MODEL, LIMITER
 
 from . import run_tree
-from .refusals import given_to_host
+from .refusals import as_langchain_sees
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _given_up(run: Run, error: BaseException) -> BaseException:
     run_id = run.watch() if run.watch is not None else None
     if run_id is not None:
         run_tree.leave(run_id, error)
-    return given_to_host(error)
+    return as_langchain_sees(error)
 
 
 def _next_waiting() -> Run | None:

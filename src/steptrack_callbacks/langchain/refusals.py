@@ -9,7 +9,7 @@ from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.escalation import ASYNC_ONLY
 from steptrack_callbacks.engine.queue import NO_WAIT_HINT
-from steptrack_callbacks.integrations.errors import as_host_error, host_error_class
+from steptrack_callbacks.integrations.errors import as_framework_error, framework_error_class
 from steptrack_callbacks.integrations.seams import GoneError
 from steptrack_callbacks.integrations.seams_langchain import NO_RETRY
 from steptrack_callbacks.steps.step import Step
@@ -26,21 +26,21 @@ ModelError: type[Exception] = NO_RETRY.get() or GoneError
 _MEMBERS = (("is_retryable", False),)
 
 
-def host_error(error: StepTrackError) -> StepTrackError:
+def langchain_error(error: StepTrackError) -> StepTrackError:
     """Return the same error, as a model error that must not be retried too."""
     if isinstance(error, ModelError):
         return error
     changes = {}
     if isinstance(error, BudgetExhausted) and NO_WAIT_HINT in error.hint and not can_wait():
         changes = {"hint": error.hint.replace(NO_WAIT_HINT, BUSY_HINT)}
-    twin: StepTrackError = as_host_error(error, ModelError, _MEMBERS, **changes)
+    twin: StepTrackError = as_framework_error(error, ModelError, _MEMBERS, **changes)
     return twin
 
 
-def given_to_host(error: BaseException) -> BaseException:
+def as_langchain_sees(error: BaseException) -> BaseException:
     """Return what has kept a call from being admitted as whoever made it should see it."""
     if isinstance(error, StepTrackError):
-        return host_error(error)
+        return langchain_error(error)
     is_of_escalation = isinstance(error, TypeError) and str(error) == ASYNC_ONLY
     if is_of_escalation and running_loop() is not None and not can_wait():
         return TypeError(f"{ASYNC_ONLY}, or let somebody await it: {BUSY_HINT}")
@@ -54,11 +54,11 @@ def mark_not_retryable(error: BaseException | None) -> None:
     """
     if isinstance(error, StepTrackError) and not isinstance(error, ModelError):
         kind: Any = type(error)
-        host: Any = ModelError
-        error.__class__ = host_error_class(kind, host, _MEMBERS)
+        framework: Any = ModelError
+        error.__class__ = framework_error_class(kind, framework, _MEMBERS)
 
 
-class HostStep(Step):
+class LangChainStep(Step):
     """A step whose errors LangChain leaves alone."""
 
     def begin(self) -> None:
@@ -85,7 +85,7 @@ class HostStep(Step):
 
 def raised_in(step: Step | None, error: BaseException) -> BaseException:
     """Return what a refusal is to be raised as in the step that a run is in."""
-    return step.raised_as(error) if isinstance(step, HostStep) else error
+    return step.raised_as(error) if isinstance(step, LangChainStep) else error
 
 
 class QuietRefusals(logging.Filter):

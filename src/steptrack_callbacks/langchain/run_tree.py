@@ -18,7 +18,7 @@ from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import StepTrackError
 
-from .refusals import HostStep
+from .refusals import LangChainStep
 
 STEP_KEY = "steptrack_step"
 """The metadata that names a step."""
@@ -80,7 +80,7 @@ class Place:
         names = (*self.names, definition.name)
         step = self.outermost.steps.get(names)
         if step is None:
-            step = HostStep(definition, parent=self.step)
+            step = LangChainStep(definition, parent=self.step)
             step.begin()
             self.outermost.steps[names] = step
         return Place(self.outermost, names, step)

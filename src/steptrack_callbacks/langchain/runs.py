@@ -16,7 +16,7 @@ from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .frames import inside_model
-from .refusals import HostStep, host_error, raised_in
+from .refusals import LangChainStep, langchain_error, raised_in
 
 
 class Run:
@@ -102,7 +102,7 @@ class Run:
         except BudgetExhausted as error:
             error.response = produced.text
             self.abandon()
-            raise raised_in(self.within, host_error(error)) from None
+            raise raised_in(self.within, langchain_error(error)) from None
 
     @property
     def _is_metered_below(self) -> bool:
@@ -163,7 +163,7 @@ class Run:
 
     def tell_step(self) -> None:
         """Let the step that it is in by the runs around it know that it was charged."""
-        if isinstance(self.within, HostStep):
+        if isinstance(self.within, LangChainStep):
             self.within.charged()
 
     def lose(self) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from langchain_core.messages import BaseMessage
 
-from steptrack_callbacks import hosts
+from steptrack_callbacks import attachments
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import Step
@@ -16,7 +16,7 @@ from steptrack_callbacks.steps.step import Step
 from . import run_tree, runs
 from .capping import Sending, sending
 from .frames import discard_unasked
-from .refusals import given_to_host, raised_in
+from .refusals import as_langchain_sees, raised_in
 from .requests import chat_request, completion_request
 
 
@@ -54,7 +54,7 @@ class Start(NamedTuple):
         request = describe(self.serialized, self.content, self.metadata or {}, self.params or {})
         call: Call | None = new_call(request, sent=sent, within=within)
         through_litellm = self.metadata is not None and self.metadata.get("ls_provider") == "litellm"
-        if call is not None and through_litellm and hosts.is_attached("litellm"):
+        if call is not None and through_litellm and attachments.is_attached("litellm"):
             # Only LiteLLM knows its Router's own names for models, and can go on with the next of a step's.
             goes_on = within is None and bool(call.accounts.listing)
             call = call if request.is_priced and not goes_on else None
@@ -67,7 +67,7 @@ class Start(NamedTuple):
                 run.withdraw()  # one request for all of them, which is not sent
         run_tree.leave(self.run_id, error)
         discard_unasked()
-        return raised_in(within, given_to_host(error))
+        return raised_in(within, as_langchain_sees(error))
 
 
 def is_new(run_id: UUID) -> bool:

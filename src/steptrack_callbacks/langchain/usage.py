@@ -149,7 +149,7 @@ def _settle(
     response: Any = None,
 ) -> bool:
     states = call.request.provider != "litellm"  # which puts a sum of its own there
-    answer = reading.answer(is_from_provider=states, host_cost=told.get("response_cost"))
+    answer = reading.answer(is_from_provider=states, computed_cost=told.get("response_cost"))
     return settling.settle(call, answer, said, is_whole=is_whole, response=response)
 
 

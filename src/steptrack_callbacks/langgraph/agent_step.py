@@ -16,8 +16,8 @@ from langgraph.types import Command
 
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.chain import AccountChain
-from steptrack_callbacks.integrations.errors import as_host_error
-from steptrack_callbacks.langchain.refusals import HostStep
+from steptrack_callbacks.integrations.errors import as_framework_error
+from steptrack_callbacks.langchain.refusals import LangChainStep
 from steptrack_callbacks.steps.step import Step, current_step, wrapping
 from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
@@ -51,7 +51,7 @@ class Owner(Protocol):
         """Return what is to be saved in the graph's state."""
 
 
-class AgentStep(HostStep):
+class AgentStep(LangChainStep):
     """The step of an agent's run.
 
     Attributes:
@@ -135,7 +135,7 @@ class AgentStep(HostStep):
 
 def _command(error: BudgetExhausted, command: Command[Any]) -> BaseException:
     """Return the same exhaustion as what LangGraph takes for a node's own word on how to go on."""
-    twin: Any = as_host_error(error, ParentCommand, (("__str__", _message),))
+    twin: Any = as_framework_error(error, ParentCommand, (("__str__", _message),))
     twin.args = (command,)
     return twin  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from .running import AgentRun
@@ -46,7 +46,7 @@ class Attempts:
             else:
                 self.exhaustion = self._act_on(error)
         except StepTrackError as error:
-            raise host_error(error) from None
+            raise langchain_error(error) from None
         except Exception as error:
             hidden = self._run.step.hidden_exhaustion(error)
             if hidden is None:

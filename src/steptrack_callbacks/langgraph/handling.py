@@ -11,7 +11,7 @@ from langgraph.types import Command
 
 from steptrack_callbacks.engine.escalation import no_in
 from steptrack_callbacks.langchain import run_tree
-from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.steps.boundary import escalated
 from steptrack_callbacks.steps.step import Step, current_step
 from steptrack_callbacks.values.definitions import ErrorBoundary
@@ -126,7 +126,7 @@ def _answered(error: Any, node: str) -> Update:
             `StepTrackError`, if a no came in another process.
     """
     if not nodes.can_pause():
-        raise host_error(escalated(error, NOBODY))
+        raise langchain_error(escalated(error, NOBODY))
     question = {"node": node, "answer": _HOW}
     if isinstance(error, BudgetExhausted):
         question |= error.to_dict()
@@ -137,7 +137,7 @@ def _answered(error: Any, node: str) -> Update:
             return answer
         if any(answer is no or (isinstance(no, str) and answer == no) for no in _NO):
             if isinstance(error, BudgetExhausted):
-                raise host_error(escalated(error, no_in(None, error)))
+                raise langchain_error(escalated(error, no_in(None, error)))
             raise error
         question = {**question, "problem": f"{answer!r} is neither a state update nor a no"}
 

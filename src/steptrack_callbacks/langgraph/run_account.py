@@ -13,23 +13,23 @@ class RunAccount(Account):
     """What one run of an agent may spend, be the thread's limit what it may.
 
     Attributes:
-        host: The agent's own account, whose step owns what is exhausted here.
+        step_account: The agent's own account, whose step owns what is exhausted here.
         budget: `None`: it is not a budget that others share.
         charged_here: Whether calls were charged to it from here: all of them.
     """
 
-    __slots__ = ("host",)
+    __slots__ = ("step_account",)
     budget = None
     charged_here = True
 
-    def __init__(self, host: Account, definition: StepDefinition) -> None:
-        super().__init__(host.ref, definition)
-        self.host = host
+    def __init__(self, step_account: Account, definition: StepDefinition) -> None:
+        super().__init__(step_account.ref, definition)
+        self.step_account = step_account
 
     def blame(self, error: BudgetExhausted) -> None:
         """Note that an exhaustion was raised to a caller: the agent's step has been told."""
         super().blame(error)
-        self.host.blame(error)
+        self.step_account.blame(error)
 
     def exhaustion(self, phase: Phase, breaches: tuple[Breach, ...], *, hint: str = "") -> BudgetExhausted:
         """Build the error that the agent's step owns, and say whose limit it was."""

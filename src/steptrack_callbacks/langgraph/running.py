@@ -24,7 +24,7 @@ from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.escalation import has_default, no_in, why_not_granted
 from steptrack_callbacks.engine.queue import advance_queue
 from steptrack_callbacks.langchain import run_tree
-from steptrack_callbacks.langchain.refusals import host_error
+from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.steps.boundary import escalated
 from steptrack_callbacks.steps.step import Step, current_step
 from steptrack_callbacks.values.definitions import Grant, StepDefinition
@@ -248,13 +248,13 @@ class AgentRun:
             BudgetExhausted: It is not to go on, or the exhaustion is of a step around it.
         """
         if error.step_id != self.step.id or error.escalated:
-            raise host_error(error)
+            raise langchain_error(error)
         boundary = self.step.definition.error_boundary
         self.fate.exhaustion = error
         if boundary == "continue":
             return error
         handed_on = escalated(error, why_not_granted(self._account_of(error), error))
-        raised = self.fate.raised = host_error(handed_on if boundary == "escalate" else error)
+        raised = self.fate.raised = langchain_error(handed_on if boundary == "escalate" else error)
         if not self._is_followed:
             self._visits.clear()
             self._end_with(raised)

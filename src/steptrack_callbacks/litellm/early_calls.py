@@ -37,7 +37,7 @@ from .entry_points import (
     parameters_of,
     within,
 )
-from .refusals import RefusalsAsHostErrors
+from .refusals import RefusalsAsLiteLLMErrors
 
 EARLY = "steptrack_early"
 """Where LiteLLM's account of a call says of what kind it is, if it came past the entry points."""
@@ -60,7 +60,7 @@ def gate_set_up(ticket: str) -> Callable[[], None]:
             kind = gated_kind(name)
             if kind is None or not gates.closed or active_call() is not None or is_shell(kind, kwargs):
                 return set_up(name, rules, start_time, *args, **kwargs)
-            with RefusalsAsHostErrors():
+            with RefusalsAsLiteLLMErrors():
                 call = _begin(str(name), kind, args, kwargs)
             with _charging(call):
                 logged, options = set_up(name, rules, start_time, *args, **kwargs)
@@ -120,7 +120,7 @@ async def admit(details: dict[str, Any] | None, ticket: str) -> bool:
         return False
     _asking.set(None)
     if not call.admitted and call.state == "new":
-        with RefusalsAsHostErrors():
+        with RefusalsAsLiteLLMErrors():
             await call.admit_async()
     return True
 

@@ -21,7 +21,7 @@ from steptrack_callbacks.values.untrusted import is_late_answer
 
 from . import batches, charging, custom
 from .call_types import CALL_TYPES, EntryPoint, Kind
-from .refusals import AttemptsByThemselves, RefusalsAsHostErrors, allow_advice, suppress_advice
+from .refusals import AttemptsByThemselves, RefusalsAsLiteLLMErrors, allow_advice, suppress_advice
 from .requests import request_of
 from .streams import is_from_cache, is_stream, metered
 from .swapping import sent_with, swap_of, tell, with_models
@@ -134,7 +134,7 @@ def _around(
         if is_shell(kind, kwargs):
             with AttemptsByThemselves():
                 return function(*args, **kwargs)
-        with RefusalsAsHostErrors():
+        with RefusalsAsLiteLLMErrors():
             sending = _Sending(kind, positional, args, kwargs)
             if not sending.call.admitted:  # the LangChain integration has admitted it already
                 sending.call.admit()
@@ -163,7 +163,7 @@ def _around_async(
         if is_shell(kind, kwargs):
             with AttemptsByThemselves():
                 return await function(*args, **kwargs)
-        with RefusalsAsHostErrors():
+        with RefusalsAsLiteLLMErrors():
             sending = _Sending(kind, positional, args, kwargs)
             if not sending.call.admitted:
                 await sending.call.admit_async()
@@ -181,7 +181,7 @@ def _around_job(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        with RefusalsAsHostErrors():
+        with RefusalsAsLiteLLMErrors():
             if gates.closed:
                 refuse_if_exhausted()
             return function(*args, **kwargs)
@@ -193,7 +193,7 @@ def _around_job_async(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     async def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        with RefusalsAsHostErrors():
+        with RefusalsAsLiteLLMErrors():
             if gates.closed:
                 refuse_if_exhausted()
             return await function(*args, **kwargs)
@@ -209,7 +209,7 @@ def _around_batch(function: Callable[..., Any]) -> Callable[..., Any]:
         __tracebackhide__ = True
         answer = function(*args, **kwargs)
         if gates.closed and not inspect.iscoroutine(answer):  # of the async twin, which charges it
-            with RefusalsAsHostErrors():
+            with RefusalsAsLiteLLMErrors():
                 batches.charge(answer, kwargs)
         return answer
 
@@ -222,7 +222,7 @@ def _around_batch_async(function: Callable[..., Any]) -> Callable[..., Any]:
         __tracebackhide__ = True
         answer = await function(*args, **kwargs)
         if gates.closed:
-            with RefusalsAsHostErrors():
+            with RefusalsAsLiteLLMErrors():
                 await batches.charge_async(answer, kwargs)
         return answer
 
@@ -317,7 +317,7 @@ class _Sending:
 
     async def later(self, answer: Coroutine[Any, Any, Any]) -> Any:
         """Settle with an answer that a sync function has left to be awaited."""
-        with RefusalsAsHostErrors():
+        with RefusalsAsLiteLLMErrors():
             async with self.call.telling_ledger():
                 with self:
                     return self.receive(await answer)

@@ -18,7 +18,7 @@ def settle_google(call: Call, answer: Any) -> None:
     reading = Reading()
     _read(reading, answer)
     hidden = field(answer, "_hidden_params")
-    told = answers.answer_of(reading, call.request, host_cost=field(hidden, "response_cost"))
+    told = answers.answer_of(reading, call.request, computed_cost=field(hidden, "response_cost"))
     settling.settle(call, told, lambda: _text_of(answer), response=answer)
 
 

@@ -16,7 +16,7 @@ from . import batches, early_calls
 from . import usage as answers
 from .call_types import CALL_TYPES, Kind, kind_named
 from .entry_points import active_call, early_call, enclosing_call
-from .refusals import host_error
+from .refusals import litellm_error
 from .requests import request_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class StepTrackLogger(CustomLogger):
             try:
                 refuse_if_exhausted()
             except StepTrackError as error:
-                raise host_error(error) from None
+                raise litellm_error(error) from None
         return True
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:

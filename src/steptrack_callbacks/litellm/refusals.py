@@ -12,7 +12,7 @@ from typing import Any
 
 import litellm
 
-from steptrack_callbacks.integrations.errors import Members, as_host_error
+from steptrack_callbacks.integrations.errors import Members, as_framework_error
 from steptrack_callbacks.integrations.seams import GoneError
 from steptrack_callbacks.integrations.seams_litellm import GUARDRAIL
 from steptrack_callbacks.values.errors import StepTrackError
@@ -28,18 +28,18 @@ if GuardrailRaisedException is GoneError:
     _MEMBERS = ()  # LiteLLM then treats it as any error, and writes a message to it
 
 
-def host_error(error: StepTrackError) -> StepTrackError:
+def litellm_error(error: StepTrackError) -> StepTrackError:
     """Return the same error, as a guardrail's refusal too, which LiteLLM passes through untouched."""
     if isinstance(error, GuardrailRaisedException):
         return error
-    twin: StepTrackError = as_host_error(error, GuardrailRaisedException, _MEMBERS)
+    twin: StepTrackError = as_framework_error(error, GuardrailRaisedException, _MEMBERS)
     return twin
 
 
 _refused: ContextVar[list[StepTrackError] | None] = ContextVar("steptrack_litellm_refused", default=None)
 
 
-class RefusalsAsHostErrors:
+class RefusalsAsLiteLLMErrors:
     """A block that raises our errors as LiteLLM leaves them alone.
 
     A class, since the frames of a generator and of `contextlib` would stand in the traceback.
@@ -53,7 +53,7 @@ class RefusalsAsHostErrors:
     ) -> None:
         __tracebackhide__ = True
         if isinstance(error, StepTrackError):
-            refusal, refused = host_error(error), _refused.get()
+            refusal, refused = litellm_error(error), _refused.get()
             if refused is not None:
                 refused.append(refusal)
             raise refusal from None

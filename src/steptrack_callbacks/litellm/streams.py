@@ -25,7 +25,7 @@ from steptrack_callbacks.integrations.usage import Answer, Reading
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import usage as answers
-from .refusals import allow_advice, host_error, suppress_advice
+from .refusals import allow_advice, litellm_error, suppress_advice
 
 _MERE = frozenset(
     {
@@ -145,7 +145,7 @@ class Meter:
         """Charge what was produced, and return the error for the reader, with the partial text."""
         self.break_off()
         error.response = self.text
-        return host_error(error)
+        return litellm_error(error)
 
 
 def _is_mere_text(chunk: Any) -> bool:
@@ -277,7 +277,7 @@ class _Charging:
         try:
             self._meter.finish()
         except StepTrackError as error:  # of a hook
-            raise host_error(error) from None
+            raise litellm_error(error) from None
 
 
 def is_stream(response: Any) -> bool:

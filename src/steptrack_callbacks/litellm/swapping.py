@@ -75,7 +75,7 @@ def headers_of(swap: Swap) -> dict[str, str]:
 
 def swap_of(call: Call) -> Swap | None:
     """Return with what a call is made in place of what, if it is for its entry point to carry that out."""
-    return None if call.swapping is None or call.swapping.is_by_host else call.swapping.swap
+    return None if call.swapping is None or call.swapping.is_by_framework else call.swapping.swap
 
 
 # Routers have names of their own for models: groups of deployments

@@ -36,7 +36,7 @@ def settle(call: Call, response: Any, cost: Any = None) -> None:
     reading.name(tier=traffic_of(response))
     settling.settle(
         call,
-        answer_of(reading, call.request, host_cost=usd_in(cost) or _field(hidden, "response_cost")),
+        answer_of(reading, call.request, computed_cost=usd_in(cost) or _field(hidden, "response_cost")),
         lambda: text_of(response),
         is_in_part=from_cache,  # what was sent and cached is told as one sum
         response=response,
@@ -54,19 +54,19 @@ def settle_unseen(call: Call, response: Any, cost: Any) -> None:
     reading = Reading()
     reading.add(response)
     told = usd_in(cost) or _field(_field(response, "_hidden_params"), "response_cost")
-    settling.settle_unseen(call, answer_of(reading, call.request, host_cost=told))
+    settling.settle_unseen(call, answer_of(reading, call.request, computed_cost=told))
 
 
-def answer_of(reading: Reading, request: Request, *, host_cost: Any = None) -> Answer:
+def answer_of(reading: Reading, request: Request, *, computed_cost: Any = None) -> Answer:
     """Return what was read of an answer through LiteLLM.
 
     Args:
         reading: What it has said.
         request: What it answers.
-        host_cost: What LiteLLM says beside it that it cost.
+        computed_cost: What LiteLLM says beside it that it cost.
     """
     provider = request.provider or request.model.partition("/")[0]
-    return reading.answer(is_from_provider=canonical(provider) in STATING, host_cost=host_cost)
+    return reading.answer(is_from_provider=canonical(provider) in STATING, computed_cost=computed_cost)
 
 
 def traffic_of(answer: Any) -> str | None:

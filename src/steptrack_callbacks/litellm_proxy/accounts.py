@@ -215,19 +215,25 @@ class Accounts:
         for name in self._options.budgets:
             yield self._of_budget(name, identity.key, None)
 
-    def _of_budget(self, name: str, key: str, host: BudgetAccount | None) -> BudgetAccount:
+    def _of_budget(self, name: str, key: str, step_account: BudgetAccount | None) -> BudgetAccount:
         budget = self._config.budgets[name]
         window = budget.window_at(time.time())
         owner = f"/{key}" if self._config.scopes.get(name) == "key" else ""
         stored = budget_key(budget, window) + owner
 
         def make() -> BudgetAccount:
-            ref = host.ref if host else StepRef(name="proxy", path="proxy")
+            ref = step_account.ref if step_account else StepRef(name="proxy", path="proxy")
             return Forgetful(
-                ref, _definition_of(budget), stored, self.ledger, budget=budget, window=window, host=host
+                ref,
+                _definition_of(budget),
+                stored,
+                self.ledger,
+                budget=budget,
+                window=window,
+                step_account=step_account,
             )
 
-        return self._meet((stored, host and host.key), make)
+        return self._meet((stored, step_account and step_account.key), make)
 
     def _meet(self, mark: tuple[object, ...], make: Callable[[], BudgetAccount]) -> BudgetAccount:
         """Return the mirror of an account; the ones that were used longest ago are let go."""

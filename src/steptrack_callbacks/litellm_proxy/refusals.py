@@ -8,7 +8,7 @@ from typing import Any
 from litellm.exceptions import GuardrailRaisedException
 from litellm.proxy._types import ProxyException
 
-from steptrack_callbacks.integrations.errors import as_host_error
+from steptrack_callbacks.integrations.errors import as_framework_error
 from steptrack_callbacks.values.errors import (
     BudgetExhausted,
     LedgerError,
@@ -96,7 +96,7 @@ _MEMBERS = (("to_dict", ProxyException.to_dict),)  # which the proxy sends
 
 def refusal(error: StepTrackError) -> Any:
     """Return the same error as one that the proxy sends to its client."""
-    return error if isinstance(error, ProxyRefusal) else as_host_error(error, ProxyRefusal, _MEMBERS)
+    return error if isinstance(error, ProxyRefusal) else as_framework_error(error, ProxyRefusal, _MEMBERS)
 
 
 def malformed(error: MalformedIdentity) -> ProxyException:

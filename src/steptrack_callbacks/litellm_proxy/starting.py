@@ -38,7 +38,7 @@ def start() -> StepTrackProxyHandler:
     """
     from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this
 
-    from steptrack_callbacks.litellm.refusals import silence_refusal_logs  # noqa: PLC0415 - needs the host
+    from steptrack_callbacks.litellm.refusals import silence_refusal_logs  # noqa: PLC0415 - needs LiteLLM
 
     from .routes import add_routes  # noqa: PLC0415 - needs the proxy's web framework
 

@@ -211,12 +211,12 @@ def provider_name(provider: str | None, model: str) -> str | None:
         >>> provider_name(None, "vertex_ai/gemini-2.5-pro"), provider_name("xai", "grok-4")
         ('gcp.vertex_ai', 'x_ai')
     """
-    host, _ = split(model, provider)
-    if host is None or (provider is None and host not in _known_providers()):
+    vendor, _ = split(model, provider)
+    if vendor is None or (provider is None and vendor not in _known_providers()):
         row = installed().row(model)
         listed = None if row is None else row.entry.get("litellm_provider")
-        host = canonical(listed) if isinstance(listed, str) else None
-    return None if host is None else _PROVIDERS.get(host, host)
+        vendor = canonical(listed) if isinstance(listed, str) else None
+    return None if vendor is None else _PROVIDERS.get(vendor, vendor)
 
 
 @cache

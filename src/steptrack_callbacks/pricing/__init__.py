@@ -109,7 +109,7 @@ def cost_usd(
         usage: With inclusive totals: `input_tokens` contains the cached ones. Add up the usage of
             several calls only where no threshold lies between.
         provider: Who is called, by LiteLLM's or LangChain's name: `"azure"`, `"google_genai"`.
-            Only prices of this provider are used; a host that nobody lists has none, whatever the
+            Only prices of this provider are used; a provider that nobody lists has none, whatever the
             model is called. `None`, or a gateway such as `"litellm_proxy"`: the model's prefix or
             its maker.
         service_tier: As the answer names it, such as `"priority"`, `"flex"` or `"batch"`; where

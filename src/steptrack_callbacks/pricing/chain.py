@@ -170,8 +170,10 @@ def entries_of(question: Question) -> Iterator[Entry]:
 
 def owner_of(question: Question) -> str | None:
     """Name who serves a model, in the one name that the table has for each; `None` if nobody says."""
-    host, name = split(question.model, question.provider)
-    return canonical(host) if host else next((maker for t in tables() if (maker := maker_of(name, t))), None)
+    vendor, name = split(question.model, question.provider)
+    return (
+        canonical(vendor) if vendor else next((maker for t in tables() if (maker := maker_of(name, t))), None)
+    )
 
 
 def with_prices(before: Settings, prices: Mapping[str, Mapping[str, object]]) -> Settings:
@@ -248,19 +250,19 @@ def _found(question: Question) -> Iterator[Found]:
 
 def _entries(question: Question) -> Iterator[Found]:
     model, provider, *_ = question
-    host, name = split(model, provider)
-    if own := Table(settings.in_force().prices).find((model, f"{host}/{name}", name), host or ""):
-        yield Found("user", own.key, own.entry, host or "", installed().entries)
+    vendor, name = split(model, provider)
+    if own := Table(settings.in_force().prices).find((model, f"{vendor}/{name}", name), vendor or ""):
+        yield Found("user", own.key, own.entry, vendor or "", installed().entries)
     yield from published(question)
 
 
 def published(question: Question) -> Iterator[Found]:
     """Find a model in LiteLLM's tables."""
     model, provider, *_ = question
-    host, name = split(model, provider)
+    vendor, name = split(model, provider)
     region = (question.region or "").lower()
     for table in tables():
-        owner = host or maker_of(name, table)
+        owner = vendor or maker_of(name, table)
         if owner is None:
             continue
         local = (f"{owner}/{region}/{name}",) if region else ()

@@ -1,4 +1,4 @@
-"""Prices of genai-prices, if it is installed: retired models, and hosts that LiteLLM does not list."""
+"""Prices of genai-prices, if it is installed: retired models, and vendors that LiteLLM does not list."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def find(model: str, provider: str | None, service_tier: str | None) -> GenaiMod
 
 def _found(model: str, provider: str | None, service_tier: str | None) -> GenaiModel | None:
     snapshot = importlib.import_module("genai_prices.data_snapshot").get_snapshot()
-    host, name = split(model, provider)
-    hosts = {each.id for each in snapshot.providers}
-    host = host and _PROVIDERS.get(host, host)
+    vendor, name = split(model, provider)
+    vendors = {each.id for each in snapshot.providers}
+    vendor = vendor and _PROVIDERS.get(vendor, vendor)
     # The library's own matching is by parts of a name: "my-openai-host" would pay OpenAI's prices.
-    if host and host not in hosts:
+    if vendor and vendor not in vendors:
         return None
     try:
-        owner, found = snapshot.find_provider_model(name, None, host, None)
+        owner, found = snapshot.find_provider_model(name, None, vendor, None)
     except LookupError:
         return None
     tier = (service_tier or "").lower()

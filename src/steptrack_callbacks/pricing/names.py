@@ -51,7 +51,7 @@ _ALIASES = {
 _FAMILIES = ("fireworks_ai", "vertex_ai")  # LiteLLM splits these: "vertex_ai-llama_models"
 
 GATEWAYS = frozenset({"gateway", "github", "github_models", "litellm", "litellm_proxy", "nadir"})
-"""Hosts that pass a call on: what it costs is what the model's own maker takes."""
+"""Vendors that pass a call on: what it costs is what the model's own maker takes."""
 
 MAKERS = (
     "openai",
@@ -71,7 +71,7 @@ MAKERS = (
 """Companies that sell models of their own, asked in this order when only a model is named."""
 
 _TELLTALES = {"accounts/fireworks/": "fireworks_ai", "@cf/": "cloudflare"}
-"""Model names that begin so are one host's alone, and the beginning is part of them."""
+"""Model names that begin so are one vendor's alone, and the beginning is part of them."""
 
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 _FINE_TUNE = re.compile(r"(:[^:]*){3}$")
@@ -120,17 +120,17 @@ def split(model: str, provider: str | None) -> tuple[str | None, str]:
     Returns:
         The canonical provider, `None` where nothing names one, and the model without it.
     """
-    host = None if provider is None else canonical(provider)
+    vendor = None if provider is None else canonical(provider)
     prefix, slash, rest = model.partition("/")
-    if host is None or host in GATEWAYS:
+    if vendor is None or vendor in GATEWAYS:
         telltale = next((owner for start, owner in _TELLTALES.items() if model.startswith(start)), None)
         if telltale or not slash:
             return telltale, model
-        host = canonical(prefix)
-        return split(rest, None) if host in GATEWAYS else (host, rest)
-    while model.startswith(f"{host}/"):
-        model = model.removeprefix(f"{host}/")
-    return host, model
+        vendor = canonical(prefix)
+        return split(rest, None) if vendor in GATEWAYS else (vendor, rest)
+    while model.startswith(f"{vendor}/"):
+        model = model.removeprefix(f"{vendor}/")
+    return vendor, model
 
 
 def spellings(name: str, provider: str) -> Iterator[str]:

@@ -49,9 +49,9 @@ def image_prices(model: str, provider: str | None, *, quality: object, size: obj
 
     What the request does not say, or leaves to the provider (`auto`), may be any of them.
     """
-    host, name = split(model, provider)
+    vendor, name = split(model, provider)
     for table in tables():
-        owner = host or maker_of(name, table) or ""
+        owner = vendor or maker_of(name, table) or ""
         prices: dict[tuple[str, str], int] = {}
         for key, entry in table.entries.items():
             variant = _variant(key, name)

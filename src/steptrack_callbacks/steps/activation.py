@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from steptrack_callbacks import hooks, hosts
+from steptrack_callbacks import attachments, hooks
 from steptrack_callbacks.concurrency.contexts import Stack
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
@@ -127,12 +127,12 @@ class Activation(Placed):
 
     def _start(self) -> None:
         """Open its account: from now on it is running."""
-        if hosts.is_any_distrusted() and self._would_refuse():
-            raise hosts.cannot_keep_limits(self.name)
+        if attachments.is_any_distrusted() and self._would_refuse():
+            raise attachments.cannot_keep_limits(self.name)
         account = self._open_account()
         self.tool_uses = ToolUses(self.definition.max_tool_calls)
         if account.limited:
-            hosts.warn_if_unwatched(self.path)
+            attachments.warn_if_unwatched(self.path)
         self._times = (time.time(), time.monotonic())
         self._status = "open"
         _running[account.ref.step_id or ""] = self

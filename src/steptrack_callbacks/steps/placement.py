@@ -162,8 +162,10 @@ class Placed:
         around = self.parent._bindings_around if self.parent else ()  # noqa: SLF001
         if new:
             assert self._ledger is not None  # who has budgets needs it
-            ledger, host = self._ledger, self.account
-            self._bindings = tuple(BudgetBinding(budget, host, self.definition, ledger) for budget in new)
+            ledger, step_account = self._ledger, self.account
+            self._bindings = tuple(
+                BudgetBinding(budget, step_account, self.definition, ledger) for budget in new
+            )
         self._bindings_around = (*self._bindings, *around)
         self._gather_accounts()
 

@@ -1,4 +1,4 @@
-"""A host without a provider: what it sends goes nowhere and is counted.
+"""A framework without a provider: what it sends goes nowhere and is counted.
 
 A call has 100 tokens in and 200 out and costs $0.00225, unless said otherwise; ten of them are worth
 `TEN_CALLS_USD` or `TEN_CALLS_TOKENS`.
@@ -34,7 +34,7 @@ def price(usage: Usage) -> int:
 
 
 @dataclass
-class FakeHost:
+class FakeFramework:
     """Opens calls, and answers them all alike.
 
     Attributes:
@@ -171,25 +171,27 @@ def run_all(jobs: Iterable[Callable[[], object]]) -> None:
         raise errors[0]
 
 
-def open_elsewhere(host: FakeHost, max_output_tokens: int | None = 200, **details: object) -> Call:
+def open_elsewhere(framework: FakeFramework, max_output_tokens: int | None = 200, **details: object) -> Call:
     """Open a call in a thread of its own, so that this thread does not stand in its own way."""
     opened: list[Call] = []
-    run_all([bind(lambda: opened.append(host.open(max_output_tokens, **details)))])
+    run_all([bind(lambda: opened.append(framework.open(max_output_tokens, **details)))])
     return opened[0]
 
 
 class Asking:
     """A call that is being asked for in a thread of its own, and what came of it."""
 
-    def __init__(self, host: FakeHost, max_output_tokens: int | None = 200, **details: object) -> None:
+    def __init__(
+        self, framework: FakeFramework, max_output_tokens: int | None = 200, **details: object
+    ) -> None:
         self.call: Call | None = None
         self.refusal: BudgetExhausted | None = None
-        self._thread = threading.Thread(target=bind(self._ask), args=(host, max_output_tokens, details))
+        self._thread = threading.Thread(target=bind(self._ask), args=(framework, max_output_tokens, details))
         self._thread.start()
 
-    def _ask(self, host, max_output_tokens, details):
+    def _ask(self, framework, max_output_tokens, details):
         try:
-            self.call = host.open(max_output_tokens, **details)
+            self.call = framework.open(max_output_tokens, **details)
         except BudgetExhausted as refusal:
             self.refusal = refusal
 
@@ -203,9 +205,9 @@ class Asking:
         return self._thread.is_alive()
 
 
-def ask_and_wait(host, running, max_output_tokens: int | None = 200, **details) -> Asking:
+def ask_and_wait(framework, running, max_output_tokens: int | None = 200, **details) -> Asking:
     """Ask in a thread, and go on once it stands in line."""
     before = running.account.waiting
-    asking = Asking(host, max_output_tokens, **details)
+    asking = Asking(framework, max_output_tokens, **details)
     until(lambda: running.account.waiting > before)
     return asking

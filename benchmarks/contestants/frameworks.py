@@ -1,4 +1,4 @@
-"""What the hosts themselves offer, and nothing at all."""
+"""What the frameworks themselves offer, and nothing at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Nothing(Contestant):
 
 
 class DoesNothing(Contestant):
-    """A handler and a logger that hear everything and do nothing: the host's own price of being heard."""
+    """A handler and a logger that hear everything and do nothing: what it costs to be heard at all."""
 
     label = "a callback that does nothing"
 

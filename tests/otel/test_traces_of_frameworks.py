@@ -1,4 +1,4 @@
-"""The tree that an exporter gets of a LangGraph run: steps around what the host's own telemetry makes."""
+"""The tree that an exporter gets of a LangGraph run: steps around what the framework's own telemetry makes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langgraph.graph import END, START, StateGraph
 from litellm.integrations.opentelemetry import OpenTelemetry, OpenTelemetryConfig
 
 import steptrack_callbacks as steptrack
-from fake_host import until_async
+from fake_framework import until_async
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, opentelemetry, peek_completed_steps, step
 

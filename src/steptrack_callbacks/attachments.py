@@ -8,8 +8,8 @@ from . import settings
 from .values import user_warnings
 from .values.errors import LostStepWarning, StepTrackError
 
-_EDGES = {"litellm": f"{__package__}.litellm", "langchain_core": f"{__package__}.langchain"}
-KNOWN_HOSTS = tuple(_EDGES)
+_INTEGRATIONS = {"litellm": f"{__package__}.litellm", "langchain_core": f"{__package__}.langchain"}
+PACKAGES = tuple(_INTEGRATIONS)
 
 _attached: set[str] = set()
 _attached_before: set[str] = set()
@@ -17,20 +17,20 @@ _distrusted: dict[str, str] = {}
 _warned = False
 
 
-def attach(host: str) -> None:
+def attach(package: str) -> None:
     """Note that calls of a package are counted from now on."""
-    _attached.add(host)
-    _attached_before.add(host)
+    _attached.add(package)
+    _attached_before.add(package)
 
 
-def detach(host: str) -> None:
+def detach(package: str) -> None:
     """Note that they are no longer."""
-    _attached.discard(host)
+    _attached.discard(package)
 
 
-def is_attached(host: str) -> bool:
+def is_attached(package: str) -> bool:
     """Tell whether calls of a package are counted."""
-    return host in _attached
+    return package in _attached
 
 
 def on_change() -> settings.OnIntegrationChange:
@@ -73,9 +73,9 @@ def warn_if_unwatched(path: str) -> None:
     Whoever imports an integration does so for its handlers, `budgeted` or a middleware, which may still come.
     """
     global _warned
-    if _warned or _attached or _has_edge_by_hand():
+    if _warned or _attached or _is_integrated_by_hand():
         return
-    imported = [host for host in KNOWN_HOSTS if host in sys.modules]
+    imported = [package for package in PACKAGES if package in sys.modules]
     if imported:
         _warned = True
         user_warnings.warn(
@@ -85,8 +85,11 @@ def warn_if_unwatched(path: str) -> None:
         )
 
 
-def _has_edge_by_hand() -> bool:
-    return any(edge in sys.modules and host not in _attached_before for host, edge in _EDGES.items())
+def _is_integrated_by_hand() -> bool:
+    return any(
+        integration in sys.modules and package not in _attached_before
+        for package, integration in _INTEGRATIONS.items()
+    )
 
 
 def reset() -> None:
