@@ -12,7 +12,7 @@ is what a strict limit reserves.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import importlib
 import re
@@ -336,7 +336,7 @@ def _build(name: str) -> Any:
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != spec.sha256:
         return None
-    ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, data.splitlines())}
+    ranks = {binascii.a2b_base64(token): int(rank) for token, rank in map(bytes.split, data.splitlines())}
     special = {_END_OF_TEXT: len(ranks) + 1}
     try:
         encoding = importlib.import_module("tiktoken").Encoding

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -52,6 +54,7 @@ class BudgetAccount(Account):
         step_account: The step's own account, if it is a budget's.
         group, most_open: The accounts that it is listed with, and how many of them may be open at once.
         charged_here: Whether a call was charged to it from here.
+        heard_at: When the ledger last said something of it, by the monotonic clock.
     """
 
     __slots__ = (
@@ -64,6 +67,7 @@ class BudgetAccount(Account):
         "budget",
         "charged_here",
         "group",
+        "heard_at",
         "key",
         "ledger",
         "most_open",
@@ -93,6 +97,7 @@ class BudgetAccount(Account):
         self.group = group
         self.most_open = most_open
         self.charged_here = False
+        self.heard_at = -math.inf
         self._here = Tally()
         self._known: Sums = ()
         self._said = Totals(key=key, seq=-1)
@@ -107,6 +112,7 @@ class BudgetAccount(Account):
     def learn(self, totals: Totals) -> None:
         """Take over what the ledger says, unless something newer is known already."""
         with LOCK:
+            self.heard_at = time.monotonic()
             is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun again
             if totals.seq < self._said.seq and not is_new:
                 return

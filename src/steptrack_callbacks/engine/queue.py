@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from steptrack_callbacks.concurrency.lock import LOCK
@@ -15,6 +16,11 @@ from .account import Account
 
 if TYPE_CHECKING:
     import asyncio
+
+LOOK_EVERY_S = 0.05
+"""How long the first in line waits until it looks elsewhere for room."""
+LONGEST_PLACE = 10
+"""Who stands further back looks as often as who has this place: when those ahead have not."""
 
 WAITED_HINT = (
     "the room did not come free in the time that wait_s allows: raise it, make fewer calls at once, or give"
@@ -67,8 +73,8 @@ class Waiter:
         claim: Who waits.
         blocked_on: The accounts without room for it.
         outcome: What came of it, once it is known.
-        look_every_s: Seconds after which whoever waits is to look elsewhere for room, and wait on;
-            `None` if room can only come free in this process.
+        looks_elsewhere: Whether to look elsewhere for room now and then, and wait on; else room can only
+            come free in this process.
     """
 
     __slots__ = (
@@ -77,7 +83,7 @@ class Waiter:
         "_loop",
         "_until",
         "blocked_on",
-        "look_every_s",
+        "looks_elsewhere",
         "outcome",
         "reservation",
     )
@@ -86,7 +92,7 @@ class Waiter:
         self.reservation = reservation
         self.blocked_on = blocked_on
         self.outcome: Outcome | None = None
-        self.look_every_s: float | None = None
+        self.looks_elsewhere = False
         self._until: float | None = None
         # A bare lock, because an Event may deadlock with a finaliser that wakes the thread it runs in.
         self._gate = threading.Lock()
@@ -131,8 +137,11 @@ class Waiter:
         now = time.monotonic()
         if self._until is None:
             self._until = now + self._seconds()
-        left, longest = max(0.0, self._until - now), self.look_every_s
-        return (left, True) if longest is None else (min(left, longest), left <= longest)
+        left = max(0.0, self._until - now)
+        if not self.looks_elsewhere:
+            return left, True
+        longest = LOOK_EVERY_S * QUEUE.place_of(self)
+        return min(left, longest), left <= longest
 
     def _seconds(self) -> float:
         patience = [account.wait_s for account in self.blocked_on]
@@ -225,6 +234,11 @@ class AdmissionQueue:
         """Return the accounts that somebody waits for."""
         with LOCK:
             return {account for waiter in self.waiters for account in waiter.blocked_on}
+
+    def place_of(self, waiter: Waiter) -> int:
+        """Say how many stand in line up to a waiter, of those who look elsewhere as well."""
+        ahead = takewhile(lambda other: other is not waiter, list(self.waiters))
+        return min(1 + sum(other.looks_elsewhere for other in ahead), LONGEST_PLACE)
 
     def empty(self) -> None:
         """Forget all who wait."""

@@ -27,9 +27,6 @@ from .request import Request
 
 Wrapping = frozenset[Account]
 
-LOOK_EVERY_S = 0.05
-"""How often a call that waits for a shared account looks whether others have given room back."""
-
 
 class Reservation:
     """What one call asks of the limited accounts around it, and what it holds there.
@@ -109,7 +106,7 @@ class Reservation:
             self._since = time.monotonic()
         waiter = QUEUE.join(self, blocked_on)
         if not blocked_on.isdisjoint(self.shared):
-            waiter.look_every_s = LOOK_EVERY_S
+            waiter.looks_elsewhere = True
         return waiter
 
     def waited_s(self) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.ledgers.protocol import Reason
 
 from . import lease
 from .lease import Lease
+from .lookout import looking
 from .queue import QUEUE, Outcome, Waiter, advance_queue
 from .reservation import Reservation
 
@@ -17,13 +20,13 @@ MOST_ROUNDS = 100
 class SharedReservation:
     """One call's way to room on shared accounts."""
 
-    __slots__ = ("_fresh", "_lease", "_patient", "_reservation")
+    __slots__ = ("_began", "_lease", "_patient", "_reservation")
 
     def __init__(self, reservation: Reservation, lease: Lease, *, patient: bool) -> None:
         self._reservation = reservation
         self._lease = lease
         self._patient = patient
-        self._fresh = False
+        self._began = time.monotonic()
 
     def decide(self) -> Flow[Outcome]:
         """Ask here and on the ledger until both agree, or there is no room.
@@ -44,11 +47,10 @@ class SharedReservation:
                     return outcome
                 if reason == "closed":
                     return self._reservation.refuse_closed()
-            elif self._fresh:
+            elif all(account.heard_at >= self._began for account in self._reservation.shared):
                 return outcome
             else:
                 yield from lease.look(self._reservation.shared, patience_s=self._patience_s())
-            self._fresh = True
         return self._reservation.refuse_busy()
 
     def give_back(self) -> Flow[None]:
@@ -73,15 +75,17 @@ class SharedReservation:
         return reason
 
     def _wait(self, waiter: Waiter) -> Flow[Outcome | Waiter]:
-        """Wait for a turn, or until it is time to look at the ledger again."""
+        """Wait for a turn, or until it is time to look at the ledger again, if nobody else has."""
         outcome: Outcome | None = yield waiter
         if outcome is not None:
             return outcome
         try:
-            yield from lease.look(self._reservation.shared, patience_s=self._patience_s())
+            with looking(self._reservation.shared) as due:
+                if due:
+                    yield from lease.look(due, patience_s=self._patience_s())
         except BaseException:
             QUEUE.drop(waiter)
             raise
-        self._fresh = True
-        advance_queue()
+        if due:
+            advance_queue()
         return waiter
