@@ -8,6 +8,7 @@ from fake_framework import CALL_TOKENS, Asking, FakeFramework, ask_and_wait, ope
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, bind, drain_completed_steps, step
 from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.decisions import ADMITTED
 from steptrack_callbacks.engine.queue import QUEUE
 from steptrack_callbacks.steps.attribution import new_call
 
@@ -189,7 +190,7 @@ def test_a_step_that_ends_just_as_its_call_is_let_through_refuses_it(framework):
         first = open_elsewhere(framework, max_output_tokens=500)
         waiter = admission.send(None)
         framework.answer(first, output_tokens=0)
-        assert waiter.outcome == "admitted"
+        assert waiter.outcome is ADMITTED
         plan.account.close()
         with pytest.raises(BudgetExhausted) as refusal:
             admission.send(waiter.outcome)

@@ -12,9 +12,10 @@ from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 from . import call_log
 from .account import Account
 from .chain import AccountChain
+from .decisions import ADMITTED, Outcome, Refused
 from .escalation import question_about
 from .lease import Lease
-from .queue import Outcome, Refusal, Waiter, advance_queue
+from .queue import Waiter, advance_queue
 from .request import Request
 from .reservation import Reservation, Wrapping
 from .settlement import Charged, emit
@@ -47,13 +48,7 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
         _choose_model(call)
     if call.accounts.watches_usd:
         _require_price(call)
-    while (outcome := _ask(call, patient=patient)) != "admitted":
-        if isinstance(outcome, SharedReservation):
-            outcome = yield from _reserve_shared(call, outcome)
-        elif isinstance(outcome, Waiter):
-            outcome = _begin(call, (yield outcome))
-        if outcome == "admitted":
-            break
+    while isinstance(outcome := (yield from _ask(call, patient=patient)), Refused):
         swapping = call.swapping
         if swapping is not None and _turn_to(call, swapping.after(outcome)):
             continue
@@ -80,7 +75,7 @@ def _choose_model(call: Asking) -> None:
         return
     call.swapping = swapping_of(call.accounts, call.request, wraps_up=bool(call.reservation.wrapping))
     chosen = None if call.swapping is None else call.swapping.begin()
-    if isinstance(chosen, Refusal):
+    if isinstance(chosen, Refused):
         raise chosen.error()
     _turn_to(call, chosen)
 
@@ -119,15 +114,15 @@ def raise_if_passed(accounts: AccountChain) -> Flow[None]:
             raise overrun[1]
 
 
-def _ask(call: Asking, *, patient: bool) -> Outcome | Waiter | SharedReservation:
-    """Ask for room once, and begin if there is some."""
+def _ask(call: Asking, *, patient: bool) -> Flow[Outcome]:
+    """Ask for room, wait for it if it may come free, and begin if there is some."""
     reservation = call.reservation
     if reservation is None:
-        return _begin(call, "admitted")
+        return _begin(call, ADMITTED)
     if call.lease is not None and reservation.shared:
-        return SharedReservation(reservation, call.lease, patient=patient)
-    outcome = reservation.ask(patient=patient)
-    return outcome if isinstance(outcome, Waiter) else _begin(call, outcome)
+        return (yield from _reserve_shared(call, SharedReservation(reservation, call.lease, patient=patient)))
+    answer = reservation.ask(patient=patient)
+    return _begin(call, (yield answer) if isinstance(answer, Waiter) else answer)
 
 
 def _reserve_shared(call: Asking, shared: SharedReservation) -> Flow[Outcome]:
@@ -137,7 +132,7 @@ def _reserve_shared(call: Asking, shared: SharedReservation) -> Flow[Outcome]:
     except StepTrackError as error:
         _deny(call, error)
         raise
-    if outcome != "admitted":
+    if isinstance(outcome, Refused):
         yield from shared.give_back()
     return outcome
 
@@ -145,9 +140,9 @@ def _reserve_shared(call: Asking, shared: SharedReservation) -> Flow[Outcome]:
 def _begin(call: Asking, outcome: Outcome) -> Outcome:
     """Begin if there was room, and is still."""
     with LOCK:
-        if outcome == "admitted" and call.reservation is not None:
+        if outcome is ADMITTED and call.reservation is not None:
             outcome = call.reservation.confirm()
-        if outcome == "admitted":
+        if outcome is ADMITTED:
             call.note()
             if call.swapping is not None:
                 call.swapping.note()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from steptrack_callbacks.concurrency.lock import LOCK
-from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 
 from .account import Account
+from .decisions import Decision, MustWait, Outcome
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,30 +30,13 @@ NO_WAIT_HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a claim was refused: the account that owns it, and every limit without room."""
-
-    account: Account
-    phase: Phase
-    breaches: tuple[Breach, ...]
-    hint: str = ""
-
-    def error(self) -> BudgetExhausted:
-        """Build the exception."""
-        return self.account.exhaustion(self.phase, self.breaches, hint=self.hint)
-
-
-Outcome = Literal["admitted"] | Refusal
-
-
 class Queued(Protocol):
-    """A claim, as the line sees it."""
+    """A reservation, as the queue sees it."""
 
     accounts: Sequence[Account]
 
-    def decide(self, *, behind: bool) -> Outcome | frozenset[Account]:
-        """Decide now: an outcome, or the accounts that the claim has to wait for."""
+    def decide(self, *, behind: bool) -> Decision:
+        """Decide now; `behind` says whether others wait for one of its accounts."""
 
     def give_up(self) -> Outcome:
         """Decide for the last time, after waiting in vain."""
@@ -70,7 +52,7 @@ class Waiter:
     """A place in line.
 
     Attributes:
-        claim: Who waits.
+        reservation: Who waits.
         blocked_on: The accounts without room for it.
         outcome: What came of it, once it is known.
         looks_elsewhere: Whether to look elsewhere for room now and then, and wait on; else room can only
@@ -174,7 +156,7 @@ class AdmissionQueue:
         return bool(self.waiters)
 
     def join(self, reservation: Queued, blocked_on: frozenset[Account]) -> Waiter:
-        """Give a claim its place, which it must leave or be dropped from."""
+        """Give a reservation its place, which it must leave or be dropped from."""
         waiter = Waiter(reservation, blocked_on)
         self.waiters[waiter] = None
         _count_waiting(blocked_on, 1)
@@ -218,15 +200,15 @@ class AdmissionQueue:
         blocked: set[Account] = set()
         for waiter in list(self.waiters):
             reservation = waiter.reservation
-            outcome = reservation.decide(behind=not blocked.isdisjoint(reservation.accounts))
+            decision = reservation.decide(behind=not blocked.isdisjoint(reservation.accounts))
             if waiter not in self.waiters:  # dropped in a finaliser meanwhile
                 reservation.release()
-            elif isinstance(outcome, frozenset):
-                self._block(waiter, outcome)
-                blocked |= outcome
+            elif isinstance(decision, MustWait):
+                self._block(waiter, decision.blocked_on)
+                blocked |= decision.blocked_on
             else:
                 self._remove(waiter)
-                waiter.outcome = outcome
+                waiter.outcome = decision
                 woken.append(waiter)
         return woken
 

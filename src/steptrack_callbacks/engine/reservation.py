@@ -1,8 +1,8 @@
 """Who may go, who waits, who is refused.
 
-A claim asks every limited account around a call for room. All of them are reserved together or
-none is. A claim that would fit once others settle waits in line, first come first served on each
-account; it is refused as soon as nothing in flight could make room for it.
+A reservation asks every limited account around a call for room. All of them are reserved together or
+none is. One that would fit once others settle waits in line, first come first served on each account;
+it is refused as soon as nothing in flight could make room for it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from steptrack_callbacks.values.errors import Breach, Phase
 from .account import Account
 from .budget_account import BudgetAccount
 from .chain import AccountChain
+from .decisions import ADMITTED, Decision, MustWait, Outcome, Refused
 from .forecasts import LONGEST_KNOWN, UNBOUNDED, Flight, caution_for
 from .holds import Estimate, Hold, Holding
 from .lease import LeaseShare
-from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Outcome, Refusal, Waiter
+from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Waiter
 from .request import Request
 
 Wrapping = frozenset[Account]
@@ -98,8 +99,10 @@ class Reservation:
         self.look_up()
         self._count_others()  # here and not under the lock, since to count takes its time
         with LOCK:
-            outcome = self._decide_undisturbed()
-            return self._stand_in_line(outcome) if isinstance(outcome, frozenset) else outcome
+            decision = self._decide_undisturbed()
+            if isinstance(decision, MustWait):
+                return self._stand_in_line(decision.blocked_on)
+            return decision
 
     def _stand_in_line(self, blocked_on: frozenset[Account]) -> Waiter:
         if self._since is None:
@@ -123,11 +126,11 @@ class Reservation:
             if isinstance(account, BudgetAccount)
         )
 
-    def refuse_busy(self) -> Refusal:
+    def refuse_busy(self) -> Refused:
         """Refuse because a ledger keeps saying no to what would fit by all that is known here."""
         return self._refusal(self.shared[-1], "busy", self.shared, "the ledger has the last word")
 
-    def refuse_closed(self) -> Refusal:
+    def refuse_closed(self) -> Refused:
         """Refuse because an account has been closed elsewhere."""
         ended: list[Account] = [account for account in self.shared if account.closed] or [self.innermost]
         return self._refusal(ended[-1], "closed", [ended[-1]])
@@ -144,27 +147,27 @@ class Reservation:
             longest = pricing.max_output_tokens(request.model, provider=request.provider)
             self._ceiling = longest and longest * request.answers
 
-    def _decide_undisturbed(self) -> Outcome | frozenset[Account]:
+    def _decide_undisturbed(self) -> Decision:
         """Decide, and again if garbage collection has closed a call meanwhile: there may be room now."""
         while True:
             before = QUEUE.releases
-            outcome = self.decide(behind=bool(QUEUE) and any(account.waiting for account in self.accounts))
-            if outcome == "admitted" or QUEUE.releases == before:
-                return outcome
+            decision = self.decide(behind=bool(QUEUE) and any(account.waiting for account in self.accounts))
+            if decision is ADMITTED or QUEUE.releases == before:
+                return decision
 
     def confirm(self) -> Outcome:
         """Refuse after all, if the step has ended since room was found."""
         if not self.innermost.closed:
-            return "admitted"
+            return ADMITTED
         self.release()
         return self._closed()
 
     def give_up(self) -> Outcome:
         """Decide for the last time, after waiting in vain."""
         self.patient, self._hint = False, WAITED_HINT
-        outcome = self.decide(behind=False)
-        assert not isinstance(outcome, frozenset)  # only the patient are told to wait
-        return outcome
+        decision = self.decide(behind=False)
+        assert not isinstance(decision, MustWait)  # only the patient are told to wait
+        return decision
 
     def release(self) -> None:
         """Give back what is held; those who wait may then fit."""
@@ -180,7 +183,7 @@ class Reservation:
             _forget(self)
             QUEUE.releases += 1
 
-    def run_on(self, output_tokens: int) -> Refusal | None:
+    def run_on(self, output_tokens: int) -> Refused | None:
         """Count what a stream has produced so far; a refusal says that it must be cut."""
         used = self.request.estimated_usage(output_tokens)
         tokens, cost = used.total_tokens, self.request.cost_of(used) or 0
@@ -197,13 +200,13 @@ class Reservation:
         if not passed:
             return None
         breaches = [b for account, names in reversed(passed) for b in account.breaches(names, running=True)]
-        return Refusal(passed[-1][0], "stream", tuple(breaches))
+        return Refused(passed[-1][0], "stream", tuple(breaches))
 
     def _overrun(self, account: Account) -> list[LimitName]:
         return account.overrun_limits(wrapping=account in self.wrapping)
 
-    def decide(self, *, behind: bool) -> Outcome | frozenset[Account]:
-        """Decide now: an outcome, or the accounts that the claim has to wait for.
+    def decide(self, *, behind: bool) -> Decision:
+        """Decide now.
 
         Args:
             behind: Whether others wait in line for one of the accounts. Whoever holds room there
@@ -229,9 +232,9 @@ class Reservation:
         waiting_for = lacking or [account for account in self.accounts if account.waiting]
         if not self.patient or any(account.wait_s == 0 for account in waiting_for):
             return self._refusal(waiting_for[-1], "busy", waiting_for, self._hint)
-        return frozenset(waiting_for)
+        return MustWait(frozenset(waiting_for))
 
-    def _closed(self) -> Refusal:
+    def _closed(self) -> Refused:
         ended = self.innermost
         return self._refusal(ended, "closed", [ended] if ended.limited else self.accounts[:1])
 
@@ -265,7 +268,7 @@ class Reservation:
         if self.max_output_tokens is not None and self._clamps:
             estimate = self.request.clamped(estimate, self.max_output_tokens)
         self._hold(estimate, time.monotonic())
-        return "admitted"
+        return ADMITTED
 
     def _hold(self, estimate: Estimate, since: float) -> None:
         caution = caution_for(clamps=estimate.outlook.clamps)
@@ -306,14 +309,14 @@ class Reservation:
         longest = pricing.max_output_tokens(self.request.model, provider=self.request.provider)
         return (longest or LONGEST_KNOWN) * self.request.answers
 
-    def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refusal:
+    def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refused:
         breaches = [breach for account in reversed(lacking) for breach in self._breaches(account)]
         hints = (
             hint,
             owner.hint_if_busy() if phase == "busy" else "",
             self._hint_if_unbounded(owner) if phase == "denied" else "",
         )
-        return Refusal(owner, phase, tuple(breaches), "; ".join(filter(None, hints)))
+        return Refused(owner, phase, tuple(breaches), "; ".join(filter(None, hints)))
 
     def _hint_if_unbounded(self, owner: Account) -> str:
         """Say how a request would fit that names no `max_tokens` and could not be given one."""
@@ -363,7 +366,7 @@ class Reservation:
         return any(self._own(account).calls for account in self.accounts)
 
     def _own(self, account: Account, model: str | None = None) -> Hold:
-        """Sum what calls of this claim's own task or thread hold on an account; `None` for any model."""
+        """Sum what calls of the same task or thread hold on an account; `None` for any model."""
         reservations = [each for each in _reservations_of(self.owner) if model in (None, each.request.model)]
         holdings = [pair for reservation in reservations for pair in reservation._held]  # noqa: SLF001
         parts = [holding.held() for holder, holding in holdings if holder is account]

@@ -8,9 +8,10 @@ from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.ledgers.protocol import Reason
 
 from . import lease
+from .decisions import ADMITTED, Outcome
 from .lease import Lease
 from .lookout import looking
-from .queue import QUEUE, Outcome, Waiter, advance_queue
+from .queue import QUEUE, Waiter, advance_queue
 from .reservation import Reservation
 
 MOST_ROUNDS = 100
@@ -41,7 +42,7 @@ class SharedReservation:
             outcome = self._reservation.ask(patient=self._patient)
             while isinstance(outcome, Waiter):
                 outcome = yield from self._wait(outcome)
-            if outcome == "admitted":
+            if outcome is ADMITTED:
                 reason = yield from self._reserve()
                 if reason == "room":
                     return outcome

@@ -22,7 +22,7 @@ from steptrack_callbacks.values.swaps import ModelList, SwapReason
 
 from .account import Account
 from .chain import AccountChain
-from .queue import Refusal
+from .decisions import Refused
 from .request import Request
 
 ONLY_ASKED = (
@@ -170,7 +170,7 @@ class Swapping:
         """Whether the package is to make the call again, with another model."""
         return self._trial is not None and self._trial.refused
 
-    def begin(self) -> Request | Refusal | None:
+    def begin(self) -> Request | Refused | None:
         """Return what to begin with, if not with the request as it is.
 
         Where the package does so, it has begun with the next model itself (see `Trial.begin`), which may
@@ -188,9 +188,9 @@ class Swapping:
         if not self._trial.refused:
             self._trial.next_place, self._trial.refused = 0, True
         account = self._chain.limited[-1]
-        return Refusal(account, "denied", account.breaches(list(account.limits())[:1]))
+        return Refused(account, "denied", account.breaches(list(account.limits())[:1]))
 
-    def after(self, refusal: Refusal) -> Request | None:
+    def after(self, refusal: Refused) -> Request | None:
         """Return what to go on with after a refusal; `None` if there is none, or the package does it."""
         why = cured_limit(refusal)
         return None if why is None else self._next(why)
@@ -333,14 +333,14 @@ def is_low(chain: AccountChain, listed: ModelList) -> bool:
         )
 
 
-def hinted(refusal: Refusal, swapping: Swapping | None) -> Refusal:
+def hinted(refusal: Refused, swapping: Swapping | None) -> Refused:
     """Say in a refusal what became of the models that were named for the call."""
     if swapping is None or cured_limit(refusal) is None:
         return refusal
     return replace(refusal, hint="; ".join(filter(None, (refusal.hint, swapping.hint()))))
 
 
-def cured_limit(refusal: Refusal) -> SwapReason | None:
+def cured_limit(refusal: Refused) -> SwapReason | None:
     """Name the limit of a refusal that another model may fit into; `None` if none does."""
     limits = {breach.limit for breach in refusal.breaches}
     if refusal.phase == "closed" or not limits <= {"max_usd", "max_tokens"}:
