@@ -63,18 +63,18 @@ def run(at_once: int | None = None) -> list[dict[str, Any]]:
 
 def _row(door: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    with Upstream() as upstream, _places() as places:
+    with Upstream() as upstream, places_to_share() as places:
         worker = Worker(name, upstream.url)
         worker.ask(do="prepare", door=door)
         for title, trial in trials():
             for kind, place in places().items() if "processes" in trial else [("", {})]:
-                found[f"{title} {kind}".strip()] = _trial(worker, upstream, door, trial | place)
+                found[f"{title} {kind}".strip()] = try_out(worker, upstream, door, trial | place)
         worker.stop()
     print(f"{door} {name}: {[cell.get('sent', '-') for cell in found.values()]}", flush=True)
     return {"door": door, "name": name, "trials": found}
 
 
-def _trial(worker: Worker, upstream: Upstream, door: str, trial: Trial) -> dict[str, Any]:
+def try_out(worker: Worker, upstream: Upstream, door: str, trial: Trial) -> dict[str, Any]:
     given = {"calls": CALLS, "worth": WORTH} | trial
     outputs = given.pop("outputs", SAME)
     upstream.reset(delay=FAST_S if given["mode"] == "one by one" else SLOW_S, outputs=outputs)
@@ -89,7 +89,7 @@ def _trial(worker: Worker, upstream: Upstream, door: str, trial: Trial) -> dict[
 
 
 @contextmanager
-def _places() -> Iterator[Callable[[], dict[str, dict[str, str]]]]:
+def places_to_share() -> Iterator[Callable[[], dict[str, dict[str, str]]]]:
     """Give a function that makes empty places where processes can share a budget."""
     from redis_servers import RedisServer
 

@@ -114,6 +114,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "limits_litellm": ("limits", lambda found: page_limits.at_once(found, "litellm")),
     "limits_openai": ("limits", lambda found: page_limits.at_once(found, "openai")),
     "varied": ("limits", page_limits.varied),
+    "shared": ("shared", page_limits.in_a_row),
     "admission": ("admission", page_admission.written),
     "growth": ("growth", _growth),
     "depth": ("growth", _depth),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 
 from limits import PROCESSES
-from tables import NONE, OURS, Results, can, label, table
+from tables import NONE, OURS, Results, can, label, number, table
 
 DOORS = {"langchain": "LangChain", "litellm": "LiteLLM", "openai": "the OpenAI client"}
 STATES = ("cold, max", "cold", "warm, max", "warm")
@@ -63,6 +64,21 @@ def varied(rows: list[Results]) -> str:
 
 def _spent(cell: Results | None) -> str:
     return f"{cell['spent of the limit']:.0%} ({cell['sent']})" if cell and can(cell) else NONE
+
+
+def in_a_row(found: list[Results]) -> str:
+    """Tell how many calls were sent in each of many runs, and how the others ended."""
+    heads = ["", "sent, run by run", "the others", "seconds, median", "longest"]
+    return table(heads, map(_in_a_row, found))
+
+
+def _in_a_row(cell: Results) -> Iterator[str]:
+    state = f"{'warm' if cell['warm'] else 'cold'}{', max' if cell['max_tokens'] else ''}"
+    yield f"{DOORS[cell['door']]}, {state}"
+    yield " ".join(map(str, cell["sent"]))
+    yield ", ".join(f"{count} {end}" for end, count in cell["ends"].items())
+    yield number(statistics.median(cell["seconds"]))
+    yield number(max(cell["seconds"]))
 
 
 def nearer(rows: list[Results]) -> Iterator[str]:

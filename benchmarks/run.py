@@ -24,6 +24,7 @@ import limits
 import machine
 import overhead
 import page
+import shared
 import venvs
 
 HERE = Path(__file__).parent
@@ -48,6 +49,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "overhead": overhead.run,
     "imports": imports.run,
     "limits": limits.run,
+    "shared": shared.run,
     "admission": admission.run,
     "growth": growth.run,
     "ledgers": ledgers,

@@ -548,6 +548,22 @@ def test_sockets_of_an_event_loop_are_closed_with_it(redis_server, prefix, opene
     assert at(store).settled[COST] == 300
 
 
+def test_connections_of_an_event_loop_serve_its_next_trips(redis_server, prefix, opened, client):
+    store = opened(redis_server.url(prefix=prefix))
+
+    async def many():
+        await asyncio.gather(*(store.settle_async([charge(cost=1)]) for _ in range(100)))
+
+    async def twice():
+        await many()
+        connected = client.info("stats")["total_connections_received"]
+        await many()
+        return client.info("stats")["total_connections_received"] - connected
+
+    assert asyncio.run(twice()) == 0
+    assert at(store).settled[COST] == 200
+
+
 def test_a_task_that_is_cancelled_on_its_way_leaves_a_store_that_works(redis_server, prefix, opened):
     store = opened(redis_server.url(prefix=prefix))
 

@@ -24,7 +24,7 @@ RoundTrips = Generator[RoundTrip, Any, T]
 AT_ONCE = 16
 """How many trips an event loop makes at once, and so connections; the time of others is not counted."""
 TURNS = 25
-"""How often an event loop has turned at least before a trip is late: more than connecting and asking take."""
+"""How often an event loop has turned at least before a trip is late: more than connecting or asking takes."""
 
 _NO_RIGHTS = ("can't run this command", "can't access", "ACL failure")
 
@@ -65,13 +65,11 @@ class RedisLink:
         Raises:
             LedgerError: The server did not answer in time, or not as it should.
         """
-        here = await self._here()
-        async with here.places:
-            try:
-                async with _within(self._timeout_s):
-                    return await self._drive_async(trips, here.client)
-            except Exception as error:
-                raise self._explained(error) from error
+        try:
+            async with (await self._here()).connection(self._timeout_s) as client, _within(self._timeout_s):
+                return await self._drive_async(trips, client)
+        except Exception as error:
+            raise self._explained(error) from error
 
     def close(self) -> None:
         """Let go of the sockets of threads; those of event loops are closed with their loop."""
@@ -177,12 +175,41 @@ class RedisLink:
 
 
 class _Loop:
-    """What belongs to one event loop: a client, and places for those who are on a trip."""
+    """What belongs to one event loop: a client, and a connection for each who is on a trip."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.places = asyncio.Semaphore(AT_ONCE)
-        self.closing = _closing(client)
+        self.closing = self._closing()
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._connections: list[Any] = []
+        self._free: list[Any] = []
+
+    @asynccontextmanager
+    async def connection(self, timeout_s: float) -> AsyncGenerator[Any]:
+        """Lend a connection that is made already, so that the time of a trip is not spent on it."""
+        async with self._places:
+            client = self._free.pop() if self._free else self._new()
+            try:
+                async with _within(timeout_s):
+                    await client.initialize()
+                yield client
+            finally:
+                self._free.append(client)
+
+    def _new(self) -> Any:
+        """Return a client with a connection of its own; that of a cluster keeps one for each node."""
+        if not hasattr(self.client, "client"):
+            return self.client
+        self._connections.append(self.client.client())
+        return self._connections[-1]
+
+    async def _closing(self) -> AsyncGenerator[None, None]:
+        # A loop closes the async generators that are open when it ends: the one moment to close sockets.
+        try:
+            yield
+        finally:
+            for client in (*self._connections, self.client):
+                await client.aclose()
 
 
 @asynccontextmanager
@@ -207,14 +234,6 @@ async def _within(seconds: float) -> AsyncGenerator[None]:
             yield
         finally:
             timer.cancel()
-
-
-async def _closing(client: Any) -> AsyncGenerator[None, None]:
-    # An event loop closes the async generators that are open when it ends: the one moment to close sockets.
-    try:
-        yield
-    finally:
-        await client.aclose()
 
 
 def _of_response(error: Exception) -> str:
