@@ -8,6 +8,7 @@ VENV_NEWEST_PROXY := .venv-newest-proxy
 BIN := $(VENV)/bin
 PIP := -m pip --quiet --disable-pip-version-check
 export LITELLM_LOCAL_MODEL_COST_MAP = True
+export PYTHONDONTWRITEBYTECODE =  # the programs that tests start would compile everything each time
 
 .PHONY: demo proxy test lock newest newest-proxy test-newest contract test-min fuzz soak audit lint format bench mutate clean help
 

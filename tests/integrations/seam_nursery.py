@@ -38,6 +38,9 @@ TRIED = {
 
 _KEPT = sys.stdout
 
+_encodings: dict[str, Any] = {}
+"""Built once: that takes a second, which is most of what a child would do."""
+
 
 def main() -> None:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -54,6 +57,7 @@ def main() -> None:
 
 def _warm_up() -> None:
     """Import all that children would, once; what is ours is forgotten again, so that it is made anew."""
+    from steptrack_callbacks import tokens
     from steptrack_callbacks.cli import self_test
     from steptrack_callbacks.integrations import losses
 
@@ -66,6 +70,7 @@ def _warm_up() -> None:
             answer = probe.call()
             if inspect.isawaitable(answer):
                 runner.run(answer)
+    _encodings.update({name: tokens._encoding(name) for name in tokens._SPECS})
     for name in [name for name in sys.modules if name.partition(".")[0] == "steptrack_callbacks"]:
         del sys.modules[name]
 
@@ -82,7 +87,10 @@ def _be_the_child(asked: dict[str, str]) -> None:
 def _look(place: str, how: str) -> dict[str, Any]:
     {"deleted": _delete, "renamed": _rename, "changed": _change, "replaced": _replace}[how](place)
     import steptrack_callbacks as steptrack
+    from steptrack_callbacks import tokens
 
+    if not place.startswith(("litellm:__path__", "tiktoken")):  # of which encodings are built
+        tokens._encodings.update(_encodings)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         steptrack.install(ledger="memory:", proxy_url="http://127.0.0.1:9")
