@@ -64,7 +64,7 @@ def _warm_up() -> None:
     for seam in losses.SEAMS:
         seam.get()
     with asyncio.Runner() as runner:
-        for probe in self_test.probes():
+        for probe in self_test.probes(None):
             if "Router" in probe.entry or "StepBudget" in probe.entry:
                 continue  # its core forbids forks; it is ours
             answer = probe.call()
@@ -110,7 +110,7 @@ def steptrack_doctor() -> int:
     from steptrack_callbacks.cli import main, self_test
 
     all_probes = self_test.probes
-    self_test.probes = lambda: (each for each in all_probes() if (each.entry, each.mode) in TRIED)
+    self_test.probes = lambda url: (each for each in all_probes(url) if (each.entry, each.mode) in TRIED)
     return main(["doctor", "--json"])
 
 

@@ -115,7 +115,7 @@ def wrong_calls(said: dict[str, Any], seam: Seam) -> list[str]:
     wrong = []
     for call in said["doctor"]["calls"]:
         cannot_be_made = call["detail"].startswith("raises ") or said["refused_to_begin"]
-        if not call["ok"] and not (cannot_be_made and call["package"] in its_own):
+        if call["ok"] is False and not (cannot_be_made and call["package"] in its_own):
             wrong.append(f"{call['entry']}, {call['mode']}: {call['detail']}")
     return wrong
 

@@ -59,11 +59,11 @@ def examine() -> dict[str, Any]:
 
     calls = [
         {
-            "package": result.probe.package,
-            "entry": result.probe.entry,
-            "mode": result.probe.mode,
-            "ok": not result.wrong,
-            "detail": _discreet(result.wrong),
+            "package": result.package,
+            "entry": result.entry,
+            "mode": result.mode,
+            "ok": result.ok,
+            "detail": _discreet(result.wrong or result.untried),
         }
         for result in self_test.run()
     ]
@@ -77,7 +77,7 @@ def examine() -> dict[str, Any]:
         "calls": calls,
     }
     is_well = all(seam["state"] not in ("missing", "changed") for seam in seams)
-    return found | {"ok": is_well and all(call["ok"] for call in calls)}
+    return found | {"ok": is_well and not any(call["ok"] is False for call in calls)}
 
 
 def _packages() -> Iterator[dict[str, Any]]:
@@ -137,7 +137,9 @@ def _told(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _verdict(call: Mapping[str, Any]) -> str:
-    return "yes" if call["ok"] else f"NO: {call['detail']}"
+    if call["ok"]:
+        return "yes"
+    return f"not called: {call['detail']}" if call["ok"] is None else f"NO: {call['detail']}"
 
 
 def _conclusion(found: Mapping[str, Any]) -> Iterator[str]:
@@ -149,5 +151,5 @@ def _conclusion(found: Mapping[str, Any]) -> Iterator[str]:
         if "lost" in seam:
             yield f"- {seam['detail']}: {seam['lost']}; {seam['cure']}"
     for call in found["calls"]:
-        if not call["ok"]:
+        if call["ok"] is False:
             yield f"- {call['entry']}, {call['mode']}: {call['detail']}"
