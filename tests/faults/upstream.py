@@ -32,7 +32,7 @@ class Line:
         """Send a whole answer."""
         content = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.raw(
-            b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            b"HTTP/1.1 %d OK\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
             % (status, len(content))
         )
         self.raw(content)
