@@ -3,6 +3,7 @@
 import itertools
 import tempfile
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -82,6 +83,12 @@ class Model:
                 self.group.setdefault(each.key, each.group)
         return "room"
 
+    def grow(self, call, asked):
+        for each in asked:
+            held = self.held.get(each.key, {})
+            if call in held:
+                held[call] = Asked(*map(max, held[call], each.held))
+
     def judge(self, call, each):
         if each.key in self.closed:
             return "closed"
@@ -148,6 +155,14 @@ class Ledgers(RuleBasedStateMachine):
             verdict = store.reserve(calling(*asked, call=call))
             assert verdict.reason == expected, store.url
             assert [each.key for each in verdict.totals] == [each.key for each in asked]
+            self.agree(verdict.totals, store)
+
+    @rule(call=calls, asked=st.lists(asks, min_size=1, max_size=3, unique_by=lambda each: each.key))
+    def grow(self, call, asked):
+        self.model.grow(call, asked)
+        for store in self.stores:
+            verdict = store.reserve(replace(calling(*asked, call=call), grows=True))
+            assert verdict.reason == "room", store.url
             self.agree(verdict.totals, store)
 
     @rule(

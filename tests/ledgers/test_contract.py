@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from ledger_words import ask, at, calling, charge, release, spend
@@ -139,6 +140,39 @@ def test_a_reservation_that_is_sent_again_for_more_accounts_counts_once_on_each(
     assert (at(store).held, at(store).held_calls, at(store, "other").held_calls) == (Asked(8, 0), 1, 1)
     store.settle([charge("one", "team", "other", cost=1)])
     assert (at(store).held_calls, at(store, "other").held_calls) == (0, 0)
+
+
+def growing(*asks, call="one"):
+    return replace(calling(*asks, call=call), grows=True)
+
+
+def test_a_call_in_flight_holds_more_without_being_judged_and_never_less(store):
+    store.reserve(calling(ask("a", cost=5, tokens=5, max_cost=10), ask("b", cost=1), call="one"))
+    grown = store.reserve(growing(ask("a", cost=50, tokens=3, max_cost=10), ask("b", cost=2)))
+    assert grown.reason == "room"
+    assert [(shown.held, shown.held_calls) for shown in grown.totals] == [(Asked(50, 5), 1), (Asked(2, 0), 1)]
+    assert grown.totals == store.look(["a", "b"])
+    assert reason(store, ask("a", cost=1, max_cost=50)) == "busy"
+    shown = store.settle([charge("one", "a", "b", cost=3)])
+    assert [(each.held, each.held_calls, each.settled[COST]) for each in shown] == [(Asked(0, 0), 0, 3)] * 2
+
+
+def test_a_call_grows_only_where_it_holds_anything(store):
+    store.reserve(calling(ask("a", cost=5), call="one"))
+    grown = store.reserve(growing(ask("a", cost=6), ask("b", cost=6)))
+    assert [shown.held for shown in grown.totals] == [Asked(6, 0), Asked(0, 0)]
+    assert at(store, "b").seq == 0
+    store.settle([charge("one", "a", cost=3)])
+    before = at(store, "a")
+    assert store.reserve(growing(ask("a", cost=7))).granted  # this came too late
+    assert at(store, "a") == before
+
+
+def test_a_lease_begins_anew_when_its_call_grows(store, clock):
+    store.reserve(calling(ask(cost=5), call="one", lease_s=0.5))
+    store.reserve(growing(ask(cost=6)))
+    later(store, clock, 0.6)
+    assert (at(store).held, at(store).lapsed_calls) == (Asked(6, 0), 0)
 
 
 def test_a_call_that_reserves_one_account_after_another_gives_all_back(store):

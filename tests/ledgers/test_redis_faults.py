@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from ledger_words import ask, at, calling, charge, release, spend
@@ -197,6 +198,18 @@ def test_calls_in_flight_hold_their_room_again_after_an_empty_restart(own_redis,
     (charged,) = store.settle([charge("one", cost=2)])
     assert (charged.held_calls, charged.settled[COST]) == (0, 3)
     assert store.reserve(calling(ask(cost=7, max_cost=10))).reason == "room"
+
+
+def test_calls_that_have_grown_hold_all_of_it_again_after_an_empty_restart(own_redis, opened):
+    store = opened(own_redis.url())
+    store.reserve(calling(ask(cost=1, max_cost=10), call="one"))
+    store.reserve(replace(calling(ask(cost=9, max_cost=10), call="one"), grows=True))
+    own_redis.restart_empty()
+    assert at(store).held == Asked(9, 0)
+    store.settle([charge("one", cost=2)])
+    store.reserve(replace(calling(ask(cost=9, max_cost=10), call="one"), grows=True))
+    own_redis.restart_empty()
+    assert (at(store).held, at(store).settled[COST]) == (Asked(0, 0), 2)
 
 
 def test_what_was_closed_grouped_and_lasting_is_so_again_after_an_empty_restart(own_redis, opened, clock):

@@ -211,9 +211,9 @@ class BudgetAccount(Account):
             max_cost=None if most is None else to_pico(_floor(most)),
             max_tokens=self.max_tokens,
             max_calls=self.call_room(wrapping=wrapping) if estimate.counts else None,
-            alone=_asked(alone),
-            beside=_asked(beside),
-            held=_asked(held),
+            alone=to_asked(alone),
+            beside=to_asked(beside),
+            held=to_asked(held),
             expires_at=self.expires_at,
             group=self.group,
             most_open=self.most_open,
@@ -338,6 +338,6 @@ def _share(estimate: Estimate, unit: int, most: int) -> tuple[int, int]:
     return (beside, share) if unit else (_ceil(beside), share)
 
 
-def _asked(amount: tuple[int, int]) -> Asked:
+def to_asked(amount: tuple[int, int]) -> Asked:
     """Put an amount in the ledger's words; what is beyond all books is as much as they hold."""
     return Asked(min(to_pico(amount[0], up=True), MOST), min(amount[1], MOST))

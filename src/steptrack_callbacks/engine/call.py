@@ -207,10 +207,10 @@ class Call:
             return
         self.count()
         refusal = None if self.reservation is None else self.reservation.run_on(output_tokens)
-        if refusal is not None:
-            error = refusal.error()
-            if not (yield from more_is_granted(refusal.account, error)):
-                raise error
+        if refusal and not (yield from more_is_granted(refusal.account, error := refusal.error())):
+            raise error
+        if self.lease is not None:
+            yield from self.lease.keep_up(self.request, output_tokens)
 
     # Once it is over
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +16,7 @@ from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.outbox import PendingCharge
 from steptrack_callbacks.ledgers.protocol import (
     AccountRequest,
+    Asked,
     Entry,
     Reason,
     ReservationRequest,
@@ -25,9 +27,10 @@ from steptrack_callbacks.ledgers.protocol import (
 from steptrack_callbacks.values.errors import StepDenied
 
 from .amounts import Sums
-from .budget_account import BudgetAccount, to_amounts, to_sums
+from .budget_account import BudgetAccount, to_amounts, to_asked, to_sums
 from .holds import Hold
 from .queue import QUEUE
+from .request import Request
 
 T = TypeVar("T")
 
@@ -47,12 +50,13 @@ class Lease:
         accounts: The shared accounts around the call.
     """
 
-    __slots__ = ("_lent", "_revision", "_untold", "accounts", "name")
+    __slots__ = ("_grown", "_lent", "_revision", "_untold", "accounts", "name")
 
     def __init__(self, number: int, accounts: Sequence[BudgetAccount]) -> None:
         self.name = f"{process_name()}-{number}"
         self.accounts = accounts
         self._lent: Sequence[LeaseShare] = ()
+        self._grown = 0
         self._revision = 0
         self._untold: list[Flow[None]] | None = None
 
@@ -91,6 +95,35 @@ class Lease:
         for ledger, totals in found:
             _take_over(self.accounts, ledger, totals)
         return "room"
+
+    def keep_up(self, request: Request, output_tokens: int) -> Flow[None]:
+        """Hold twice what a stream has come to, once that is more than was held for it.
+
+        It waits for nothing and is refused nothing; so others are admitted by the truth, after few trips.
+        """
+        lent, produced = self._lent, _taken(request, output_tokens)
+        if output_tokens <= self._grown or not any(_is_outgrown(share.ask, produced) for share in lent):
+            return
+        most = request.max_output_tokens
+        self._grown = 2 * output_tokens if most is None else max(output_tokens, min(2 * output_tokens, most))
+        twice = _taken(request, self._grown)
+        shares = [share._replace(ask=_grown_to(twice, share.ask)) for share in lent]
+        for ledger, some in _by_ledger(shares, lambda share: share.account.ledger):
+            asks = tuple(share.ask for share in some)
+            reservation = ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s, grows=True)
+            if totals := (yield from ledger.grow(reservation)):
+                self._swap(ledger, some)
+                _take_over(self.accounts, ledger, totals)
+
+    def _swap(self, ledger: LedgerClient, shares: Sequence[LeaseShare]) -> None:
+        """Note that a ledger has lent other shares; a call that was charged meanwhile has given all back."""
+        with LOCK:
+            before = [share for share in self._lent if share.account.ledger is ledger]
+            if before:
+                _acknowledge(before, -1)
+                _acknowledge(shares, 1)
+                others = [share for share in self._lent if share.account.ledger is not ledger]
+                self._lent = [*others, *shares]
 
     def _refuse(
         self, ledger: LedgerClient, verdict: Verdict, granted: list[tuple[LedgerClient, ReservationRequest]]
@@ -171,6 +204,22 @@ class Lease:
             at=time.time(),
         )
         return PendingCharge(entry, paid)
+
+
+def _taken(request: Request, output_tokens: int) -> Asked:
+    """Put in a ledger's words what a call has come to that has produced so much."""
+    used = request.estimated_usage(output_tokens)
+    return to_asked((request.cost_of(used) or 0, used.total_tokens))
+
+
+def _is_outgrown(ask: AccountRequest, taken: Asked) -> bool:
+    return (ask.max_cost is not None and taken.cost > ask.held.cost) or (
+        ask.max_tokens is not None and taken.tokens > ask.held.tokens
+    )
+
+
+def _grown_to(held: Asked, ask: AccountRequest) -> AccountRequest:
+    return replace(ask, held=Asked(*map(max, ask.held, held)))
 
 
 def look(accounts: Sequence[BudgetAccount], *, patience_s: float = 0.0) -> Flow[None]:

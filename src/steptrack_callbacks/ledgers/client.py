@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
@@ -99,6 +100,24 @@ class LedgerClient:
             raise
         self._note_presence(verdict.totals, reservation if verdict.granted else None)
         return verdict
+
+    def grow(self, reservation: ReservationRequest) -> Flow[tuple[Totals, ...]]:
+        """Let a call in flight hold more; a store that is away hears of it with the charge.
+
+        Returns:
+            Its accounts as they are then; nothing if the store is away.
+        """
+        if self._is_resting() or must_not_ask():
+            return ()
+        try:
+            verdict = cast(Verdict, (yield from self._ask("reserve", reservation, 0.0)))
+        except LedgerError as error:
+            self._note_absence(error)
+            return ()
+        with LOCK:
+            lent = replace(reservation, grows=False) if self._snapshot.is_in_flight(reservation.id) else None
+            self._note_presence(verdict.totals, lent)
+        return verdict.totals
 
     def settle(self, charges: Sequence[PendingCharge]) -> Flow[None]:
         """Tell the store of charges; if it is away, they are owed."""

@@ -100,11 +100,14 @@ class ReservationRequest:
         id: Unique to the call; its charge comes under the same.
         asks: What it asks of each account; all are granted or none.
         lease_s: Seconds after which the room comes back by itself, if the process has died.
+        grows: Whether the call is in flight, and holds as much as is asked from here on, if that is more
+            than it did: it is not judged, and gets nothing where it holds nothing any more.
     """
 
     id: str
     asks: tuple[AccountRequest, ...]
     lease_s: float
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +200,9 @@ class Ledger(Protocol):
     def reserve(self, reservation: ReservationRequest) -> Verdict:
         """Reserve room on all accounts or on none.
 
-        Sent again while it holds room, it is granted as it was, and its lease starts again. Of several
-        accounts without room the gravest reason is given: `closed`, `crowded`, `full`, `busy`.
+        Sent again while it holds room, it is granted as it was, or as what it has grown to, and its lease
+        starts again. Of several accounts without room the gravest reason is given: `closed`, `crowded`,
+        `full`, `busy`.
         """
 
     def settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:

@@ -193,7 +193,7 @@ class RedisStore:
         (reason, epoch), totals = yield from self._on_accounts(
             keys, lambda writing, seqs: reserve_trip(writing, reservation, seqs)
         )
-        if reason == "room":
+        if reason == "room" and (not reservation.grows or self._known.keys_of(reservation.id)):
             self._known.note_granted(epoch, reservation)
         return Verdict(reason=reason, totals=totals)
 

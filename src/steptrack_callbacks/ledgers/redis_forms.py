@@ -113,6 +113,7 @@ def reserve_trip(writing: Writing, reservation: ReservationRequest, seqs: list[i
     """Ask for room on all accounts."""
     asks = [_ask(writing, ask) for ask in reservation.asks]
     writing.asked |= {"id": reservation.id, "lease_s": reservation.lease_s, "asks": asks, "seen": seqs}
+    writing.asked["grows"] = reservation.grows
     return writing.trip("reserve")
 
 

@@ -138,6 +138,8 @@ def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdic
     asks, until = reservation.asks, now + reservation.lease_s
     accounts = [current(shelf, ask.key, now) for ask in asks]
     own = shelf.holds(reservation.id)
+    if reservation.grows:
+        return _grow(shelf, reservation, accounts, own, now)
     if own and all(ask.key in own for ask in asks):
         for account in accounts:  # it was granted before; its lease starts again
             shelf.put_hold(reservation.id, account.key, own[account.key], until)
@@ -150,6 +152,33 @@ def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdic
         for ask, account in zip(asks, accounts, strict=True):
             _hold(shelf, reservation.id, ask, account, own=own.get(ask.key), now=now, until=until)
     return Verdict(reason=reason, totals=tuple(account.totals() for account in accounts))
+
+
+def _grow(
+    shelf: Shelf,
+    reservation: ReservationRequest,
+    accounts: Sequence[StoredAccount],
+    own: dict[str, Asked],
+    now: float,
+) -> Verdict:
+    """Let a call hold more where it holds anything."""
+    asked = zip(reservation.asks, accounts, strict=True)
+    growing = [
+        (account, own[ask.key], Asked(*map(max, own[ask.key], ask.held)))
+        for ask, account in asked
+        if ask.key in own
+    ]
+    for account, before, held in growing:  # before anything is changed
+        fitting(account.held_cost - before.cost + held.cost, account.key, "reserved cost")
+        fitting(account.held_tokens - before.tokens + held.tokens, account.key, "reserved tokens")
+    until = now + reservation.lease_s
+    for account, before, held in growing:
+        account.give_back(before)
+        account.hold(held, until)
+        account.touch(now, account.expires_at)
+        shelf.save(account)
+        shelf.put_hold(reservation.id, account.key, held, until)
+    return Verdict(reason="room", totals=tuple(account.totals() for account in accounts))
 
 
 def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, ...]:

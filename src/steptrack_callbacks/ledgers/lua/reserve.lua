@@ -33,6 +33,27 @@ end
 if lost(accounts) then return {'lost', epoch} end
 
 local till, verdict, opening = now + asked.lease_s, 'room', {}
+if asked.grows then -- a call in flight holds more from here on, where it holds anything
+  for i, ask in ipairs(asked.asks) do
+    local of, own, held = accounts[i].of, accounts[i].own, ask.held
+    if own then
+      held.cost = less(held.cost, own.cost) and own.cost or held.cost
+      held.tokens = less(held.tokens, own.tokens) and own.tokens or held.tokens
+      if not fits_books(plus(minus(of.cost, own.cost), held.cost)) then return {'overflow', epoch, asked.keys[ask.slot], 'reserved cost'} end
+      if not fits_books(plus(minus(of.tokens, own.tokens), held.tokens)) then return {'overflow', epoch, asked.keys[ask.slot], 'reserved tokens'} end
+    end
+  end
+  for i, ask in ipairs(asked.asks) do
+    local account = accounts[i]
+    if account.own then
+      give_back(account, asked.id, account.own)
+      account.dropped[#account.dropped] = nil -- it is written over
+      put_hold(account, asked.id, ask.held, till)
+    end
+    save(account)
+  end
+  return {'room', epoch, shown(accounts)}
+end
 if own > 0 and own == #accounts then -- granted before; its lease begins anew
   for _, account in ipairs(accounts) do
     account.held[asked.id] = time_text(till) .. ' ' .. account.own.cost .. ' ' .. account.own.tokens

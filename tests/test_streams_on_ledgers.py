@@ -1,0 +1,126 @@
+"""A stream that runs past what a ledger holds for it takes more room there, so others are admitted by the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from fake_framework import CALL_TOKENS, FakeFramework, open_elsewhere
+from internals import assert_nothing_left
+from steptrack_callbacks import Budget, step
+from steptrack_callbacks.ledgers import current, open_ledger
+from steptrack_callbacks.ledgers.sqlite import SqliteStore
+
+LIMIT = 30_000
+TEAM = Budget("team", max_tokens=LIMIT)
+KEY = "budget::0:team"
+
+
+@pytest.fixture(params=["file", "redis"])
+def url(request, tmp_path):
+    """Where two processes share a budget."""
+    if request.param == "file":
+        return f"sqlite:///{tmp_path}/steps.db"
+    return request.getfixturevalue("redis_server").url(prefix=f"streams-{request.node.name[-40:-7]}")
+
+
+@pytest.fixture
+def warm() -> FakeFramework:
+    """Twenty answers of 200 tokens were seen."""
+    host = FakeFramework()
+    for _ in range(20):
+        host.ask(None)
+    return host
+
+
+def trips(monkeypatch) -> list[int]:
+    """List how much is asked for by calls that grow."""
+    asked: list[int] = []
+    reserve = SqliteStore.reserve
+
+    def noting(store, reservation):
+        if reservation.grows:
+            asked.append(reservation.asks[0].held.tokens)
+        return reserve(store, reservation)
+
+    monkeypatch.setattr(SqliteStore, "reserve", noting)
+    return asked
+
+
+def test_another_process_finds_the_room_of_a_long_stream_taken(url, warm):
+    current.use(url)
+    other = open_ledger(url)  # as another process would
+    with step("job", budgets=[TEAM]) as job:
+        stream = open_elsewhere(warm, None, streams=True)
+        for produced in range(0, 16_000, 100):
+            stream.progress(produced)
+            (seen,) = other.look([KEY])
+            assert produced <= seen.held.tokens <= 100 + max(2 * produced, 2000)
+        current.use(other)
+        with step("elsewhere", budgets=[TEAM], wait_s=0):
+            assert warm.refusal(None).phase == "busy"
+        stream.abandon(16_000)
+        with step("elsewhere", budgets=[TEAM], wait_s=0):
+            warm.ask(None)
+        assert_nothing_left(job)
+    (seen,) = other.look([KEY])
+    assert (seen.held.tokens, seen.held_calls) == (0, 0)
+    other.close_connections()
+
+
+def test_a_stream_takes_few_trips_to_grow(tmp_path, warm, monkeypatch):
+    current.use(SqliteStore(tmp_path / "steps.db"))
+    asked = trips(monkeypatch)
+    with step("job", budgets=[TEAM]):
+        stream = warm.open(None, streams=True)
+        for produced in range(0, 16_000, 10):
+            stream.progress(produced)
+        stream.abandon(16_000)
+    assert 3 <= len(asked) <= 6
+    assert all(2 * less <= more + CALL_TOKENS for less, more in zip(asked, asked[1:], strict=False))
+
+
+def test_a_stream_holds_no_more_than_its_max_tokens(tmp_path, warm, monkeypatch):
+    current.use(SqliteStore(tmp_path / "steps.db"))
+    asked = trips(monkeypatch)
+    with step("job", budgets=[TEAM]):
+        stream = warm.open(5000, streams=True)
+        for produced in range(0, 5001, 10):
+            stream.progress(produced)
+        stream.abandon(5000)
+    assert max(asked, default=0) <= 5000 + 100
+
+
+def test_a_ledger_that_is_away_cuts_no_stream(tmp_path, warm, monkeypatch, caplog):
+    store = SqliteStore(tmp_path / "steps.db", timeout_s=0.01)
+    current.use(store)
+    with step("job", budgets=[TEAM]):
+        stream = warm.open(None, streams=True)
+        writer = open_ledger(store.url)
+        assert writer._file.begin(1)  # and is not done before the stream has grown
+        for produced in range(0, 16_000, 10):
+            stream.progress(produced)
+        writer._file.finish(lambda _shelf: None)
+        stream.abandon(16_000)
+    assert "was locked by others" in caplog.text
+    (seen,) = store.look([KEY])
+    assert (seen.held_calls, seen.settled["output_tokens"]) == (0, 16_000)
+
+
+def test_a_stream_of_an_event_loop_grows_without_blocking_it(tmp_path, warm):
+    store = SqliteStore(tmp_path / "steps.db")
+    current.use(store)
+
+    async def main() -> None:
+        async with step("job", budgets=[TEAM]):
+            stream = await warm.open_async(None, streams=True)
+            await stream.progress_async(9000)
+            assert store.look([KEY])[0].held.tokens >= 9000
+            async with stream.telling_ledger():
+                stream.abandon(9000)
+        assert store.look([KEY])[0].held_calls == 0
+
+    asyncio.run(main())
+    gc.collect()
