@@ -18,11 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from internals import assert_nothing_left
 from steptrack_callbacks import Budget, BudgetExhausted, Grant, Step, StepDefinition, Usage, step
 from steptrack_callbacks.concurrency.flow import run_sync
-from steptrack_callbacks.engine import balance, call, far, output_stats, queue, reservation, settlement
+from steptrack_callbacks.engine import account, call, far, output_stats, queue, reservation, room, settlement
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.output_stats import learn
 from steptrack_callbacks.engine.queue import QUEUE, advance_queue
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
 from steptrack_callbacks.pricing import set_prices
 from steptrack_callbacks.testing import reset
@@ -113,7 +114,7 @@ class World:
             account.in_flight._stale = True
             account.in_flight.refresh(now)
             limits = ("max_usd", "max_tokens", "max_calls")
-            left = [account.remaining(limit, wrapping=False) for limit in limits]
+            left = [remaining(account, limit, wrapping=False) for limit in limits]
             found.append((account.held_cost, account.held_tokens, account.cold, left))
         return [(cost, tokens, sorted(cold.values()), left) for cost, tokens, cold, left in found]
 
@@ -168,7 +169,7 @@ class SideBySide(RuleBasedStateMachine):
         set_prices({f"{world.name}-{name}": PRICES[name] for world in self.worlds for name in MODELS})
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         self.patches = ExitStack()
-        for module in (balance, call, far, queue, reservation):
+        for module in (account, call, queue, reservation, room):
             self.patches.enter_context(patch.object(module, "time", clock))
         for module in (far, reservation):
             self.patches.enter_context(patch.object(module, "current_owner", lambda: self.owner))

@@ -6,9 +6,10 @@ import pytest
 
 from steptrack_callbacks import pricing, step, tokens
 from steptrack_callbacks.engine import output_stats
-from steptrack_callbacks.engine.account import Account, StepRef
+from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount, count_messages, count_text

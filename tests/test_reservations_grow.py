@@ -5,7 +5,7 @@ import pytest
 from fake_framework import FakeFramework, ask_and_wait, open_elsewhere
 from internals import assert_nothing_left
 from steptrack_callbacks import step
-from steptrack_callbacks.engine import balance
+from steptrack_callbacks.engine import account
 from steptrack_callbacks.engine.forecasts import LONGEST_KNOWN
 
 LONG = 2000
@@ -14,8 +14,8 @@ LONG = 2000
 @pytest.fixture
 def clock(monkeypatch):
     """Time that can be let pass."""
-    real, ahead = balance.time.monotonic, [0.0]
-    monkeypatch.setattr(balance.time, "monotonic", lambda: real() + ahead[0])
+    real, ahead = account.time.monotonic, [0.0]
+    monkeypatch.setattr(account.time, "monotonic", lambda: real() + ahead[0])
 
     def pass_by(seconds: float) -> None:
         ahead[0] += seconds
@@ -98,7 +98,7 @@ def test_a_call_that_hangs_is_held_at_no_more_than_its_model_can_write(framework
     with step("plan", max_tokens=1_000_000) as plan:
         open_elsewhere(framework, None)
         clock(1e9)
-        plan.account.in_flight.refresh(balance.time.monotonic())
+        plan.account.in_flight.refresh(account.time.monotonic())
         assert 100 + 1000 < plan.account.held_tokens <= 100 + LONGEST_KNOWN
 
 

@@ -29,7 +29,7 @@ def test_coroutines_wait_on_their_loop_and_go_in_order(framework):
 
         with step("plan", max_tokens=10 * CALL_TOKENS) as plan:
             framework.ask()
-            plan.account.max_tokens = 5 * CALL_TOKENS
+            plan.account.limits.tokens = 5 * CALL_TOKENS
             await asyncio.gather(*(ask(number) for number in range(4)))
         assert order == sorted(order)
         assert plan.usage.calls == 5

@@ -137,7 +137,7 @@ def test_a_client_never_widens_a_limit(claimed: Decimal) -> None:
     accounts = Accounts(CONFIG, current.ledger())
     around = accounts.around(Identity(key="k", run="r", path=("plan",), max_usd=claimed))
     assert around is not None
-    limit = around.shared[0].limits()["max_usd"]
+    limit = around.shared[0].limits.as_dict()["max_usd"]
     assert limit <= min(Decimal(1), claimed)
 
 

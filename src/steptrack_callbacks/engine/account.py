@@ -1,93 +1,102 @@
-"""What can be charged, and whose it is: a room, what was charged to it itself, and what was said of it."""
+"""What can be charged: limits, what is settled against them, what is reserved, and what was said of it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from steptrack_callbacks.concurrency.lock import LOCK
-from steptrack_callbacks.values.definitions import ErrorBoundary, Grant, LimitName, StepDefinition
+from steptrack_callbacks.values.definitions import Grant, LimitName, StepDefinition
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.swaps import ModelSwap, SwapReason
 from steptrack_callbacks.values.usage import Usage
 
 from .amounts import Sums, Tally
-from .balance import Balance
-from .holds import Estimate
+from .forecasts import Flight
+from .holds import Estimate, Holding, Uncounted
+from .in_flight import MONEY, TOKENS, InFlight
+from .limits import Limits, enforce_of
+from .step_ref import StepRef
 
 _NOTHING = Usage()
+_NONE_IN_FLIGHT = InFlight()
+"""Of an account without limits, on which nothing is ever held."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRef:
-    """Whose account it is, for errors, events and records."""
-
-    name: str
-    path: str
-    step_id: str | None = None
-    run_id: str = ""
-    function: str | None = None
-    persona: str | None = None
-    error_boundary: ErrorBoundary = "fail"
-
-    def event_fields(self) -> dict[str, Any]:
-        """Return what every event says of the step that it happened in."""
-        return {
-            "step": self.name,
-            "path": self.path,
-            "persona": self.persona,
-            "step_id": self.step_id,
-            "run_id": self.run_id,
-        }
-
-
-class Account(Balance):
-    """A step's, a persona's or nobody's account.
+class Account:
+    """A step's, a persona's or nobody's account. Whatever changes or compares numbers holds `LOCK`.
 
     Attributes:
-        label: Whose account it is.
+        ref: Whose account it is.
+        definition: What was declared for it.
+        enforce: How its limits are kept; the environment may have overruled its definition.
+        limits: They.
+        limited: Whether it has any.
         judges: Whether it looks at what it is charged, and does not only add it up.
-        own: The part of what is settled that was charged to this very account.
-        resumed: The part of what is settled that it began with: somebody had spent it before.
+        settled: What calls have been charged, in the account and in those inside it.
+        own: The part of that which was charged to this very account.
         models: That part by model.
-        model: The model last used.
-        model_list: Models that the step names for its calls; `None` if it names none.
-        response: The last answer, for the error that a step raises at its close.
+        resumed: The part of what is settled that it began with: somebody had spent it before.
+        in_flight: Calls that are held at what is expected of them.
+        fixed_cost, fixed_tokens: What others have reserved: under `strict`, or elsewhere.
+        held_calls: How many calls have reserved room.
+        held_tools: How many of them are uses of tools, which do not count as calls.
+        uncounted: Those of them that hold a bound of what they can come to; see `far`.
+        bound_cost, bound_tokens: What these hold.
+        running_cost, running_tokens: What streams in flight have produced so far.
+        cold: Models of which a call with nothing to go by is in flight.
+        waiting: Calls that wait for room here.
         open_calls: Calls that are neither settled nor swept.
         in_flight_calls: Calls that were still open when the step ended.
         late_calls: Those of them whose usage has come since.
-        waiting: Calls that wait for room here.
         denied: Calls refused in the account's step and inside it.
         busy: Those of them that would have fit, had others not held the room.
         cut: Answers that were cut short because the call was given what was left as its `max_tokens`.
         last_is_taken: Whether one of them took the last of this very account.
-        raised: The last exhaustion of this account that was raised to a caller; that room was
-            merely reserved is none.
+        breached: Times that a strict limit was passed.
+        started, ended: When the step began and ended, by the monotonic clock.
+        closed: Whether it has ended.
+        model: The model last used.
+        model_list: Models that the step names for its calls; `None` if it names none.
+        response: The last answer, for the error that a step raises at its close.
+        raised: The last exhaustion of this account that was raised to a caller; `busy` is none.
         fired: Thresholds that were announced, by limit.
         grants: What escalations added to the limits.
-        escalation, question, declined: Whom to ask for more, what is being asked, and why not to ask
-            again: what the no was, or an empty string.
+        question, declined: What is being asked, and what the no was, if there was one.
         warned: Whether it was said that an `observe` limit is passed.
         on_late_charge: Called after a charge to a closed account.
     """
 
     __slots__ = (
         "_swaps",
+        "bound_cost",
+        "bound_tokens",
+        "breached",
         "busy",
-        "clamp",
+        "closed",
+        "cold",
         "cut",
         "declined",
+        "definition",
         "denied",
-        "escalation",
+        "ended",
+        "enforce",
         "fired",
+        "fixed_cost",
+        "fixed_tokens",
         "grants",
+        "held_calls",
+        "held_tools",
+        "in_flight",
         "in_flight_calls",
         "judges",
         "last_is_taken",
         "late_calls",
+        "limited",
+        "limits",
         "model",
         "model_list",
         "models",
@@ -99,82 +108,156 @@ class Account(Balance):
         "ref",
         "response",
         "resumed",
-        "unpriced",
-        "wait_s",
+        "running_cost",
+        "running_tokens",
+        "settled",
+        "started",
+        "uncounted",
         "waiting",
         "warned",
     )
 
     def __init__(self, ref: StepRef, definition: StepDefinition) -> None:
-        super().__init__(definition)
         self.ref = ref
+        self.definition = definition
+        self.enforce = enforce_of(definition)
+        self.limits = Limits(definition)
+        self.limited = bool(self.limits)
         self.judges = self.enforce == "strict" or type(self).charge is not Account.charge
-        self.own = Tally()
-        self.resumed = _NOTHING
+        self.settled, self.own = Tally(), Tally()
         self.models: dict[str, Tally] = {}
+        self.resumed = _NOTHING
+        self.in_flight = InFlight() if self.limited else _NONE_IN_FLIGHT
+        self.fixed_cost = self.fixed_tokens = self.held_calls = self.held_tools = 0
+        self.uncounted: dict[Uncounted, None] = {}
+        self.bound_cost = self.bound_tokens = self.running_cost = self.running_tokens = 0
+        self.cold: dict[str, int] = {}
+        self.waiting = self.open_calls = self.in_flight_calls = self.late_calls = 0
+        self.denied = self.busy = self.cut = self.breached = 0
+        self.last_is_taken = self.closed = self.warned = False
+        self.started = time.monotonic()
+        self.ended: float | None = None
         self.model = definition.model
         self.model_list = definition.model_list
         self._swaps: dict[tuple[str, str, SwapReason], list[float]] = {}
         self.response: Any = None
-        self.open_calls = 0
-        self.in_flight_calls = 0
-        self.late_calls = 0
-        self.unpriced = definition.unpriced
-        self.wait_s = float(definition.wait_s)
-        self.clamp = definition.clamp
-        self.waiting = 0
-        self.denied = self.busy = self.cut = 0
-        self.last_is_taken = False
         self.raised: BudgetExhausted | None = None
         self.fired: set[tuple[LimitName, float]] = set()
         self.grants: tuple[Grant, ...] = ()
-        self.escalation = definition.escalation
         self.question: Any = None
         self.declined = ""
-        self.warned = False
         self.on_late_charge: Callable[[], None] | None = None
 
-    def here_of(self, settled: Usage) -> Usage:
-        """Return the part of what is settled that was charged from here: not before, and not by others."""
-        return settled if self.resumed is _NOTHING else settled - self.resumed
+    # What is reserved
 
-    def charge_own(self, amounts: Sums, model: str, instead_of: Sums = ()) -> None:
-        """Add to what was charged to this very account, and not to one inside it."""
-        if (by_model := self.models.get(model)) is None:
-            by_model = self.models[model] = Tally()
-        for sums in (self.own.sums, by_model.sums):
-            for index, value in instead_of:
-                sums[index] -= value
-            for index, value in amounts:
-                sums[index] += value
+    @property
+    def held_cost(self) -> int:
+        """Money units that calls in flight have reserved."""
+        self.count_all()
+        return self.fixed_cost + self.in_flight.mean(MONEY)
 
-    def note_swap(self, swap: tuple[str, str, SwapReason], now: float) -> None:
-        """Note that a call was made with another model than was asked for, under the list of this account."""
-        seen = self._swaps.setdefault(swap, [0, now, now])
-        seen[0] += 1
-        seen[2] = now
+    @property
+    def held_tokens(self) -> int:
+        """Tokens that calls in flight have reserved."""
+        self.count_all()
+        return self.fixed_tokens + self.in_flight.mean(TOKENS)
 
-    def swaps(self) -> tuple[ModelSwap, ...]:
-        """Return the calls that were made with another model under the list of this account."""
-        return tuple(
-            ModelSwap(asked=asked, used=used, why=why, calls=int(calls), first_at=first, last_at=last)
-            for (asked, used, why), (calls, first, last) in list(self._swaps.items())
-        )
+    @property
+    def lasting_calls(self) -> int:
+        """How many calls in flight are known to count in the end: nearly all do."""
+        return self.held_calls
 
-    def grant(self, grant: Grant) -> None:
-        """Raise the limits, and remember by what."""
-        with LOCK:
-            self.raise_limits(grant)
-            self.last_is_taken = False
-            self.grants = (*self.grants, grant)
+    def count_all(self) -> None:
+        """Count the calls in flight that are not: somebody wants to know what they will come to."""
+        if self.uncounted:
+            for call in list(self.uncounted):
+                call.count()
 
-    def blame(self, error: BudgetExhausted) -> None:
-        """Note that an exhaustion of this account was raised to a caller."""
-        self.raised = error
+    def hold(self, estimate: Estimate, flight: Flight) -> Holding:
+        """Reserve what a call asks, and say what that was."""
+        cold = (estimate.unseen or estimate.unbounded) and self.is_cold(estimate)
+        if self.enforce == "strict":
+            holding = Holding(estimate.worst, None, cold=cold, counts=estimate.counts)
+            self.fixed_cost += estimate.worst[MONEY]
+            self.fixed_tokens += estimate.worst[TOKENS]
+        else:
+            limits = (self.limits.cost, self.limits.tokens)
+            expected = self.in_flight.add(estimate.outlook, flight, limits)
+            holding = Holding((0, 0), expected, cold=cold, counts=estimate.counts)
+        self.held_calls += 1
+        self.held_tools += not estimate.counts
+        if cold:
+            self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
+        return holding
 
-    def exhaustion_fields(self) -> dict[str, Any]:
-        """Return what an error says of the account beside whose it is."""
-        return {}
+    def release(self, holding: Holding, model: str) -> None:
+        """Give a reservation back."""
+        if holding.expected is not None:
+            self.in_flight.remove(holding.expected)
+        self.fixed_cost -= holding.fixed[MONEY]
+        self.fixed_tokens -= holding.fixed[TOKENS]
+        self.held_calls -= 1
+        self.held_tools -= not holding.counts
+        if holding.cold:
+            self.cold[model] -= 1
+            if not self.cold[model]:
+                del self.cold[model]
+
+    def is_cold(self, estimate: Estimate) -> bool:
+        """Tell whether there is nothing to reserve a call by; `strict` trusts no bound untried."""
+        return estimate.unseen if self.enforce == "strict" else estimate.unbounded
+
+    # What its limits say
+
+    def whole(self, estimate: Estimate) -> Estimate:
+        """Return what a call asks in the units in which this account compares."""
+        return estimate
+
+    def amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
+        """List the limits of amounts that are set: the unit, what is settled, and the limit."""
+        found: list[tuple[LimitName, int, int, int]] = []
+        cost = self.limits.cost_room(wrapping=wrapping)
+        if cost is not None:
+            found.append(("max_usd", MONEY, self.settled.cost, cost))
+        if self.limits.tokens is not None:
+            found.append(("max_tokens", TOKENS, self.settled.tokens, self.limits.tokens))
+        return found
+
+    def lacking_elsewhere(
+        self,
+        estimate: Estimate,  # noqa: ARG002 - of interest to accounts that others charge too
+        names: list[LimitName],  # noqa: ARG002
+        *,
+        wrapping: bool,  # noqa: ARG002
+    ) -> list[LimitName]:
+        """Name limits without room by what is known elsewhere, beside those that are named already."""
+        return []
+
+    def seconds_left(self) -> float | None:
+        """Seconds until `max_seconds`; negative once it has passed."""
+        return None if self.limits.seconds is None else self.limits.seconds - self._seconds()
+
+    def _seconds(self) -> float:
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
+
+    def full_limits(self, *, wrapping: bool = False) -> list[LimitName]:
+        """Name the limits that what is settled has reached."""
+        return self.limits.reached(self.settled, self.seconds_left(), wrapping=wrapping)
+
+    def passed_limits(self) -> list[LimitName]:
+        """Name the limits that what is settled has passed: strictly more than they allow."""
+        return self.limits.passed(self.settled)
+
+    def overrun_limits(self, *, wrapping: bool) -> list[LimitName]:
+        """Name the limits that streams in flight have passed, for which they must be cut."""
+        if not self.definition.cut_streams:
+            return []
+        running = (self.running_cost, self.running_tokens)
+        names = [
+            name for name, unit, used, most in self.amounts(wrapping=wrapping) if used + running[unit] > most
+        ]
+        left = self.seconds_left()
+        return [*names, "max_seconds"] if left is not None and left <= 0 else names
 
     def consumed(self, limit: LimitName, *, running: bool = False) -> Decimal | float:
         """Return what is settled against a limit, in its unit; `running` adds what streams have produced."""
@@ -193,15 +276,79 @@ class Account(Balance):
         amounts = {"max_tokens": self.held_tokens, "max_calls": self.held_calls}
         return amounts.get(limit, 0)
 
+    def cap_calls(self, most: int) -> None:
+        """Lower `max_calls` to a stage's; the smaller of both holds."""
+        self.limits.cap_calls(most)
+        if not self.limited:
+            self.limited, self.in_flight = True, InFlight()
+
+    def grant(self, grant: Grant) -> None:
+        """Raise the limits, and remember by what."""
+        with LOCK:
+            self.limits.add(grant)
+            self.last_is_taken = False
+            self.grants = (*self.grants, grant)
+
+    # What is charged
+
+    def charge(self, amounts: Sums, instead_of: Sums = ()) -> None:
+        """Add to what is settled, and count a strict limit that is passed by it."""
+        within = self.enforce == "strict" and not self.passed_limits()
+        self.settled.add(amounts, instead_of)
+        if within and self.passed_limits():
+            self.breached += 1
+
+    def charge_own(self, amounts: Sums, model: str, instead_of: Sums = ()) -> None:
+        """Add to what was charged to this very account, and not to one inside it."""
+        if (by_model := self.models.get(model)) is None:
+            by_model = self.models[model] = Tally()
+        for sums in (self.own.sums, by_model.sums):
+            for index, value in instead_of:
+                sums[index] -= value
+            for index, value in amounts:
+                sums[index] += value
+
+    def here_of(self, settled: Usage) -> Usage:
+        """Return the part of what is settled that was charged from here: not before, and not by others."""
+        return settled if self.resumed is _NOTHING else settled - self.resumed
+
+    def close(self) -> None:
+        """Admit no more calls, and stop the clock; what is in flight may still be charged."""
+        if not self.closed:
+            self.closed, self.ended = True, time.monotonic()
+
+    # What is said of it
+
+    def note_swap(self, swap: tuple[str, str, SwapReason], now: float) -> None:
+        """Note that a call was made with another model than was asked for, under the list of this account."""
+        seen = self._swaps.setdefault(swap, [0, now, now])
+        seen[0] += 1
+        seen[2] = now
+
+    def swaps(self) -> tuple[ModelSwap, ...]:
+        """Return the calls that were made with another model under the list of this account."""
+        return tuple(
+            ModelSwap(asked=asked, used=used, why=why, calls=int(calls), first_at=first, last_at=last)
+            for (asked, used, why), (calls, first, last) in list(self._swaps.items())
+        )
+
+    def blame(self, error: BudgetExhausted) -> None:
+        """Note that an exhaustion of this account was raised to a caller."""
+        self.raised = error
+
+    def exhaustion_fields(self) -> dict[str, Any]:
+        """Return what an error says of the account beside whose it is."""
+        return {}
+
     def hint_if_busy(self) -> str:
         """Return what to know of the room that others hold here, or an empty string."""
         return ""
 
     def breaches(
-        self, names: Iterable[LimitName], projected: Estimate | None = None, *, running: bool = False
+        self, names: Iterable[LimitName], asked: tuple[int, int] | None = None, *, running: bool = False
     ) -> tuple[Breach, ...]:
-        """Describe limits without room; with a call's need, what it would have brought them to."""
-        limits = self.limits()
+        """Describe limits without room; given what a call asked, what it would have brought them to."""
+        limits, projected = self.limits.as_dict(), {} if asked is None else self._projected(asked)
         return tuple(
             Breach(
                 path=self.ref.path,
@@ -209,23 +356,20 @@ class Account(Balance):
                 limit=name,
                 limit_value=limits[name],
                 consumed=self.consumed(name, running=running),
-                projected=self._projected(name, projected),
+                projected=projected.get(name),
                 budget=self.exhaustion_fields().get("budget"),
                 reserved=0 if running else self.reserved(name),
             )
             for name in names
         )
 
-    def _projected(self, limit: LimitName, estimate: Estimate | None) -> Decimal | float | None:
-        if estimate is None or limit == "max_seconds":
-            return None
-        alone = self.held_calls == 0
-        cost, tokens = self._asked(estimate, alone=alone)
-        if alone and self.enforce != "strict" and self.lacking(estimate.certain, (0, 0), wrapping=False):
-            cost, tokens = estimate.certain  # the input alone is too much
-        if limit == "max_usd":
-            return to_usd(self.settled.cost + cost)
-        return self.settled.tokens + tokens if limit == "max_tokens" else self.settled.calls + 1
+    def _projected(self, asked: tuple[int, int]) -> dict[LimitName, Decimal | int]:
+        settled = self.settled
+        return {
+            "max_usd": to_usd(settled.cost + asked[MONEY]),
+            "max_tokens": settled.tokens + asked[TOKENS],
+            "max_calls": settled.calls + 1,
+        }
 
     def exhaustion(self, phase: Phase, breaches: tuple[Breach, ...], *, hint: str = "") -> BudgetExhausted:
         """Build the error that this account owns."""

@@ -11,13 +11,13 @@ from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import call_log
 from .account import Account
-from .chain import AccountChain
+from .chain import AccountChain, Wrapping
 from .decisions import ADMITTED, Outcome, Refused
 from .escalation import question_about
 from .lease import Lease
 from .queue import Waiter, advance_queue
 from .request import Request
-from .reservation import Reservation, Wrapping
+from .reservation import Reservation
 from .settlement import Charged, emit
 from .shared_reservation import SharedReservation
 from .swapping import Swap, Swapping, hinted, swapping_of

@@ -26,10 +26,11 @@ from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import plain, to_usd
 from steptrack_callbacks.values.usage import Usage, count_names
 
-from .account import Account, StepRef
+from .account import Account
 from .amounts import Sums, Tally
 from .forecasts import Flight
 from .holds import Estimate, Hold, Holding
+from .step_ref import StepRef
 
 RUN_KEPT_S = 30 * 86400.0
 WINDOW_KEPT_S = 7 * 86400.0
@@ -104,8 +105,8 @@ class BudgetAccount(Account):
         self._acknowledged = Hold()
         self._elsewhere = Hold()
         self._asked_last: tuple[Estimate, Estimate] | None = None
-        if self.cost_limit is not None:
-            self.cost_limit = _floor(self.cost_limit)
+        if self.limits.cost is not None:
+            self.limits.cost = _floor(self.limits.cost)
 
     # What the ledger says
 
@@ -149,35 +150,27 @@ class BudgetAccount(Account):
 
     # What is asked of it
 
-    def lacking_now(self, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
-        """Name the limits without room for a call beside all that is in flight, here and by the ledger."""
-        estimate = self._whole(estimate)
-        names = super().lacking_now(estimate, wrapping=wrapping)
-        if self.enforce == "strict" or self.held_calls == 0:
-            return names
+    def lacking_elsewhere(
+        self, estimate: Estimate, names: list[LimitName], *, wrapping: bool
+    ) -> list[LimitName]:
+        """Name limits without room beside what the ledger was told, and says that others hold."""
         told = Hold(*map(sum, zip(self._acknowledged, self._elsewhere, strict=True)))
-        for name, unit, used, most in self._amounts(wrapping=wrapping) if told.calls else ():
+        found: list[LimitName] = []
+        for name, unit, used, most in self.amounts(wrapping=wrapping) if told.calls else ():
             beside, _ = _share(estimate, unit, most)
             if name not in names and used + told[unit] + beside > most:
-                names.append(name)
-        return names
+                found.append(name)
+        return found
 
-    def _whole(self, estimate: Estimate) -> Estimate:
+    def whole(self, estimate: Estimate) -> Estimate:
         """Round what a call asks up to whole pico-dollars, once for all questions about it."""
         if self._asked_last is None or self._asked_last[0] is not estimate:
             self._asked_last = estimate, _rounded_up(estimate)
         return self._asked_last[1]
 
-    def could_have_room(self, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
-        """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
-        return super().could_have_room(self._whole(estimate), own, wrapping=wrapping)
-
-    def may_come_to_have_room(self, estimate: Estimate, *, wrapping: bool) -> bool:
-        """Tell whether a call would fit if all that can come back of what is reserved did."""
-        return super().may_come_to_have_room(self._whole(estimate), wrapping=wrapping)
-
-    def _lasting_calls(self) -> int:
-        """Leave out those of others, whose process may have died."""
+    @property
+    def lasting_calls(self) -> int:
+        """How many calls in flight are known to count in the end: others may have died."""
         return self.held_calls - self._elsewhere.calls
 
     def hint_if_busy(self) -> str:
@@ -191,11 +184,11 @@ class BudgetAccount(Account):
 
     def hold(self, estimate: Estimate, flight: Flight) -> Holding:
         """Reserve what a call asks, and say what that was."""
-        return super().hold(self._whole(estimate), flight)
+        return super().hold(self.whole(estimate), flight)
 
-    def _amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
+    def amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
         """List the limits of amounts that are set; money in whole pico-dollars."""
-        found = super()._amounts(wrapping=wrapping)
+        found = super().amounts(wrapping=wrapping)
         return [(name, unit, used, most if unit else _floor(most)) for name, unit, used, most in found]
 
     def ask(self, estimate: Estimate, *, wrapping: bool) -> AccountRequest:
@@ -204,13 +197,13 @@ class BudgetAccount(Account):
         The ledger adds up what calls hold, of this process and of others, and knows no spread. So it is
         told more than the call is held at here.
         """
-        alone, beside, held = self._told(self._whole(estimate), wrapping=wrapping)
-        most = self.cost_room(wrapping=wrapping)
+        alone, beside, held = self._told(self.whole(estimate), wrapping=wrapping)
+        most = self.limits.cost_room(wrapping=wrapping)
         return AccountRequest(
             key=self.key,
             max_cost=None if most is None else to_pico(_floor(most)),
-            max_tokens=self.max_tokens,
-            max_calls=self.call_room(wrapping=wrapping) if estimate.counts else None,
+            max_tokens=self.limits.tokens,
+            max_calls=self.limits.call_room(wrapping=wrapping) if estimate.counts else None,
             alone=to_asked(alone),
             beside=to_asked(beside),
             held=to_asked(held),
@@ -226,7 +219,7 @@ class BudgetAccount(Account):
         if self.enforce == "strict":
             return estimate.worst, estimate.worst, estimate.worst
         beside, held = list(estimate.expected), list(estimate.expected)
-        for _, unit, _, most in self._amounts(wrapping=wrapping):
+        for _, unit, _, most in self.amounts(wrapping=wrapping):
             beside[unit], held[unit] = _share(estimate, unit, most)
         return estimate.alone, (beside[0], beside[1]), (held[0], held[1])
 
@@ -261,7 +254,7 @@ class BudgetAccount(Account):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is spent of which limits, as plain JSON values."""
-        limits = {name: plain(value) for name, value in self.limits().items()}
+        limits = {name: plain(value) for name, value in self.limits.as_dict().items()}
         spent = {
             "max_usd": float(to_usd(self.settled.cost)),
             "max_tokens": self.settled.tokens,

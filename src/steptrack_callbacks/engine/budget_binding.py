@@ -11,8 +11,9 @@ from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import StepDefinition
 
-from .account import Account, StepRef
+from .account import Account
 from .budget_account import BudgetAccount
+from .step_ref import StepRef
 
 clock = time.time
 

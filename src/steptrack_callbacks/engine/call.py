@@ -26,12 +26,12 @@ from . import call_log, far, settlement
 from .account import Account
 from .admission import admission, more_is_granted, raise_if_passed, tell_admitted
 from .amounts import NOTHING, Charge
-from .chain import AccountChain
+from .chain import AccountChain, Wrapping
 from .holds import FarHold
 from .lease import Lease
 from .queue import QUEUE, advance_queue
 from .request import Request
-from .reservation import Reservation, Wrapping
+from .reservation import Reservation
 from .settlement import State, open_calls
 from .swapping import Swap, Swapping
 
@@ -114,7 +114,7 @@ class Call:
     @property
     def max_output_tokens(self) -> int | None:
         """The most that all its answers may come to, to be set on the request; `None` to leave it alone."""
-        return None if self.reservation is None else self.reservation.max_output_tokens
+        return None if self.reservation is None else self.reservation.cap.max_tokens
 
     @property
     def swap(self) -> Swap | None:

@@ -15,9 +15,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from .account import Account, StepRef
+from .account import Account
 from .amounts import NOTHING, Charge
 from .request import Request
+from .step_ref import StepRef
 
 KEPT_CALLS = 2_000
 KEPT_DENIALS = 500

@@ -13,6 +13,9 @@ from .account import Account
 from .budget_account import BudgetAccount
 from .request import Request
 
+Wrapping = frozenset[Account]
+"""The accounts that are being wrapped up around a call."""
+
 
 class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass can have no slots with a name
     """The accounts around a call, innermost first, and what they ask of it: sorted out once for many calls.
@@ -53,18 +56,19 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         chain.limited = tuple([each for each in chain if each.limited and each.enforce != "observe"])
         chain.shared = tuple([account for account in chain if isinstance(account, BudgetAccount)])
         chain.strict = tuple([account for account in chain.limited if account.enforce == "strict"])
-        chain.clamps = not [account for account in chain.limited if not account.clamp]
-        in_usd = [account for account in chain if account.cost_limit is not None]
+        chain.clamps = not [account for account in chain.limited if not account.definition.clamp]
+        in_usd = [account for account in chain if account.limits.cost is not None]
         enforced = [account for account in in_usd if account.enforce != "observe"]
         chain.watches_usd, chain.limits_usd = bool(in_usd), bool(enforced)
-        chain.refuses_unpriced = bool([account for account in enforced if account.unpriced is None])
+        chain.refuses_unpriced = bool([each for each in enforced if each.definition.unpriced is None])
         chain.listing = tuple([account for account in chain if account.model_list is not None])
         return chain
 
     def blindness(self, request: Request) -> UnpricedModel | None:
         """Say which dollar limit cannot see a call of unknown price: an error, or a warning if allowed."""
-        blind = [account for account in self if account.cost_limit is not None and account.unpriced != "free"]
-        refusing = [account for account in blind if account.unpriced is None and account.enforce != "observe"]
+        in_usd = [account for account in self if account.limits.cost is not None]
+        blind = [account for account in in_usd if account.definition.unpriced != "free"]
+        refusing = [each for each in blind if each.definition.unpriced is None and each.enforce != "observe"]
         if refusing:
             ref, budget = refusing[-1].ref, refusing[-1].exhaustion_fields().get("budget")
             return UnpricedModel(

@@ -119,10 +119,10 @@ def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
     if account.ref.error_boundary != "escalate" or error.phase in ("busy", "closed"):
         return None
     with LOCK:
-        ask = account.escalation or settings.in_force().escalation
+        ask = account.definition.escalation or settings.in_force().escalation
         if ask is None or account.declined:
             return None
-        if account.limits().get(error.limit) != error.limit_value:
+        if account.limits.as_dict().get(error.limit) != error.limit_value:
             return _Granted()
         if account.question is None:
             account.question = Question(account, error, ask)
@@ -140,7 +140,7 @@ def why_not_granted(account: Account, error: BudgetExhausted) -> str:
     """Say why an exhaustion is handed on though its step escalates; empty if it speaks for itself."""
     if error.phase in ("busy", "closed"):
         return ""
-    if account.escalation is None and not has_default() and not account.declined:
+    if account.definition.escalation is None and not has_default() and not account.declined:
         return "nobody could be asked for more: give the step an escalation, or install(escalation=...)"
     return account.declined
 

@@ -11,7 +11,6 @@ It only saves time: `STEPTRACK_FAST=0` turns it off, and nothing else changes.
 from __future__ import annotations
 
 import os
-import time
 from math import isqrt
 from typing import Protocol
 
@@ -19,15 +18,16 @@ from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import current_owner
 
 from . import output_stats
+from .account import Account
 from .amounts import COST, INPUT, OUTPUT
-from .chain import AccountChain
+from .chain import AccountChain, Wrapping
 from .forecasts import CLAMPED_CAUTION
 from .holds import Bound, FarHold, Uncounted
 from .in_flight import FAR_TIMES, MONEY, TOKENS, HeldSums
 from .output_stats import OutputStats
 from .queue import QUEUE
 from .request import NO_FEE, Request
-from .reservation import Reservation, Wrapping, leave_others_behind
+from .reservation import Reservation, owners, reservations_of
 from .settlement import open_calls
 
 MOST_UNCOUNTED = 32
@@ -90,19 +90,26 @@ def has_room(chain: AccountChain, bound: Bound) -> bool:
     for account in chain.limited:
         if account.waiting or len(account.uncounted) >= MOST_UNCOUNTED:
             return False
-        settled, sums = account.settled.sums, account.in_flight.sums
-        if account.cost_limit is not None:
+        limits, settled, sums = account.limits, account.settled.sums, account.in_flight.sums
+        if limits.cost is not None:
             held = account.fixed_cost + account.bound_cost + _longest(sums[MONEY])
-            if settled[COST] + held + bound.cost >= account.cost_limit - account.kept_back:
+            if settled[COST] + held + bound.cost >= limits.cost - limits.kept_cost:
                 return False
-        if account.max_tokens is not None:
+        if limits.tokens is not None:
             held = account.fixed_tokens + account.bound_tokens + _longest(sums[TOKENS])
-            if settled[INPUT] + settled[OUTPUT] + held + bound.tokens >= account.max_tokens:
+            if settled[INPUT] + settled[OUTPUT] + held + bound.tokens >= limits.tokens:
                 return False
-        counts = account.max_calls is not None or account.max_seconds is not None
-        if counts and account.lacks_call_or_time(time.monotonic()):
+        if (limits.calls is not None or limits.seconds is not None) and _lacks_call_or_time(account):
             return False
     return True
+
+
+def _lacks_call_or_time(account: Account) -> bool:
+    """Tell whether there is no room for one call more, or no time left."""
+    seconds, most = account.seconds_left(), account.limits.call_room(wrapping=False)
+    if seconds is not None and seconds <= 0:
+        return True
+    return most is not None and account.settled.calls + account.held_calls >= most
 
 
 def _longest(counted: HeldSums) -> int:
@@ -162,9 +169,12 @@ def count(call: FarCall) -> None:
 
 
 def _leave_others_behind() -> None:
-    """Give back, in a forked process, what threads hold that did not come along."""
-    leave_others_behind()
+    """Give back, in a forked process, what threads hold or wait for that did not come along."""
     with LOCK:
+        QUEUE.empty()
+        for reservation in [each for owner in owners() for each in reservations_of(owner)]:
+            if reservation.owner != current_owner():
+                reservation.release()
         for call in list(open_calls):
             if call.far is not None and call.far.owner != current_owner():
                 give_back(call)

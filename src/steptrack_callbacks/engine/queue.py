@@ -126,7 +126,7 @@ class Waiter:
         return min(left, longest), left <= longest
 
     def _seconds(self) -> float:
-        patience = [account.wait_s for account in self.blocked_on]
+        patience = [account.definition.wait_s for account in self.blocked_on]
         waited = self.reservation.waited_s()
         lefts = [
             left for account in self.reservation.accounts if (left := account.seconds_left()) is not None

@@ -11,7 +11,7 @@ from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
-from .balance import Balance
+from .account import Account
 from .forecasts import UNBOUNDED, caution_for
 from .holds import Estimate
 from .in_flight import FAR_TIMES, Outlook
@@ -361,13 +361,13 @@ class Request:
         )
         return (worst_cost, most + worst), (least_cost, most + least)
 
-    def output_room(self, account: Balance, *, wrapping: bool) -> int | None:
+    def output_room(self, account: Account, *, wrapping: bool) -> int | None:
         """Count the output tokens that an account still has room for; `None` if it does not limit them."""
         bound = self._most_input()
         rooms = []
-        if account.max_tokens is not None:
-            rooms.append(account.max_tokens - account.settled.tokens - account.held_tokens - bound)
-        cost_room = account.cost_room(wrapping=wrapping)
+        if account.limits.tokens is not None:
+            rooms.append(account.limits.tokens - account.settled.tokens - account.held_tokens - bound)
+        cost_room = account.limits.cost_room(wrapping=wrapping)
         if cost_room is not None and (per_token := self.cost_per_output_token(bound)):
             left = cost_room - account.settled.cost - account.held_cost - self.most_cost(bound, 0)
             rooms.append(left // per_token)

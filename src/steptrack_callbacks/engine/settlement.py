@@ -53,8 +53,8 @@ def note_cut(call: Charged) -> None:
     with LOCK:
         for account in call.accounts:
             account.cut += 1
-        if call.reservation.capped_by is not None:
-            call.reservation.capped_by.last_is_taken = True
+        if (capped_by := call.reservation.cap.capped_by) is not None:
+            capped_by.last_is_taken = True
 
 
 def estimated_usage(call: Charged, output_tokens: int | None, reported: Usage | None = None) -> Usage:
@@ -71,7 +71,7 @@ def swept(call: Charged, duration_s: float | None) -> tuple[Usage, int | None]:
     Under a strict limit it is the most that the call can come to, so that the later report cannot
     pass the limit.
     """
-    request, most = call.request, None if call.reservation is None else call.reservation.most_output
+    request, most = call.request, None if call.reservation is None else call.reservation.cap.most
     if most is None:
         usage = estimated_usage(call, None)
         return usage, request.cost_of(usage, duration_s=duration_s)

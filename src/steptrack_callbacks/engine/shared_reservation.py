@@ -62,7 +62,7 @@ class SharedReservation:
         """Return for how long a ledger that is merely slow is asked again."""
         if not self._patient:
             return 0.0
-        longest = min(account.wait_s for account in self._reservation.shared)
+        longest = min(account.definition.wait_s for account in self._reservation.shared)
         return max(0.0, longest - self._reservation.waited_s())
 
     def _reserve(self) -> Flow[Reason]:

@@ -188,7 +188,7 @@ class Swapping:
         if not self._trial.refused:
             self._trial.next_place, self._trial.refused = 0, True
         account = self._chain.limited[-1]
-        return Refused(account, "denied", account.breaches(list(account.limits())[:1]))
+        return Refused(account, "denied", account.breaches(list(account.limits.as_dict())[:1]))
 
     def after(self, refusal: Refused) -> Request | None:
         """Return what to go on with after a refusal; `None` if there is none, or the package does it."""
@@ -329,7 +329,7 @@ def is_low(chain: AccountChain, listed: ModelList) -> bool:
         return any(
             (account.settled.cost + account.held_cost) * _PARTS >= room * parts
             for account in chain.limited
-            if (room := account.cost_room(wrapping=False)) is not None
+            if (room := account.limits.cost_room(wrapping=False)) is not None
         )
 
 

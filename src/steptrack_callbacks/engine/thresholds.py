@@ -15,7 +15,7 @@ logger = logging.getLogger("steptrack_callbacks")
 
 def announce_thresholds(account: Account, shares: Sequence[float]) -> None:
     """Tell hooks, once for each limit, that its settled spend has crossed a share of it."""
-    for limit, value in account.limits().items():
+    for limit, value in account.limits.as_dict().items():
         consumed = account.consumed(limit)
         share = float(consumed) / float(value) if value else 1.0
         for threshold in shares:

@@ -76,13 +76,13 @@ _streams: dict[Account, dict[Pace, None]] = {}
 
 def _share_out(account: Account) -> None:
     streams = list(_streams.get(account, ()))  # a copy: garbage collection may end one meanwhile
-    if not streams or not account.cut_streams:
+    if not streams or not account.definition.cut_streams:
         return
-    tokens = LONGEST_STRIDE if account.max_seconds is None else TIMED_STRIDE
-    if account.max_tokens is not None:
-        left = account.max_tokens - account.settled.tokens - account.running_tokens
+    tokens = LONGEST_STRIDE if account.limits.seconds is None else TIMED_STRIDE
+    if account.limits.tokens is not None:
+        left = account.limits.tokens - account.settled.tokens - account.running_tokens
         tokens = min(tokens, left // len(streams))
-    cost = account.cost_room(wrapping=False)
+    cost = account.limits.cost_room(wrapping=False)
     if cost is not None:
         cost = (cost - account.settled.cost - account.running_cost) // len(streams)
     for stream in streams:

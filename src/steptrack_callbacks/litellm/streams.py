@@ -53,7 +53,7 @@ class Meter:
         self._chat = chat
         self._produced = StreamText()
         self._pace = Pace(call)
-        self._is_timed = any(account.max_seconds is not None for account in call.accounts.limited)
+        self._is_timed = any(account.limits.seconds is not None for account in call.accounts.limited)
         self._has_begun = False
         self._seen = Reading()
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.config import Config, ProxyOptions
-from steptrack_callbacks.engine.account import StepRef
 from steptrack_callbacks.engine.budget_account import BudgetAccount
 from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.ledgers.budget import budget_key
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import Totals

@@ -13,6 +13,7 @@ from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.engine.swapping import Swap
 from steptrack_callbacks.litellm import batches
 from steptrack_callbacks.litellm.call_types import Kind
@@ -146,7 +147,7 @@ class Ticket:
             await run_async(lease.look(new))
         for account in self.around.shared:
             if account.closed:
-                raise account.exhaustion("closed", account.breaches(list(account.limits())[:1]))
+                raise account.exhaustion("closed", account.breaches(list(account.limits.as_dict())[:1]))
 
     async def _end_overdue(self) -> bool:
         """Close steps of this key whose time is over; tells whether there were any."""
@@ -273,7 +274,7 @@ class Ticket:
             rests = [
                 rest
                 for account in self.around
-                if (rest := account.remaining(name, wrapping=False)) is not None
+                if (rest := remaining(account, name, wrapping=False)) is not None
             ]
             if rests:
                 left[name] = min(rests)

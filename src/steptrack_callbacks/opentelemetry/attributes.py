@@ -58,7 +58,7 @@ def of_start(step: Activation) -> Attributes:
         "steptrack.enforce": definition.enforce,
         "steptrack.error_boundary": definition.error_boundary,
     }
-    return _known(said) | _amounts("steptrack.limit.", step.account.limits())
+    return _known(said) | _amounts("steptrack.limit.", step.account.limits.as_dict())
 
 
 def of_record(record: CompletedStep) -> Attributes:

@@ -264,7 +264,7 @@ class Activation(Placed):
             persona=ref.persona,
             model=account.model,
             models={model: tally.usage() for model, tally in list(account.models.items())},
-            limits=account.limits(),
+            limits=account.limits.as_dict(),
             own_usage=account.own.usage(),
             usage=usage,
             denied_calls=account.denied,

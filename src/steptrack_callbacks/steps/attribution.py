@@ -7,10 +7,11 @@ from collections.abc import Callable
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine import call_log
-from steptrack_callbacks.engine.account import Account, StepRef
+from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, LostStepWarning

@@ -9,10 +9,11 @@ from typing import Any
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.concurrency.forks import process_name
 from steptrack_callbacks.engine import budget_binding, lease
-from steptrack_callbacks.engine.account import Account, StepRef
+from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_account import BudgetAccount
 from steptrack_callbacks.engine.budget_binding import BudgetBinding, checked_run_id, new_budgets, run_account
 from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.values.budgets import BudgetDefinition

@@ -14,6 +14,7 @@ from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.call import open_calls_of
 from steptrack_callbacks.engine.lease import look
+from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.records import CompletedStep
@@ -105,7 +106,7 @@ class Step(Activation, metaclass=ShowsPublicNames):
     @property
     def limits(self) -> dict[LimitName, Any]:
         """The limits that are set, grants included."""
-        return self._account.limits() if self._account else self.definition.limits
+        return self._account.limits.as_dict() if self._account else self.definition.limits
 
     @overload
     def remaining(self, limit: LimitName) -> Decimal | float | None: ...
@@ -160,7 +161,7 @@ class Step(Activation, metaclass=ShowsPublicNames):
             return self.definition.limits.get(limit)
         with LOCK:
             wrapped_up = wrapping.entries()
-            rests = [each.remaining(limit, wrapping=each in wrapped_up) for each in self.accounts]
+            rests = [remaining(each, limit, wrapping=each in wrapped_up) for each in self.accounts]
         return min((rest for rest in rests if rest is not None), default=None)
 
     def records(self) -> list[CompletedStep]:

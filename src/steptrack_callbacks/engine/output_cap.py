@@ -1,0 +1,126 @@
+"""How long an answer may become where a limit says so, and the `max_tokens` that the request gets for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steptrack_callbacks import pricing
+
+from . import room
+from .account import Account
+from .chain import AccountChain, Wrapping
+from .forecasts import LONGEST_KNOWN, UNBOUNDED
+from .holds import Estimate
+from .request import Request
+
+
+class OutputCap:
+    """The output that one call is held to.
+
+    Attributes:
+        max_tokens: The `max_tokens` to set on the request so that a limit holds; `None` to leave it alone.
+        capped_by: The account whose last it gets.
+        most: The most output that a strict account holds it to; `None` if there is none.
+        longest: The longest answer that the model can give to a request without `max_tokens`, if a strict
+            account has to know and anybody does.
+    """
+
+    __slots__ = (
+        "_accounts",
+        "_clamps",
+        "_request",
+        "_strict",
+        "_wrapping",
+        "capped_by",
+        "longest",
+        "max_tokens",
+        "most",
+    )
+
+    def __init__(self, chain: AccountChain, request: Request, wrapping: Wrapping) -> None:
+        self._accounts: Sequence[Account] = chain.limited
+        self._strict = chain.strict
+        self._clamps = chain.clamps and not chain.strict
+        self._request = request
+        self._wrapping = wrapping
+        self.max_tokens: int | None = None
+        self.capped_by: Account | None = None
+        self.most: int | None = None
+        self.longest: int | None = None
+
+    @property
+    def clamps(self) -> bool:
+        """Whether all accounts let the request get what is left; of a last that was taken, nothing is."""
+        return self._clamps and not any(account.last_is_taken for account in self._accounts)
+
+    def look_up(self) -> None:
+        """Look up what strict accounts need to know of the model; it may take its time."""
+        request = self._request
+        if self._strict and request.max_output_tokens is None:
+            longest = pricing.max_output_tokens(request.model, provider=request.provider)
+            self.longest = longest and longest * request.answers
+
+    def outputs(self) -> tuple[int, int] | None:
+        """Bound the output for strict accounts: the most, and the least that it could be lowered to.
+
+        Where the request bounds nothing, what is left is the bound, which is then set on it.
+        """
+        found = self._outputs() if self._strict else None
+        self.most = found and found[0]
+        return found
+
+    def _outputs(self) -> tuple[int, int]:
+        request = self._request
+        if request.max_output_tokens is not None:
+            return request.max_output_tokens, request.max_output_tokens
+        rooms = [request.output_room(account, wrapping=account in self._wrapping) for account in self._strict]
+        limits = [most for most in rooms if most is not None]
+        most = self.longest or request.expected_output()
+        if not limits:
+            return most, most
+        clampable = request.can_clamp and all(account.definition.clamp for account in self._strict)
+        if self.longest is not None and not clampable:
+            return most, most
+        alone = not any(account.held_calls for account in self._strict)
+        left = max(min(limits), request.answers if alone else request.expected_output())
+        worst = left if self.longest is None else min(left, self.longest)
+        self.max_tokens = worst if clampable else None
+        return worst, request.answers if clampable else worst
+
+    def clamped(self, estimate: Estimate) -> Estimate:
+        """Give a call that takes the last of a budget what is left of it as its `max_tokens`.
+
+        Who is alone on an account takes its last. Beside others only an answer does that nobody reckons
+        with, and so hardly ever more than one of them is cut.
+        """
+        if not self._clamps:
+            return estimate
+        self.max_tokens = self._left_of(estimate) if estimate.outlook.clamps else None
+        return estimate if self.max_tokens is None else self._request.clamped(estimate, self.max_tokens)
+
+    def _left_of(self, estimate: Estimate) -> int | None:
+        least = UNBOUNDED
+        for account in self._accounts:
+            left = room.output_left(account, estimate, wrapping=account in self._wrapping)
+            if left is not None and left < least:
+                least, self.capped_by = left, account
+        reckoned = estimate.outlook.far if estimate.outlook.forecast.seen else self._longest_known()
+        return max(least, self._request.least_clamp) if least < reckoned else None
+
+    def _longest_known(self) -> int:
+        longest = pricing.max_output_tokens(self._request.model, provider=self._request.provider)
+        return (longest or LONGEST_KNOWN) * self._request.answers
+
+    def hint(self, owner: Account, estimate: Estimate) -> str:
+        """Say how a request would fit that names no `max_tokens` and could not be given one."""
+        longest, wrapping = self.longest, owner in self._wrapping
+        if owner.enforce != "strict" or longest is None:
+            return ""
+        left = self._request.output_room(owner, wrapping=wrapping)
+        others = set(room.lacking_now(owner, estimate, wrapping=wrapping)) - {"max_usd", "max_tokens"}
+        if left is None or not 0 < left < longest or others:
+            return ""
+        return (
+            f"strict reserves the model's longest answer, {longest} tokens, for a request without max_tokens:"
+            f" give the model a max_tokens of at most {left}"
+        )

@@ -1,0 +1,130 @@
+"""Whether there is room on an account for a call beside what is settled and what is in flight.
+
+All of it runs under the lock of the accounts. Exactly at a limit is within it, and admits no further call.
+"""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+from steptrack_callbacks.values.definitions import LimitName
+from steptrack_callbacks.values.money import to_usd
+
+from .account import Account
+from .holds import Estimate, Hold
+
+
+def lacking_now(account: Account, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
+    """Name the limits without room for a call beside all that is in flight."""
+    estimate = account.whole(estimate)
+    if account.enforce == "strict":
+        held = (account.held_cost, account.held_tokens)
+        return lacking(account, estimate.worst, held, wrapping=wrapping, counts=estimate.counts)
+    if account.held_calls == 0:
+        return lacking(account, estimate.alone, (0, 0), wrapping=wrapping, counts=estimate.counts)
+    names: list[LimitName] = []
+    for name, unit, used, most in account.amounts(wrapping=wrapping):
+        if used >= most or not _fits_beside(account, estimate, unit, used, most):
+            names.append(name)
+    names = _with_others(account, names, None, wrapping=wrapping, counts=estimate.counts)
+    return names + account.lacking_elsewhere(estimate, names, wrapping=wrapping)
+
+
+def lacking(
+    account: Account,
+    asked: tuple[int, int],
+    held: Hold | tuple[int, int],
+    *,
+    wrapping: bool,
+    calls: int | None = None,
+    counts: bool = True,
+) -> list[LimitName]:
+    """Name the limits without room for an amount beside what others hold.
+
+    Calls in flight count toward `max_calls` whatever becomes of them: `calls`, or all.
+    """
+    names: list[LimitName] = []
+    for name, unit, used, most in account.amounts(wrapping=wrapping):
+        if used >= most or used + held[unit] + asked[unit] > most:
+            names.append(name)
+    return _with_others(account, names, calls, wrapping=wrapping, counts=counts)
+
+
+def could_have_room(account: Account, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
+    """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
+    asked = amount_asked(account, account.whole(estimate), alone=own.calls == 0)
+    return not lacking(account, asked, own, wrapping=wrapping, counts=estimate.counts)
+
+
+def may_come_to_have_room(account: Account, estimate: Estimate, *, wrapping: bool) -> bool:
+    """Tell whether a call would fit if all that can come back of what is reserved did."""
+    asked, lasting = amount_asked(account, account.whole(estimate), alone=True), account.lasting_calls
+    return not lacking(account, asked, Hold(), wrapping=wrapping, calls=lasting, counts=estimate.counts)
+
+
+def amount_asked(account: Account, estimate: Estimate, *, alone: bool) -> tuple[int, int]:
+    """Return how much must fit, with nothing else in flight or beside others."""
+    if account.enforce == "strict":
+        return estimate.least if alone else estimate.worst
+    return estimate.alone if alone else estimate.expected
+
+
+def projected(account: Account, estimate: Estimate) -> tuple[int, int]:
+    """Return what a call that is refused would have come to at the least: its input, if that is too much."""
+    alone = account.held_calls == 0
+    if alone and account.enforce != "strict" and lacking(account, estimate.certain, (0, 0), wrapping=False):
+        return estimate.certain
+    return amount_asked(account, estimate, alone=alone)
+
+
+def output_left(account: Account, estimate: Estimate, *, wrapping: bool) -> int | None:
+    """Count the output tokens that are left to a call; `None` if no limit counts any.
+
+    Beside others these are never fewer than anybody reckons with.
+    """
+    rooms = [
+        account.in_flight.left_for(estimate.outlook, unit, most - used)
+        for _, unit, used, most in account.amounts(wrapping=wrapping)
+    ]
+    least = min(rooms, default=None)
+    return least if least is None or not account.held_calls else max(least, estimate.outlook.reckoned)
+
+
+def remaining(account: Account, limit: LimitName, *, wrapping: bool) -> Decimal | float | None:
+    """Return what is neither settled nor reserved under a limit, at least 0; `None` if it is not set."""
+    settled = account.settled
+    if limit == "max_usd":
+        cost = account.limits.cost_room(wrapping=wrapping)
+        return None if cost is None else to_usd(max(0, cost - settled.cost - account.held_cost))
+    if limit == "max_seconds":
+        seconds = account.seconds_left()
+        return None if seconds is None else max(0.0, seconds)
+    if limit == "max_tokens":
+        most, used = account.limits.tokens, settled.tokens + account.held_tokens
+    else:
+        most = account.limits.call_room(wrapping=wrapping)
+        used = settled.calls + account.held_calls - account.held_tools
+    return None if most is None else max(0, most - used)
+
+
+def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, most: int) -> bool:
+    left = most - used - (account.fixed_tokens if unit else account.fixed_cost)
+    if account.in_flight.is_far(estimate.outlook, unit, left):
+        return True
+    account.in_flight.refresh(time.monotonic())
+    return account.in_flight.fits(estimate.outlook, unit, left, most)
+
+
+def _with_others(
+    account: Account, names: list[LimitName], calls: int | None, *, wrapping: bool, counts: bool
+) -> list[LimitName]:
+    """Add the limits of calls and time; of several, those that are reached already are named first."""
+    counted = (account.held_calls if calls is None else calls) - account.held_tools
+    most = account.limits.call_room(wrapping=wrapping)
+    if counts and most is not None and account.settled.calls + counted >= most:
+        names.append("max_calls")
+    left = account.seconds_left()
+    if left is not None and left <= 0:
+        names.append("max_seconds")
+    return list(dict.fromkeys((*account.full_limits(wrapping=wrapping), *names))) if names else []
