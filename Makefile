@@ -65,7 +65,7 @@ test-newest: newest newest-proxy  ## the integrations' tests with the newest of 
 contract:  ## on .venv-newest: what users rely on, in two minutes (.ci/newest makes it first)
 	$(VENV_NEWEST)/bin/steptrack doctor
 	$(VENV_NEWEST)/bin/steptrack demo
-	$(VENV_NEWEST)/bin/python -m pytest $(SPREAD) -m contract $(INTEGRATIONS) tests/test_pricing_against_litellm.py tests/test_every_row.py
+	$(VENV_NEWEST)/bin/python -m pytest $(SPREAD) -m contract $(INTEGRATIONS) tests/test_pricing_against_litellm.py tests/test_every_row.py tests/test_steps_in_threads.py
 
 $(VENV_MIN)/.installed: pyproject.toml constraints/oldest.txt
 	$(PYTHON) -m venv $(VENV_MIN)

@@ -1,6 +1,5 @@
 """With nothing but `install()`, threads and pools work for the steps of whoever starts or fills them."""
 
-import queue
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from multiprocessing.pool import ThreadPool
 import pytest
 
 from looking import in_thread, path
+from queue_worker import Worker
 from spending import ask, spend
 from steptrack_callbacks import (
     BudgetExhausted,
@@ -24,6 +24,7 @@ from steptrack_callbacks import (
 )
 from steptrack_callbacks.steps.attribution import unattributed_usage
 
+pytestmark = pytest.mark.contract
 theirs = ContextVar("theirs", default="nothing")
 
 
@@ -211,30 +212,6 @@ def test_of_50_calls_at_once_in_a_step_worth_10_ten_go(kind):
                 thread.join()
     assert outcomes.count("the answer") == plan.usage.calls == 10
     assert len(outcomes) == 50
-
-
-class Worker:
-    """A thread that works off a queue, started wherever it is made."""
-
-    def __init__(self):
-        self._jobs, self._results = queue.Queue(), queue.Queue()
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-
-    def _work(self):
-        for job in iter(self._jobs.get, None):
-            try:
-                self._results.put(job())
-            except Exception as error:
-                self._results.put(error)
-
-    def do(self, job):
-        self._jobs.put(job)
-        return self._results.get(timeout=30)
-
-    def stop(self):
-        self._jobs.put(None)
-        self._thread.join(30)
 
 
 @pytest.fixture

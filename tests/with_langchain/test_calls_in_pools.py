@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import litellm
 import pytest
 from asking import CALL_USD, INPUT_USD, OUTPUT_USD, FakeChat, chat
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 
 import steptrack_callbacks as steptrack
 from provider import Provider
-from steptrack_callbacks import BudgetExhausted, step
+from queue_worker import Worker
+from steptrack_callbacks import BudgetExhausted, LostStepWarning, step
+from steptrack_callbacks.steps.attribution import unattributed_usage
 
+pytestmark = pytest.mark.contract
+theirs = ContextVar("theirs", default="nothing")
 TEN_CALLS = 10 * (8 * INPUT_USD + 200 * OUTPUT_USD)
 
 
@@ -50,3 +56,38 @@ def test_a_model_that_sends_through_litellm_in_a_thread_of_its_own_is_charged_on
         with ThreadPoolExecutor(1) as pool:
             pool.submit(Threaded().invoke, "hello").result()
     assert plan.usage.calls == 2
+
+
+def test_a_queue_worker_that_was_started_in_a_step_that_is_exhausted_later_goes_on_for_others() -> None:
+    model = FakeChat()
+
+    def ask() -> Any:
+        return model.invoke("hello")
+
+    with step("plan", max_calls=1, error_boundary="continue") as plan:
+        worker = Worker()
+        worker.do(ask)
+        assert isinstance(worker.do(ask), BudgetExhausted)
+    with worker, pytest.warns(LostStepWarning, match="outlived step 'plan'"):
+        assert worker.do(ask).usage_metadata["total_tokens"] == 14
+    assert (plan.usage.calls, unattributed_usage().calls, model.sent) == (1, 1, 2)
+
+
+class Looking(FakeChat):
+    """A model that says what the variable of another library is where it is asked."""
+
+    def _answer(self) -> AIMessage:
+        answer = super()._answer()
+        answer.content = theirs.get()
+        return answer
+
+
+def test_the_variable_of_another_library_is_what_langchain_and_pools_make_it_without_us() -> None:
+    token = theirs.set("the caller's")
+    with step("plan") as plan, ThreadPoolExecutor(2) as pool:
+        in_a_batch = Looking().batch(["hello", "there"])
+        in_a_pool = list(pool.map(Looking().invoke, ["hello", "there"]))
+    theirs.reset(token)
+    assert [answer.content for answer in in_a_batch] == ["the caller's", "the caller's"]
+    assert [answer.content for answer in in_a_pool] == ["nothing", "nothing"]
+    assert plan.usage.calls == 4
