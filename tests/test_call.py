@@ -262,7 +262,7 @@ def test_the_input_is_not_counted_where_no_limit_needs_it(framework):
         call = new_call(request)
         call.admit()
         call.settle(Usage(input_tokens=100, output_tokens=1))
-    assert request.counted_input is None
+    assert request.input_count is None
 
 
 def test_prices_of_the_fake_framework_are_what_its_constants_say():

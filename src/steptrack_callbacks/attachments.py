@@ -35,7 +35,7 @@ def is_attached(package: str) -> bool:
 
 def on_change() -> settings.OnIntegrationChange:
     """Return what is done about a package that is not as it was known."""
-    return settings.in_force().on_integration_change
+    return settings.now.on_integration_change
 
 
 def trust_all() -> None:

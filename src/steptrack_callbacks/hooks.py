@@ -198,7 +198,8 @@ class _Hook:
         return fnmatchcase(name, self.step) and fnmatchcase(event.persona or "", self.persona)
 
 
-_hooks: tuple[_Hook, ...] = ()
+registered: tuple[_Hook, ...] = ()
+"""All hooks; it is replaced as a whole, so read it as `hooks.registered`. Where it is empty, nobody listens."""
 _strict = False
 _failures = 0
 _isolate: Callable[[str, Callable[[], None]], None] | None = None
@@ -243,12 +244,12 @@ def on(
 
 
 def _add(hook: _Hook) -> Callable[[], None]:
-    global _hooks
-    _hooks = (hook, *_hooks) if hook.is_watch else (*_hooks, hook)
+    global registered
+    registered = (hook, *registered) if hook.is_watch else (*registered, hook)
 
     def off() -> None:
-        global _hooks
-        _hooks = tuple(other for other in _hooks if other is not hook)
+        global registered
+        registered = tuple(other for other in registered if other is not hook)
 
     return off
 
@@ -301,17 +302,12 @@ def _checked_threshold(event: type[Event], threshold: float | None) -> float | N
 
 def wanted(event: type[Event]) -> bool:
     """Tell whether anybody listens, so that events are built only then."""
-    return bool(_hooks) and any(issubclass(event, hook.event) for hook in _hooks)
-
-
-def is_silent() -> bool:
-    """Tell whether nobody listens to anything."""
-    return not _hooks
+    return bool(registered) and any(issubclass(event, hook.event) for hook in registered)
 
 
 def thresholds() -> set[float]:
     """Return the shares of a limit that somebody wants to hear of."""
-    return {hook.threshold for hook in _hooks if hook.threshold is not None} if _hooks else set()
+    return {hook.threshold for hook in registered if hook.threshold is not None} if registered else set()
 
 
 def emit(event: Event) -> None:
@@ -322,7 +318,7 @@ def emit(event: Event) -> None:
     """
     __tracebackhide__ = True
     of_hook = event.path.startswith("hook:")  # what a hook does is not told to hooks, or they would never end
-    for hook in _hooks:
+    for hook in registered:
         if hook.matches(event) and (hook.is_watch or not of_hook):
             _call(hook, event)
 
@@ -365,6 +361,6 @@ def set_strict(strict: bool) -> bool:  # noqa: FBT001
 
 def reset() -> None:
     """Remove all hooks, but no integration's watch, and forget their failures."""
-    global _hooks, _failures, _strict
-    _hooks = tuple(hook for hook in _hooks if hook.is_watch)
+    global registered, _failures, _strict
+    registered = tuple(hook for hook in registered if hook.is_watch)
     _failures, _strict = 0, False

@@ -182,8 +182,8 @@ class _Given(NamedTuple):
 def _told_by(file: Config) -> Settings:
     """Return the settings in force, with what a file says beside its ledger; no file says nothing."""
     if not file.source:
-        return settings.in_force()
-    told = with_tools(with_prices(settings.in_force(), file.prices), file.tools)
+        return settings.now
+    told = with_tools(with_prices(settings.now, file.prices), file.tools)
     said = FileSettings(source=file.source, steps=file.steps, personas=file.personas, budgets=file.budgets)
     return replace(told, file=said)
 

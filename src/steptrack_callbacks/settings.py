@@ -85,23 +85,19 @@ class Settings:
     threads: bool = True
 
 
-_in_force = Settings()
-
-
-def in_force() -> Settings:
-    """Return what counts now."""
-    return _in_force
+now = Settings()
+"""What counts. It is replaced as a whole, so it is always read as `settings.now`."""
 
 
 def put_in_force(settings: Settings) -> None:
     """Let these settings count from now on, and no others."""
-    global _in_force
-    _in_force = settings
+    global now
+    now = settings
 
 
 def change(**changes: Any) -> None:
     """Let some of them be otherwise from now on; the caller has checked them."""
-    put_in_force(replace(_in_force, **changes))
+    put_in_force(replace(now, **changes))
 
 
 def reset() -> None:

@@ -45,7 +45,7 @@ def reset() -> None:
     output_stats.reset()
     pricing.reset()
     attachments.reset()
-    attached = settings.in_force()
+    attached = settings.now
     settings.put_in_force(
         Settings(proxy=attached.proxy, on_integration_change=attached.on_integration_change)
     )

@@ -41,7 +41,7 @@ def test_uninstall_ends_what_is_running_and_makes_no_more(traces):
     assert current() is None
     assert traces.names() == ["step outer"]
     opentelemetry.uninstall()
-    assert hooks._hooks == ()
+    assert hooks.registered == ()
 
 
 def test_a_span_that_uninstall_has_ended_is_not_ended_again(traces):
@@ -70,10 +70,10 @@ def test_what_is_no_provider_is_refused_by_name(argument):
 
 @pytest.mark.parametrize("threshold", [0, 1.5, "a lot", float("nan")])
 def test_a_threshold_that_is_no_share_is_refused_and_what_was_installed_stays(traces, threshold):
-    before = hooks._hooks
+    before = hooks.registered
     with pytest.raises(ValueError, match="threshold"):
         opentelemetry.install(TracerProvider(shutdown_on_exit=False), thresholds=[0.5, threshold])
-    assert hooks._hooks == before
+    assert hooks.registered == before
     with step("plan"):
         pass
     assert traces.names() == ["step plan"]

@@ -135,9 +135,7 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        if far.let_through(self):
-            self._announce()
-        else:
+        if not far.let_through(self):
             run_sync(self._admission(patient=patient and running_loop() is None))
 
     async def admit_async(self) -> None:
@@ -148,9 +146,7 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        if far.let_through(self):
-            self._announce()
-        else:
+        if not far.let_through(self):
             await run_async(self._admission(patient=True))
 
     def count(self) -> None:
@@ -160,13 +156,12 @@ class Call:
     def _admission(self, *, patient: bool) -> Flow[None]:
         __tracebackhide__ = True
         yield from admission(self, patient=patient)
-        self._announce()
-
-    def _announce(self) -> None:
-        """Let hooks see that it is admitted; they may yet refuse it."""
         self.admitted = True
-        if hooks.is_silent():
-            return
+        if hooks.registered:
+            self.announce()
+
+    def announce(self) -> None:
+        """Let hooks see that it is admitted; they may yet refuse it."""
         try:
             tell_admitted(self, self.swap)
         except StepTrackError:
@@ -240,16 +235,18 @@ class Call:
         """
         if self.state not in _OPEN:
             return
-        self.answered_by, took_s = model, self._duration_s()
+        self.answered_by = model
+        took_s = None if self.sent_at is None else time.monotonic() - self.sent_at
         if not estimated:
             settlement.learn_from(self, usage, terms, took_s, truncated=truncated)
         if truncated:
             settlement.note_cut(self)
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
+        elif len(parts) > 1:
+            cost = self.request.cost_of_parts(parts, terms, took_s)
         else:
-            told = parts or ((model or self.request.model, usage),)
-            cost = self.request.cost_of_parts(told, terms, took_s)
+            cost = self.request.cost_of(usage, parts[0][0] if parts else model, terms, took_s)
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         self._close(charge, "settled", response)
 
@@ -370,7 +367,8 @@ class Call:
             self.number, ref, self._charge, model=model, state=self.state, started_at=self.started_at
         )
         self.accounts.revise_ended()
-        settlement.tell_of(self, charge, None if self._before is charge else self._before)
+        if hooks.registered or self.accounts.observed:
+            settlement.tell_of(self, charge, None if self._before is charge else self._before)
 
     # Afterwards
 

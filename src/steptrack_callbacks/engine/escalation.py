@@ -119,7 +119,7 @@ def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
     if account.ref.error_boundary != "escalate" or error.phase in ("busy", "closed"):
         return None
     with LOCK:
-        ask = account.definition.escalation or settings.in_force().escalation
+        ask = account.definition.escalation or settings.now.escalation
         if ask is None or account.declined:
             return None
         if account.limits.as_dict().get(error.limit) != error.limit_value:
@@ -147,7 +147,7 @@ def why_not_granted(account: Account, error: BudgetExhausted) -> str:
 
 def has_default(ask: Escalation | None = None) -> bool:
     """Tell whether a function is set for steps that have none of their own; given one, whether it is that."""
-    default = settings.in_force().escalation
+    default = settings.now.escalation
     return default is not None if ask is None else default is ask
 
 

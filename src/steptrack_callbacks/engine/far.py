@@ -14,8 +14,10 @@ import os
 from math import isqrt
 from typing import Protocol
 
+from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import current_owner
+from steptrack_callbacks.pricing.terms import USUAL_TIERS
 
 from . import output_stats
 from .account import Account
@@ -24,7 +26,6 @@ from .chain import AccountChain, Wrapping
 from .forecasts import CLAMPED_CAUTION
 from .holds import Bound, FarHold, Uncounted
 from .in_flight import FAR_TIMES, MONEY, TOKENS, HeldSums
-from .output_stats import OutputStats
 from .queue import QUEUE
 from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
@@ -32,9 +33,6 @@ from .settlement import open_calls
 
 MOST_UNCOUNTED = 32
 """Of one account: so many can be counted quickly when somebody asks."""
-
-_PLAIN_TIERS = frozenset({"default", "standard"})
-"""Names of providers for their usual tier, at the usual rates."""
 
 enabled = os.environ.get("STEPTRACK_FAST") != "0"
 
@@ -45,6 +43,7 @@ class FarCall(Uncounted, Protocol):
     accounts: AccountChain
     request: Request
     wrapping: Wrapping
+    admitted: bool
     sent_at: float | None
     far: FarHold | None
     reservation: Reservation | None
@@ -52,19 +51,26 @@ class FarCall(Uncounted, Protocol):
     def note(self) -> None:
         """Begin."""
 
+    def announce(self) -> None:
+        """Let hooks see that it is admitted."""
+
 
 def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     """Bound a call without counting it; `None` if something asks for more than that."""
     if request.bound_input is None or chain.shared or not enabled:
         return None
-    stats = output_stats.of(request.model)
-    if stats.surplus is None or request.price is not None or request.fee is not NO_FEE:
+    stats = output_stats.find(request.model)
+    if stats is None or stats.surplus is None or request.price is not None or request.fee is not NO_FEE:
         return None
-    if chain.strict and request.service_tier is None and not stats.tiers <= _PLAIN_TIERS:
+    if chain.strict and request.service_tier is None and not stats.tiers <= USUAL_TIERS:
         return None  # the provider may choose a dearer one
-    output = _longest_answer(chain, request, stats)
-    sent = None if output is None else request.bound_input()
-    if sent is None or output is None:
+    output = request.max_output_tokens
+    if output is None:
+        if chain.strict or not stats.revision:
+            return None
+        output = FAR_TIMES * stats.longest(CLAMPED_CAUTION) * request.answers
+    sent = request.bound_input()
+    if sent is None:
         return None
     sent += stats.surplus
     if not chain.watches_usd:
@@ -75,14 +81,6 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     return Bound(sent * rates.sent + output * rates.made + rates.request, sent + output, sent)
 
 
-def _longest_answer(chain: AccountChain, request: Request, stats: OutputStats) -> int | None:
-    if request.max_output_tokens is not None:
-        return request.max_output_tokens
-    if chain.strict or not stats.revision:
-        return None
-    return FAR_TIMES * stats.longest(CLAMPED_CAUTION) * request.answers
-
-
 def has_room(chain: AccountChain, bound: Bound) -> bool:
     """Tell whether a call fits everywhere at its bound beside all others at theirs; under the lock."""
     if chain[0].closed:
@@ -91,12 +89,13 @@ def has_room(chain: AccountChain, bound: Bound) -> bool:
         if account.waiting or len(account.uncounted) >= MOST_UNCOUNTED:
             return False
         limits, settled, sums = account.limits, account.settled.sums, account.in_flight.sums
+        others = account.held_calls > len(account.uncounted)
         if limits.cost is not None:
-            held = account.fixed_cost + account.bound_cost + _longest(sums[MONEY])
+            held = account.fixed_cost + account.bound_cost + (others and _longest(sums[MONEY]))
             if settled[COST] + held + bound.cost >= limits.cost - limits.kept_cost:
                 return False
         if limits.tokens is not None:
-            held = account.fixed_tokens + account.bound_tokens + _longest(sums[TOKENS])
+            held = account.fixed_tokens + account.bound_tokens + (others and _longest(sums[TOKENS]))
             if settled[INPUT] + settled[OUTPUT] + held + bound.tokens >= limits.tokens:
                 return False
         if (limits.calls is not None or limits.seconds is not None) and _lacks_call_or_time(account):
@@ -121,23 +120,27 @@ def let_through(call: FarCall) -> bool:
     """Begin a call without further ado if nothing limits it, or every limit is far; tells whether it did."""
     chain = call.accounts
     if not chain.limited:
-        if not chain.watches_usd:
-            call.note()
-        return not chain.watches_usd
-    bound = None if call.wrapping or chain.listing else bound_of(chain, call.request)
-    if bound is None:
-        return False
-    owner = current_owner()
-    with LOCK:
-        if not has_room(chain, bound):
+        if chain.watches_usd:
             return False
-        call.far = FarHold(bound, owner)
-        for account in chain.limited:
-            account.uncounted[call] = None
-            account.bound_cost += bound.cost
-            account.bound_tokens += bound.tokens
-            account.held_calls += 1
         call.note()
+    else:
+        bound = None if call.wrapping or chain.listing else bound_of(chain, call.request)
+        if bound is None:
+            return False
+        owner = current_owner()
+        with LOCK:
+            if not has_room(chain, bound):
+                return False
+            call.far = FarHold(bound, owner)
+            for account in chain.limited:
+                account.uncounted[call] = None
+                account.bound_cost += bound.cost
+                account.bound_tokens += bound.tokens
+                account.held_calls += 1
+            call.note()
+    call.admitted = True
+    if hooks.registered:
+        call.announce()
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from steptrack_callbacks import pricing
@@ -69,7 +69,8 @@ class OutputStats:
     def add_output(self, tokens: int, took_s: float, *, whole: bool) -> None:
         """Remember an output, and how long it took; one that was cut short went at least so far."""
         if whole:
-            self.output = _largest(self._outputs, tokens, self.output)
+            self._outputs.append(tokens)
+            self.output = max(self._outputs)
         else:
             tokens, took_s = self._completed(tokens, took_s)
         self._remember(took_s, tokens)
@@ -84,7 +85,8 @@ class OutputStats:
 
     def add_surplus(self, tokens: int) -> None:
         """Remember by how many tokens an input was undercounted."""
-        self.surplus = _largest(self._surpluses, tokens, self.surplus)
+        self._surpluses.append(tokens)
+        self.surplus = max(self._surpluses)
 
     def is_denser(self, tokens: int, most: int) -> bool:
         """Tell whether an input came closer to its bound by bytes than all before, and remember it."""
@@ -243,13 +245,11 @@ class OutputStats:
         self._squares += tokens * tokens
 
 
-def _largest(last: deque[int], newest: int, largest: int | None) -> int:
-    """Add a number to the last ones, and return the largest of them."""
-    last.append(newest)
-    return newest if largest is None or newest >= largest else max(last)
-
-
 _seen: dict[str, OutputStats] = {}
+
+
+find: Callable[[str], OutputStats | None] = _seen.get
+"""Returns what is known of a model's answers, if there were any."""
 
 
 def of(model: str) -> OutputStats:

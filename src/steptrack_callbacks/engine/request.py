@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from steptrack_callbacks.pricing import Prices, Terms, prices_of
+from steptrack_callbacks.pricing.chain import Question, answer
+from steptrack_callbacks.pricing.terms import NO_TERMS
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.usage import Usage
 
@@ -39,7 +41,6 @@ LEAST_CLAMP_TOKENS = 16
 
 _NOTHING = (0, 0)
 _MANY = 1000
-_NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,7 @@ class Request:
         counts: Whether it counts as one of `max_calls`; the use of a tool does not.
         must_fit: Whether it is made only if it will fit, though nothing else is in flight; else it may take
             the last of a limit.
+        input_count: The input's tokens if they were counted, else `None`.
     """
 
     model: str
@@ -122,10 +124,10 @@ class Request:
     needs: Callable[[], frozenset[str]] | None = None
     counts: bool = True
     must_fit: bool = False
-    _counted: InputCount | None = field(default=None, init=False)
+    input_count: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
     _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
-    _listed: tuple[tuple[str | None, ...], Prices] | None = field(default=None, init=False)
+    _listed: tuple[Question, Prices] | None = field(default=None, init=False)
 
     @property
     def asked_for(self) -> str:
@@ -135,14 +137,9 @@ class Request:
     @property
     def counted(self) -> InputCount:
         """The input's tokens, expected and at most."""
-        if self._counted is None:
-            self._counted = self.count_input()
-        return self._counted
-
-    @property
-    def counted_input(self) -> int | None:
-        """The expected input tokens if they were counted, else `None`."""
-        return None if self._counted is None else self._counted.tokens
+        if self.input_count is None:
+            self.input_count = self.count_input()
+        return self.input_count
 
     @property
     def is_priced(self) -> bool:
@@ -181,24 +178,24 @@ class Request:
 
     def prices(self) -> Prices:
         """Look the prices up once: a call is settled at those that it was admitted by."""
-        asked = (self.model, self.provider, self.service_tier, self.speed, self.region)
-        if self._listed is None or self._listed[0] != asked:
-            found = self._prices_of(self.model, _NO_TERMS)
-            # While nobody knows them they are looked up again: somebody may by the time of the answer.
-            is_known = found.flat is not None or found.plain(1, self._least_output) is not None
-            self._listed = (asked, found) if is_known else None
-            return found
-        return self._listed[1]
+        asked = self._question(self.model, NO_TERMS)
+        if self._listed is not None and self._listed[0] == asked:
+            return self._listed[1]
+        found = answer(asked)
+        # While nobody knows them they are looked up again: somebody may by the time of the answer.
+        is_known = found.flat is not None or found.plain(1, self._least_output) is not None
+        self._listed = (asked, found) if is_known else None
+        return found
 
-    def _prices_of(self, model: str, served: Terms) -> Prices:
-        return prices_of(
+    def _question(self, model: str, served: Terms) -> Question:
+        return Question(
             self.base_model or model,
-            provider=None if self.base_model else self.provider,
-            service_tier=served.service_tier or self.service_tier,
-            speed=served.speed or self.speed,
-            region=served.region or self.region,
-            search_context_size=served.search_context_size or self.search_context_size,
-            rates=self.rates,
+            None if self.base_model else self.provider,
+            served.service_tier or self.service_tier,
+            served.speed or self.speed,
+            served.region or self.region,
+            served.search_context_size or self.search_context_size,
+            tuple(self.rates.items()) if self.rates else (),
         )
 
     def cost_of(
@@ -220,13 +217,13 @@ class Request:
             return self.fee.likely
         if self.price is not None:
             return self.price(usage)
-        served = terms or _NO_TERMS
+        served = terms or NO_TERMS
         is_another = model is not None and model != self.model and not self.rates and not self.base_model
         if is_another and model is not None:
-            cost = self._prices_of(model, served).cost(usage, duration_s)
+            cost = answer(self._question(model, served)).cost(usage, duration_s)
             if cost is not None:
                 return cost
-        asked = self.prices() if served == _NO_TERMS else self._prices_of(self.model, served)
+        asked = self.prices() if served is NO_TERMS else answer(self._question(self.model, served))
         return asked.cost(usage, duration_s)
 
     def cost_of_parts(
@@ -393,7 +390,7 @@ class Request:
         if self.price is None:
             kinds = () if self.kinds is None else self.kinds()
             served = Terms(service_tier=service_tier)
-            prices = self._prices_of(self.model, served) if service_tier else self.prices()
+            prices = answer(self._question(self.model, served)) if service_tier else self.prices()
             return prices.most(input_tokens, output_tokens, kinds)
         plain = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         dear = plain.replace(cache_write_tokens=input_tokens, reasoning_tokens=output_tokens)

@@ -84,11 +84,11 @@ def learn_from(
     call: Charged, usage: Usage, terms: Terms | None, took_s: float | None, *, truncated: bool
 ) -> None:
     """Remember an answer, for the estimates of those to come."""
-    request, counted = call.request, call.request.counted_input
+    request, counted = call.request, call.request.input_count
     if counted is None and call.far is not None:
         seen = output_stats.of(request.model)
         if seen.is_denser(usage.input_tokens, call.far.bound.sent):  # as nothing that was counted
-            counted = request.counted.tokens
+            counted = request.counted
     tier = terms.service_tier if terms and request.service_tier is None else None
     with LOCK:
         output_stats.learn(
@@ -96,7 +96,7 @@ def learn_from(
             output_tokens=usage.output_tokens,
             took_s=took_s or 0.0,
             truncated=truncated,
-            counted_input=counted,
+            counted_input=None if counted is None else counted.tokens,
             input_tokens=usage.input_tokens,
             service_tier=tier,
             thought=usage.reasoning_tokens > 0,
@@ -126,8 +126,6 @@ def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:
     accounts = call.accounts
     for account in accounts.observed:
         warn_if_observed(account)
-    if hooks.is_silent():
-        return
     if hooks.wanted(hooks.CallSettled):
         _emit_settled(call, charge, instead_of)
     if shares := hooks.thresholds():

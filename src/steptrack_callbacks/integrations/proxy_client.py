@@ -92,7 +92,7 @@ def address_of(url: str) -> tuple[str, str, str]:
 
 def is_for_proxy(url: object) -> bool:
     """Tell whether an address is the proxy's, or below it; the names of loopback count as one."""
-    proxy = settings.in_force().proxy
+    proxy = settings.now.proxy
     if proxy is None:
         return False
     parts = _parts(str(url))
@@ -118,7 +118,7 @@ def refusal_in(error: BaseException) -> BudgetExhausted | None:
     The exhaustion belongs to the step on this stack with that path; if there is none, as with a
     budget of the proxy's own, to no step here, and every boundary lets it pass.
     """
-    if settings.in_force().proxy is None or isinstance(error, BudgetExhausted):
+    if settings.now.proxy is None or isinstance(error, BudgetExhausted):
         return None
     for link in causes(error):
         for said in _said_by(link):

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.pricing.terms import USUAL_TIERS
 from steptrack_callbacks.tokens import count_text
 from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage
@@ -58,11 +59,16 @@ def settle(
 
 def settle_plain(call: Call, answer: Answer, *, response: object = None) -> bool:
     """Charge a call whose answer tells how much was sent and made, and nothing else; see `settle`."""
-    usage, model = answer.usage, answer.model
+    request, usage, model = call.request, answer.usage, answer.model
     assert usage is not None  # that is what is plain
-    parts = () if model is None else ((_priced_name(call.request, model), usage),)
+    is_usual = request.service_tier is None and answer.terms.service_tier in USUAL_TIERS
     call.settle(
-        usage, model=model, terms=answer.terms, parts=parts, truncated=answer.is_cut, response=response
+        usage,
+        model=model,
+        terms=None if is_usual else answer.terms,
+        parts=() if model in (None, request.model) else ((_priced_name(request, model), usage),),
+        truncated=answer.is_cut,
+        response=response,
     )
     return True
 

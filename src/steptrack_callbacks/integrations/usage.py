@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.pricing.terms import NO_TERMS
 from steptrack_callbacks.values.untrusted import field, fields_of, items
 from steptrack_callbacks.values.usage import Usage
 
@@ -33,7 +34,6 @@ _SAID_IN_USAGE = stated_cost.FIELDS | {
 _UNTOLD = ("advisor_tool_result",)
 _INNER = ("response", "message", "x_groq")
 """Where an event of responses or of Anthropic's has the answer so far, and a chunk of Groq's its usage."""
-NO_TERMS = Terms()
 
 Part = tuple[str | None, Usage]
 """A model, `None` for the one that answered, and what it used."""

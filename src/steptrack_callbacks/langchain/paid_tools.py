@@ -33,7 +33,7 @@ def begin(run_id: UUID, tool: str, arguments: Mapping[str, Any], metadata: Mappi
         BudgetExhausted: There is no room for it.
         ValueError: What it is said to cost is not an amount.
     """
-    said = metadata.get("usd", settings.in_force().tool_usd.get(tool))
+    said = metadata.get("usd", settings.now.tool_usd.get(tool))
     if said is None:
         return
     where = f"tool {tool!r}: usd"

@@ -15,8 +15,9 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.counts import TIERS
 from steptrack_callbacks.integrations.stated_cost import FIELDS
-from steptrack_callbacks.integrations.usage import NO_TERMS, Answer, Reading, is_cut_by, read_usage
+from steptrack_callbacks.integrations.usage import Answer, Reading, is_cut_by, read_usage
 from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.pricing.terms import NO_TERMS
 from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
 
 _DETAILS = ("input_token_details", "output_token_details")

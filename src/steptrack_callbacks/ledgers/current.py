@@ -75,9 +75,7 @@ def choose(
         "lease_s": lease_s,
         "timeout_s": timeout_s,
     }
-    said = replace(
-        settings.in_force().ledger, **{name: value for name, value in given.items() if value is not None}
-    )
+    said = replace(settings.now.ledger, **{name: value for name, value in given.items() if value is not None})
     check_options(*_options(said))
     with _choosing:  # one that nobody names is opened when it is first needed, wherever the environment says
         return Choice(said, None if said.ledger is None else _client_of(said.ledger, said.timeout_s))

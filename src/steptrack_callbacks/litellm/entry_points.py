@@ -326,7 +326,7 @@ class _Sending:
         self._before = _inside.get()
         _inside.set(self.call)
         # LiteLLM would print advice about errors that nobody is to see, or that become refusals.
-        self._is_quiet = self._asks_for_usage or settings.in_force().proxy is not None
+        self._is_quiet = self._asks_for_usage or settings.now.proxy is not None
         if self._is_quiet:
             suppress_advice()
 

@@ -251,7 +251,7 @@ class _Charging:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        self._is_quiet = settings.in_force().proxy is not None  # it may cut the stream: a refusal, no bug
+        self._is_quiet = settings.now.proxy is not None  # it may cut the stream: a refusal, no bug
 
     def __enter__(self) -> None:
         if self._is_quiet:

@@ -51,7 +51,7 @@ def start() -> StepTrackProxyHandler:
     except ValueError:
         stop_supervisor()
         raise
-    settings.put_in_force(with_tools(with_prices(settings.in_force(), config.prices), config.tools))
+    settings.put_in_force(with_tools(with_prices(settings.now, config.prices), config.tools))
     accounts = Accounts(config, current.ledger())
     add_routes(proxy_server.app, accounts)
     silence_refusal_logs()

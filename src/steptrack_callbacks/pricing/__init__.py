@@ -206,7 +206,7 @@ def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:
         Decimal('0.002')
         >>> reset()
     """
-    settings.put_in_force(with_prices(settings.in_force(), prices))
+    settings.put_in_force(with_prices(settings.now, prices))
 
 
 def price_of(model: str, rates: Mapping[str, object]) -> Callable[[Usage], int | None]:

@@ -68,6 +68,7 @@ class Answer:
         row: The model's entry there, if it has one.
         copy: What was in that entry: `litellm.register_model` changes entries in place.
         flat: The rates of plain tokens, if they are the same for all calls; else `None`.
+        dearest: The dearest rates that text may be billed at, or `None` if they are not as simple as that.
     """
 
     quotes: tuple[Quote, ...]
@@ -77,6 +78,7 @@ class Answer:
     row: Row | None
     copy: Entry | None
     flat: Flat | None = None
+    dearest: Flat | None = None
 
     def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
         """Price the usage of one call, in units, by the first source that can."""
@@ -107,12 +109,6 @@ class Answer:
         return None
 
     @property
-    def dearest(self) -> Flat | None:
-        """The dearest rates that text may be billed at, or `None` if they are not as simple as that."""
-        first = self.quotes[0] if self.quotes else None
-        return first.dearest if isinstance(first, Listed) else None
-
-    @property
     def by_second(self) -> bool:
         """Whether the time of a call is what it costs."""
         return any(isinstance(quote, Listed) and quote.rates.second is not None for quote in self.quotes[:1])
@@ -120,7 +116,7 @@ class Answer:
     def stands(self) -> bool:
         """Tell whether the user's prices and LiteLLM's table are still what they were."""
         live = live_entries()
-        if live is not self.live or self.own is not settings.in_force().prices:
+        if live is not self.live or self.own is not settings.now.prices:
             return False
         if live is None:
             return True
@@ -190,7 +186,7 @@ def forget() -> None:
 
 
 def _ask(question: Question) -> Answer:
-    own, live = settings.in_force().prices, live_entries()
+    own, live = settings.now.prices, live_entries()
     size = len(live or ())
     quotes: list[Quote] = []
     bounds: list[Quote] = []
@@ -210,10 +206,9 @@ def _ask(question: Question) -> Answer:
     else:
         quotes += _genai(question)
     first = quotes[0] if quotes else None
-    flat = first.flat if isinstance(first, Listed) else None
-    return Answer(
-        (*quotes, *bounds), own, live, size, watched, dict(watched.entry) if watched else None, flat
-    )
+    flat, dearest = (first.flat, first.dearest) if isinstance(first, Listed) else (None, None)
+    copy = dict(watched.entry) if watched else None
+    return Answer((*quotes, *bounds), own, live, size, watched, copy, flat, dearest)
 
 
 def _listed(found: Found, question: Question) -> Listed | None:
@@ -251,7 +246,7 @@ def _found(question: Question) -> Iterator[Found]:
 def _entries(question: Question) -> Iterator[Found]:
     model, provider, *_ = question
     vendor, name = split(model, provider)
-    if own := Table(settings.in_force().prices).find((model, f"{vendor}/{name}", name), vendor or ""):
+    if own := Table(settings.now.prices).find((model, f"{vendor}/{name}", name), vendor or ""):
         yield Found("user", own.key, own.entry, vendor or "", installed().entries)
     yield from published(question)
 

@@ -36,3 +36,10 @@ class Terms:
             region=self.region or asked.region,
             search_context_size=self.search_context_size or asked.search_context_size,
         )
+
+
+NO_TERMS = Terms()
+"""Of a call of which nothing is said."""
+
+USUAL_TIERS = frozenset({"default", "standard"})
+"""Names of providers for their usual tier, at the plain rates."""

@@ -101,7 +101,7 @@ class Activation(Placed):
         if self.parent is not None and self._run_id is not None:
             self._check_run(self.parent)
         self._start()
-        if not hooks.is_silent() and hooks.wanted(hooks.StepStarted):
+        if hooks.registered and hooks.wanted(hooks.StepStarted):
             self._ask_hooks()
 
     def _check_unbegun(self) -> None:
@@ -214,7 +214,7 @@ class Activation(Placed):
         ledger.put(record)
         if self._ledger is not None:
             self._archive(self._ledger, record)
-        if not hooks.is_silent() and hooks.wanted(hooks.StepEnded):
+        if hooks.registered and hooks.wanted(hooks.StepEnded):
             hooks.emit(hooks.StepEnded(**account.ref.event_fields(), record=record))
         if ending.leaving is None and self.kind == "persona":
             self._warn_of_unmet_stages()

@@ -62,7 +62,7 @@ def named_budgets(budgets: Iterable[BudgetDefinition | str]) -> tuple[BudgetDefi
 
 
 def _budget_called(name: str) -> BudgetDefinition:
-    file = settings.in_force().file
+    file = settings.now.file
     if name in file.budgets:
         return file.budgets[name]
     if not file.source:
@@ -84,7 +84,7 @@ def completed(definition: D, said: Collection[str] = ()) -> D:
     Raises:
         ValueError: What both say does not go together.
     """
-    file = settings.in_force().file
+    file = settings.now.file
     is_persona = isinstance(definition, PersonaDefinition)
     in_file: Mapping[str, StepDefinition] = file.personas if is_persona else file.steps
     found = in_file.get(definition.name)
@@ -108,7 +108,7 @@ def completed(definition: D, said: Collection[str] = ()) -> D:
 
 def has_nodes() -> bool:
     """Tell whether any node has been declared."""
-    return bool(settings.in_force().nodes)
+    return bool(settings.now.nodes)
 
 
 def node_steps(path: Sequence[str]) -> list[StepDefinition]:
@@ -119,7 +119,7 @@ def node_steps(path: Sequence[str]) -> list[StepDefinition]:
     Args:
         path: The names of the nodes on the way to it, its own last.
     """
-    nodes = settings.in_force().nodes
+    nodes = settings.now.nodes
     found: list[StepDefinition | None] = []
     for depth, name in enumerate(path, start=1):
         by_path = nodes.get(tuple(path[:depth])) if depth > 1 else None
@@ -132,7 +132,7 @@ def node_steps(path: Sequence[str]) -> list[StepDefinition]:
 
 def is_declared(name: str) -> bool:
     """Tell whether a name has been declared."""
-    now = settings.in_force()
+    now = settings.now
     return name in now.steps or name in now.file.steps
 
 
@@ -141,7 +141,7 @@ def definition_of(name: str) -> StepDefinition:
 
     A step that a file says more of can only fail here as well, and keeps its limits.
     """
-    declared = settings.in_force().steps.get(name) or completed(StepDefinition(name=name))
+    declared = settings.now.steps.get(name) or completed(StepDefinition(name=name))
     return replace(declared, error_boundary="fail", default=None)
 
 

@@ -49,7 +49,7 @@ class ToolPolicy:
         Raises:
             ValueError: The level is not one of the five.
         """
-        level = side_effect_level or settings.in_force().tools.get(tool, UNKNOWN_LEVEL)
+        level = side_effect_level or settings.now.tools.get(tool, UNKNOWN_LEVEL)
         if level not in LEVELS:
             raise ValueError(f"side_effect_level must be one of {', '.join(LEVELS)}, not {level!r}")
         if self.allowed_tools is not None and tool not in self.allowed_tools:
