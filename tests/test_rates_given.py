@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, Usage, pricing, step
 from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.asked import kinds_in, terms_asked
 from steptrack_callbacks.litellm.requests import request_of
 from steptrack_callbacks.pricing import Terms, prices_of, rates_in
 from steptrack_callbacks.steps.attribution import new_call
@@ -240,7 +241,7 @@ def test_a_request_says_what_changes_its_price(options, expected):
     ],
 )
 def test_a_request_says_which_dearer_tokens_it_may_meet(content, options, expected):
-    assert kinds_asked(content, options)() == expected
+    assert kinds_in(content, options) == expected
 
 
 # Strict limits
@@ -322,7 +323,7 @@ def test_a_strict_step_reserves_for_the_hour_that_a_cache_is_asked_to_keep():
             provider="anthropic",
             count_input=lambda: InputCount(tokens=1_000, upper_bound=1_000),
             max_output_tokens=10,
-            kinds=kinds_asked([{"role": "user", "content": content}], {}),
+            kinds=partial(kinds_in, [{"role": "user", "content": content}], {}),
         )
         held.append(Decimal(request.most_cost(1_000, 0)) / ONE)
     assert held == [Decimal("0.00375"), Decimal("0.006")]

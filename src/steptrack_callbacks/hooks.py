@@ -199,7 +199,7 @@ class _Hook:
 
 
 registered: tuple[_Hook, ...] = ()
-"""All hooks; it is replaced as a whole, so read it as `hooks.registered`. Where it is empty, nobody listens."""
+"""All hooks; where it is empty, nobody listens. It is replaced as a whole: read it as `hooks.registered`."""
 _strict = False
 _failures = 0
 _isolate: Callable[[str, Callable[[], None]], None] | None = None

@@ -127,7 +127,7 @@ class Request:
     input_count: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
     _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
-    _listed: tuple[Question, Prices] | None = field(default=None, init=False)
+    _prices: Prices | None = field(default=None, init=False)
 
     @property
     def asked_for(self) -> str:
@@ -148,8 +148,7 @@ class Request:
             return True
         if self.price is not None:
             return self.cost(1, self._least_output) is not None
-        self.prices()
-        return self._listed is not None
+        return self.prices() is self._prices  # which are kept once they are known
 
     @property
     def lacks(self) -> str:
@@ -178,14 +177,17 @@ class Request:
 
     def prices(self) -> Prices:
         """Look the prices up once: a call is settled at those that it was admitted by."""
-        asked = self._question(self.model, NO_TERMS)
-        if self._listed is not None and self._listed[0] == asked:
-            return self._listed[1]
-        found = answer(asked)
+        if self._prices is not None:
+            return self._prices
+        found = answer(self._question(self.model, NO_TERMS))
         # While nobody knows them they are looked up again: somebody may by the time of the answer.
-        is_known = found.flat is not None or found.plain(1, self._least_output) is not None
-        self._listed = (asked, found) if is_known else None
+        if found.flat is not None or found.plain(1, self._least_output) is not None:
+            self._prices = found
         return found
+
+    def rename(self, model: str) -> None:
+        """Take a name of the model that is known only now."""
+        self.model, self._prices = model, None
 
     def _question(self, model: str, served: Terms) -> Question:
         return Question(
@@ -223,8 +225,9 @@ class Request:
             cost = answer(self._question(model, served)).cost(usage, duration_s)
             if cost is not None:
                 return cost
-        asked = self.prices() if served is NO_TERMS else answer(self._question(self.model, served))
-        return asked.cost(usage, duration_s)
+        if served is NO_TERMS:
+            return (self._prices or self.prices()).cost(usage, duration_s)
+        return answer(self._question(self.model, served)).cost(usage, duration_s)
 
     def cost_of_parts(
         self,

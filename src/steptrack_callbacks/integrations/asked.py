@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,8 @@ _MODALITIES = ("modalities", "response_modalities", "responseModalities")
 _KEPT = {"1h": "cache_write_1h", "12h": "cache_write_12h"}
 _MARKED = ("tools", "system", "extra_body", "model_kwargs")
 _DEEPEST = 12
-_PRICED = frozenset({"speed", "web_search_options", "tools", *_REGIONS, *_BASES})
+PRICED = frozenset({"speed", "web_search_options", "tools", *_REGIONS, *_BASES})
+"""Options that may change the price of a request."""
 
 
 def terms_asked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def terms_asked(options: Mapping[str, Any]) -> dict[str, Any]:
         >>> terms_asked({"speed": "fast", "web_search_options": {"search_context_size": "low"}})
         {'speed': 'fast', 'search_context_size': 'low'}
     """
-    if _PRICED.isdisjoint(options):
+    if PRICED.isdisjoint(options):
         return {}
     found = {
         "speed": options.get("speed"),
@@ -37,14 +37,6 @@ def terms_asked(options: Mapping[str, Any]) -> dict[str, Any]:
         "search_context_size": _search_context_size(options),
     }
     return {name: value for name, value in found.items() if isinstance(value, str) and value}
-
-
-def kinds_asked(content: Any, options: Mapping[str, Any]) -> Callable[[], frozenset[str]]:
-    """Return what lists the kinds of tokens that a request may send or ask for beside text.
-
-    It is called only if a limit has to hold against the dearest of them.
-    """
-    return partial(_kinds, content, dict(options))
 
 
 def _region(options: Mapping[str, Any]) -> object:
@@ -70,7 +62,11 @@ def _search_context_size(options: Mapping[str, Any]) -> object:
     return None
 
 
-def _kinds(content: Any, options: Mapping[str, Any]) -> frozenset[str]:
+def kinds_in(content: Any, options: Mapping[str, Any]) -> frozenset[str]:
+    """List the kinds of tokens that a request may send or ask for beside text.
+
+    Nobody needs it but where a limit has to hold against the dearest of them.
+    """
     return frozenset(
         (*_sent(content, 0), *_sent([options.get(name) for name in _MARKED], 0), *_made(options))
     )

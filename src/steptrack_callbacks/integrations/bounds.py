@@ -30,9 +30,10 @@ _AROUND = MESSAGE_TOKENS + max(MESSAGE_TOKENS, OWN_MESSAGE_SLACK_TOKENS)
 _AROUND_ALL = REPLY_TOKENS + max(OWN_SLACK_TOKENS, FOREIGN_SLACK_TOKENS)
 _IN_MESSAGES = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "cache_control"})
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", None})
-_UNSEEN = frozenset(
+UNSEEN = frozenset(
     {"audio", "conversation", "mcp_servers", "modalities", "previous_response_id", "web_search_options"}
 )
+"""Options by which more may be charged as input than the request itself has."""
 _OF_USERS = frozenset({None, "function", "custom"})
 _NAMING = frozenset({"function", "function_declarations", "name"})
 
@@ -42,7 +43,7 @@ def is_all_sent(options: Mapping[str, Any]) -> bool:
 
     Servers add what they hold of a conversation, and what tools of their own bring in.
     """
-    if not _UNSEEN.isdisjoint(options) and any(options.get(name) for name in _UNSEEN):
+    if not UNSEEN.isdisjoint(options) and any(options.get(name) for name in UNSEEN):
         return False
     tools = options.get("tools")
     if not tools:

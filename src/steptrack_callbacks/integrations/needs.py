@@ -26,24 +26,18 @@ def needs_whole_answer(options: Mapping[str, Any]) -> bool:
     return any(options.get(name) for name in _WHOLE) or bool(field(options.get("text"), "format"))
 
 
-def needs_of(
+def needs_in(
     content: Any, options: Mapping[str, Any], kinds: Callable[[], Collection[str]]
-) -> Callable[[], frozenset[str]]:
-    """Return what lists the needs of a request; it is called only if another model is looked at.
+) -> frozenset[str]:
+    """List the needs of a request; nobody asks for them but where another model is looked at.
 
     Args:
         content: Messages, or a prompt.
         options: What is asked beside them.
         kinds: Lists the kinds of tokens that it may send or ask for beside text.
     """
-
-    def needs() -> frozenset[str]:
-        found = {_OF_KINDS[kind] for kind in kinds() if kind in _OF_KINDS}
-        return frozenset(
-            found | set(_of_options(options)) | ({"pdf_input"} if _has_file(content, 0) else set())
-        )
-
-    return needs
+    found = {_OF_KINDS[kind] for kind in kinds() if kind in _OF_KINDS}
+    return frozenset(found | set(_of_options(options)) | ({"pdf_input"} if _has_file(content, 0) else set()))
 
 
 def _of_options(options: Mapping[str, Any]) -> Iterator[str]:

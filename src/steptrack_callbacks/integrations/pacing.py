@@ -43,17 +43,17 @@ class Pace:
         with LOCK:
             self.stride = LONGEST_STRIDE
             for account in accounts:
-                _streams.setdefault(account, {})[self] = None
+                streams.setdefault(account, {})[self] = None
                 _share_out(account)
 
     def end(self) -> None:
         """Leave what is left to the others."""
         with LOCK:
             for account in self._call.accounts.limited:
-                if (streams := _streams.get(account)) is not None:
-                    streams.pop(self, None)
-                    if not streams:
-                        del _streams[account]
+                if (beside := streams.get(account)) is not None:
+                    beside.pop(self, None)
+                    if not beside:
+                        del streams[account]
 
     def shorten(self, tokens: int, cost: int | None) -> None:
         """Go through no more than so many tokens, and so many money units, until the next look."""
@@ -64,26 +64,25 @@ class Pace:
 
 def tighten(call: Call) -> None:
     """Let the streams around a call that was charged take no more than what it has left."""
-    if not _streams:
-        return
     with LOCK:
         for account in call.accounts.limited:
             _share_out(account)
 
 
-_streams: dict[Account, dict[Pace, None]] = {}
+streams: dict[Account, dict[Pace, None]] = {}
+"""Those that are running, by the limited accounts around them."""
 
 
 def _share_out(account: Account) -> None:
-    streams = list(_streams.get(account, ()))  # a copy: garbage collection may end one meanwhile
-    if not streams or not account.definition.cut_streams:
+    running = list(streams.get(account, ()))  # a copy: garbage collection may end one meanwhile
+    if not running or not account.definition.cut_streams:
         return
     tokens = LONGEST_STRIDE if account.limits.seconds is None else TIMED_STRIDE
     if account.limits.tokens is not None:
         left = account.limits.tokens - account.settled.tokens - account.running_tokens
-        tokens = min(tokens, left // len(streams))
+        tokens = min(tokens, left // len(running))
     cost = account.limits.cost_room(wrapping=False)
     if cost is not None:
-        cost = (cost - account.settled.cost - account.running_cost) // len(streams)
-    for stream in streams:
+        cost = (cost - account.settled.cost - account.running_cost) // len(running)
+    for stream in running:
         stream.shorten(tokens, cost)

@@ -96,9 +96,8 @@ class WaitingHandler(BaseCallbackHandler):
         # On any other loop the answer would come too late, and a refusal would reach nobody.
         if asyncio.get_running_loop() is self._loop and is_new(run_id):
             within = run_tree.enter(run_id, parent_run_id, name, tags, metadata).step
-            await begin_async(
-                Start(run_id, content, metadata, invocation_params, batch_size, serialized), within, caps=True
-            )
+            start = Start(run_id, content, metadata, invocation_params, batch_size, serialized)
+            await begin_async(start, within, caps=True, is_last=True)
 
 
 _capping = StepTrackHandler()

@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import pacing, proxy_client
 from steptrack_callbacks.steps.activation import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
@@ -18,10 +19,9 @@ from steptrack_callbacks.values.errors import StepTrackError
 from . import failures, paid_tools, run_tree, runs, usage
 from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
-from .limiter import will_wait
 from .refusals import langchain_error, mark_not_retryable, silence_refusal_logs
 from .requests import UNKNOWN_MODEL
-from .starting import Start, begin, begin_async, is_new
+from .starting import Start, begin, begin_async
 
 Params = Mapping[str, Any] | None
 
@@ -90,10 +90,10 @@ class StepTrackHandler(BaseCallbackHandler):
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
+        place = self._place(run_id, parent_run_id, name, tags, metadata)
         if place is not None:
             start = Start(run_id, messages[0], metadata, invocation_params, batch_size, serialized)
-            begin(start, place.step, deferred=will_wait, caps=self.caps)
+            begin(start, place.step, caps=self.caps)
 
     async def await_chat_model_start(
         self,
@@ -134,10 +134,10 @@ class StepTrackHandler(BaseCallbackHandler):
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
+        place = self._place(run_id, parent_run_id, name, tags, metadata)
         if place is not None:
             start = Start(run_id, prompts[0], metadata, invocation_params, batch_size, serialized)
-            begin(start, place.step, deferred=will_wait, caps=self.caps)
+            begin(start, place.step, caps=self.caps)
 
     async def await_llm_start(
         self, serialized: dict[str, Any] | None, prompts: list[str], *, run_id: UUID, **kwargs: Any
@@ -166,10 +166,10 @@ class StepTrackHandler(BaseCallbackHandler):
         **_: Any,
     ) -> None:
         __tracebackhide__ = True
-        place = self._place(run_id, parent_run_id, name, tags, metadata) if is_new(run_id) else None
+        place = self._place(run_id, parent_run_id, name, tags, metadata)
         if place is not None:
             start = Start(run_id, content, metadata, invocation_params, batch_size, serialized)
-            await begin_async(start, place.step, deferred=will_wait, caps=self.caps)
+            await begin_async(start, place.step, caps=self.caps)
 
     def _place(
         self,
@@ -179,8 +179,11 @@ class StepTrackHandler(BaseCallbackHandler):
         tags: list[str] | None,
         metadata: dict[str, Any] | None,
     ) -> run_tree.Place | None:
-        """Return where a run of a model is, or `None` if it is none of this handler's business."""
+        """Return where a new run of a model is, or `None` if it is none of this handler's business."""
         __tracebackhide__ = True
+        known = runs.find(run_id.int)
+        if known is not None and known.call is not None:  # one that is over may be started once more
+            return None
         if not self.is_off:
             try:
                 return run_tree.enter_model(run_id, parent_run_id, name, tags, metadata)
@@ -210,7 +213,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: The stream has passed a limit; it is charged what it has produced.
         """
         __tracebackhide__ = True
-        run = runs.find(run_id)
+        run = runs.find(run_id.int)
         if run is not None and run.call is not None:
             run.see(token if token and isinstance(token, str) else usage.text_of_chunk(chunk))
 
@@ -220,7 +223,7 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: The stream has passed a limit; it is charged what it has produced.
         """
-        run = runs.find(run_id)
+        run = runs.find(run_id.int)
         if run is not None and run.call is not None:
             run.see_event(usage.text_of_event(event))
 
@@ -234,13 +237,13 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: A step that was named by metadata ends with this run, over its limit.
         """
-        run = runs.find(run_id)
+        run = runs.find(run_id.int) or (None if self.is_off else _begun_unseen(run_id))
         if run is not None:
-            _settle(run, response)
-        elif not self.is_off:
-            _settle(_begun_unseen(run_id), response)
-        if run is not None and run.within is not None:
-            run.tell_step()
+            call = run.end()
+            if call is not None:
+                _settle(run, call, response)
+            if run.within is not None:
+                run.tell_step()
         run_tree.leave(run_id)
 
     def on_llm_error(
@@ -258,7 +261,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: It was a proxy that has refused the call, or cut the stream.
         """
         mark_not_retryable(error)
-        run = runs.find(run_id)
+        run = runs.find(run_id.int)
         refused = proxy_client.refusal_in(error)
         if run is not None and run.call is not None:
             _charge_failed(run, refused or error, response)
@@ -348,19 +351,17 @@ def _begun_unseen(run_id: UUID) -> runs.Run:
     return run
 
 
-def _settle(run: runs.Run, response: LLMResult) -> None:
-    call = run.end()
-    if call is None:
-        return
+def _settle(run: runs.Run, call: Call, response: LLMResult) -> None:
     if call.state == "new":
         call.note()  # nobody has asked its limiter, so it came from a cache, which is free
-    if not call.is_open:
+    if call.state != "in flight" and not call.is_open:
         return  # an integration further down has charged it
     if call.request.model == UNKNOWN_MODEL:
-        call.request.model = usage.model_of(response) or UNKNOWN_MODEL
+        call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
     elsewhere = run.batch is not None and _is_counted(run, response)
     run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
-    pacing.tighten(call)
+    if pacing.streams:
+        pacing.tighten(call)
 
 
 def _is_counted(run: runs.Run, response: LLMResult) -> bool:

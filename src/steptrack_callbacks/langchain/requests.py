@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
-from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
-from steptrack_callbacks.integrations.needs import needs_of
+from steptrack_callbacks.integrations.asked import PRICED, kinds_in, terms_asked
+from steptrack_callbacks.integrations.bounds import UNSEEN, bound_messages, is_all_sent
+from steptrack_callbacks.integrations.needs import needs_in
 from steptrack_callbacks.integrations.servers import server_at
 from steptrack_callbacks.pricing.names import GATEWAYS, accepts, canonical
 from steptrack_callbacks.pricing.table import installed
-from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
+from steptrack_callbacks.tokens import count_messages, count_prompt
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict")
 _SCHEMAS = ("tools", "functions")
+_TELLING = PRICED | UNSEEN | {"service_tier", "model_kwargs", "response_format", *_OUTPUT_LIMITS, *_SCHEMAS}
+"""Options without which a request is no more than its messages."""
 _MODEL_NAMES = ("model", "model_name", "model_id")
 
 Named = Mapping[str, Any] | None
@@ -36,52 +38,57 @@ def chat_request(
         metadata: The run's; LangChain puts the effective model, provider and limit there.
         params: The invocation's parameters.
     """
-    schemas: list[Any] = []
-    for name in _SCHEMAS:
-        if found := params.get(name):
-            schemas += found
-    if answer_schema := params.get("response_format"):
-        schemas.append(answer_schema)
-    model = model_named(metadata, params)
-    provider = _provider(serialized, metadata)
-    request = _request(
-        model, provider, metadata, params, lambda: count_messages(messages, model, tools=schemas or None)
+    model, provider = model_named(metadata, params), _provider(serialized, metadata)
+    is_plain = _TELLING.isdisjoint(params)
+    schemas = [] if is_plain else _schemas(params)
+    bound = partial(bound_messages, messages, tools=schemas)
+    kinds = partial(kinds_in, messages, dict(params))
+    return Request(
+        model=model,
+        provider=provider,
+        count_input=partial(count_messages, messages, model, tools=schemas or None),
+        bound_input=bound if is_plain or is_all_sent(params) else None,
+        kinds=kinds,
+        needs=partial(needs_in, messages, params, kinds),
+        cure=_cure(model, provider),
+        **({} if is_plain and not metadata.get("ls_max_tokens") else _asked(metadata, params)),
     )
-    request.bound_input = lambda: bound_messages(messages, tools=schemas) if is_all_sent(params) else None
-    request.kinds = kinds_asked(messages, params)
-    request.needs = needs_of(messages, params, request.kinds)
-    return request
 
 
 def completion_request(
     serialized: Named, prompt: str, metadata: Mapping[str, Any], params: Mapping[str, Any]
 ) -> Request:
     """Describe a call of a completion model."""
-    model = model_named(metadata, params)
-    provider = _provider(serialized, metadata)
-    request = _request(model, provider, metadata, params, lambda: count_prompt(prompt, model))
-    request.operation = "text_completion"
-    return request
-
-
-def _request(
-    model: str,
-    provider: str | None,
-    metadata: Mapping[str, Any],
-    params: Mapping[str, Any],
-    count_input: Callable[[], InputCount],
-) -> Request:
-    tier, extras = params.get("service_tier"), params.get("model_kwargs")
-    all_params = {**params, **extras} if isinstance(extras, dict) and extras else params
+    model, provider = model_named(metadata, params), _provider(serialized, metadata)
     return Request(
         model=model,
+        operation="text_completion",
         provider=provider,
-        service_tier=tier if isinstance(tier, str) else None,
-        count_input=count_input,
-        max_output_tokens=_output_limit(metadata, params),
+        count_input=partial(count_prompt, prompt, model),
         cure=_cure(model, provider),
-        **terms_asked(all_params),
+        **_asked(metadata, params),
     )
+
+
+def _schemas(params: Mapping[str, Any]) -> list[Any]:
+    schemas: list[Any] = []
+    for name in _SCHEMAS:
+        if found := params.get(name):
+            schemas += found
+    if answer_schema := params.get("response_format"):
+        schemas.append(answer_schema)
+    return schemas
+
+
+def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what is asked beside the content, in the words of `Request`."""
+    tier, extras = params.get("service_tier"), params.get("model_kwargs")
+    all_params = {**params, **extras} if isinstance(extras, dict) and extras else params
+    return {
+        "service_tier": tier if isinstance(tier, str) else None,
+        "max_output_tokens": _output_limit(metadata, params),
+        **terms_asked(all_params),
+    }
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
@@ -194,9 +195,8 @@ def add(run_id: UUID, run: Run) -> None:
     _runs[key] = run
 
 
-def find(run_id: UUID) -> Run | None:
-    """Return a run that began here, over or not."""
-    return _runs.get(run_id.int)
+find: Callable[[int], Run | None] = _runs.get
+"""Returns a run that began here, over or not, by its number."""
 
 
 def offer_last() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from asyncio import _get_running_loop  # the public one raises, which is slow
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from steptrack_callbacks.steps.step import Step
 from . import run_tree, runs
 from .capping import Sending, sending
 from .frames import discard_unasked
+from .limiter import will_wait
 from .refusals import as_langchain_sees, raised_in
 from .requests import chat_request, completion_request
 
@@ -72,25 +74,22 @@ class Start(NamedTuple):
 
 def is_new(run_id: UUID) -> bool:
     """Tell whether a run was not started before, or was one that is over, under the same id."""
-    run = runs.find(run_id)
+    run = runs.find(run_id.int)
     return run is None or run.call is None
 
 
-def begin(
-    start: Start, within: Step | None, *, deferred: Callable[[runs.Run], bool], caps: bool = False
-) -> None:
+def begin(start: Start, within: Step | None, *, caps: bool = False) -> None:
     """Admit a run's call, waiting only in a thread without an event loop, or leave that to who can wait.
 
     Args:
         start: The run.
         within: The step that it is in, if that is not the one of the context.
-        deferred: Leaves it to who can wait, if there is anybody.
         caps: Whether its request may be given a `max_tokens`.
     """
     __tracebackhide__ = True
     try:
         run = start.pin(within)
-        if run.call is not None and not deferred(run):
+        if run.call is not None and not (_get_running_loop() and will_wait(run)):
             found = start.sending(run) if caps else None
             run.call.admit()
             if found is not None:
@@ -102,17 +101,13 @@ def begin(
 
 
 async def begin_async(
-    start: Start,
-    within: Step | None,
-    *,
-    deferred: Callable[[runs.Run], bool] | None = None,
-    caps: bool = False,
+    start: Start, within: Step | None, *, caps: bool = False, is_last: bool = False
 ) -> None:
-    """Admit a run's call, waiting on the event loop, or leave that to who will do so later."""
+    """Admit a run's call, waiting on the event loop; if not `is_last`, leave that to who will do so later."""
     __tracebackhide__ = True
     try:
         run = start.pin(within)
-        if run.call is not None and not (deferred is not None and deferred(run)):
+        if run.call is not None and (is_last or not will_wait(run)):
             found = start.sending(run) if caps else None
             await run.call.admit_async()
             if found is not None:

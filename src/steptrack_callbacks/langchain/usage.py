@@ -7,6 +7,7 @@ as not reported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.outputs import LLMResult
@@ -64,10 +65,10 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
         result: The answer.
         counted_elsewhere: Whether another answer of its batch has its usage, too.
     """
+    if not counted_elsewhere and (plain := _plainly_told(result)):
+        return settling.settle_plain(call, plain, response=result.generations[0][0])
     answer = _first(result)
     reported = _reported(answer, result)
-    if not counted_elsewhere and (plain := _plainly_told(answer, reported, result.llm_output)):
-        return settling.settle_plain(call, plain, response=answer)
     if reported is not None and reported.get("total_cost") == 0:
         call.settle_free()  # a hit of LangChain's cache: it puts a total cost of 0 beside the usage
         return False
@@ -88,12 +89,12 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
     return _settle(call, reading, told, lambda: text_of(result), response=answer)
 
 
-def _plainly_told(answer: Any, reported: Any, output: Any) -> Answer | None:
+def _plainly_told(result: LLMResult) -> Answer | None:
     """Read an answer as nearly all are: text, two counts, and nothing that changes their price."""
-    message = getattr(answer, "message", None)
-    if message is None or type(reported) is not dict or reported is not message.usage_metadata:
-        return None
-    if type(message.content) is not str:
+    answers = result.generations[0] if result.generations else ()
+    message = getattr(answers[0], "message", None) if answers else None
+    reported = getattr(message, "usage_metadata", None)
+    if message is None or type(reported) is not dict or type(message.content) is not str:
         return None
     sent, made, told = reported.get("input_tokens"), reported.get("output_tokens"), message.response_metadata
     if type(sent) is not int or type(made) is not int or type(told) is not dict:
@@ -101,7 +102,7 @@ def _plainly_told(answer: Any, reported: Any, output: Any) -> Answer | None:
     is_sum = reported.get("total_tokens", sent + made) == sent + made
     if not (is_sum and 0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS and reported.keys() <= _PLAIN):
         return None
-    if not told.keys() <= _SAYS_NO_MORE or _says_details(reported, told, output):
+    if not told.keys() <= _SAYS_NO_MORE or _says_details(reported, told, result.llm_output):
         return None
     model, tier = told.get("model_name") or told.get("model"), told.get("service_tier")
     return Answer(
@@ -118,10 +119,14 @@ def _says_details(reported: dict[str, Any], told: dict[str, Any], output: Any) -
         details = reported.get(name)
         if details and (type(details) is not dict or not details.keys() <= _PARTS or any(details.values())):
             return True
+    looked_at: Any = None  # nearly always it stands in both
     for holder in (told, output):
-        for name in _USAGES:
-            if holder and name in holder and not _is_translated(holder[name]):
-                return True
+        for name in _USAGES if type(holder) is dict else ():
+            usage = holder.get(name)
+            if usage is not None and usage is not looked_at:
+                if not _is_translated(usage):
+                    return True
+                looked_at = usage
     return False
 
 
@@ -197,6 +202,7 @@ def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
         reading.add_said({name: told[name] for name in FIELDS & told.keys()})
 
 
+@lru_cache(maxsize=128)
 def _once(word: str) -> str:
     """Return a word that each chunk of a stream has told, and LangChain has put behind one another."""
     if not word or len(word) > _LONGEST_WORD:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.integrations.asked import kinds_asked, terms_asked
+from steptrack_callbacks.integrations.asked import kinds_in, terms_asked
 from steptrack_callbacks.integrations.bounds import bound_messages, bound_prompt, is_all_sent
-from steptrack_callbacks.integrations.needs import needs_of, needs_whole_answer
+from steptrack_callbacks.integrations.needs import needs_in, needs_whole_answer
 from steptrack_callbacks.integrations.seams_litellm import GIVEN_RATES
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
 from steptrack_callbacks.values.untrusted import field, items, whole_number
@@ -41,7 +41,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
     options = _as_sent(options, extra)
     answers = _answers(kind, options)
     whole = {**options, **extra} if extra else options
-    kinds = kinds_asked(content, options)
+    kinds = partial(kinds_in, content, dict(options))
     return Request(
         model=model,
         operation=call_type.operation,
@@ -57,7 +57,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         rates=_own_rates(options),
         base_model=_base_model(options),
         kinds=kinds,
-        needs=needs_of(content, options, kinds),
+        needs=partial(needs_in, content, options, kinds),
         cure=_cure(model, options),
         **terms_asked(whole),
     )
