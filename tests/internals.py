@@ -33,17 +33,17 @@ def assert_nothing_left(*steps: Step) -> None:
 
 def declare(steps: Mapping[str, Any]) -> None:
     """Give names their limits, as `install(steps=...)` does, attaching to nothing."""
-    settings.put_in_force(registry.with_steps(settings.in_force(), steps))
+    settings.put_in_force(registry.with_steps(settings.now, steps))
 
 
 def declare_nodes(nodes: Mapping[str, Any]) -> None:
     """Give nodes of graphs their limits, as `install(nodes=...)` does, attaching to nothing."""
-    settings.put_in_force(registry.with_nodes(settings.in_force(), nodes))
+    settings.put_in_force(registry.with_nodes(settings.now, nodes))
 
 
 def set_tool_levels(levels: Mapping[str, Any]) -> None:
     """Say what tools do to the world, as `install(tools=...)` does, attaching to nothing."""
-    settings.put_in_force(with_tools(settings.in_force(), levels))
+    settings.put_in_force(with_tools(settings.now, levels))
 
 
 def point_at(url: str | None) -> None:

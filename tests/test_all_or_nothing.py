@@ -49,7 +49,7 @@ def _off():
 
 
 def state():
-    return settings.in_force(), current.is_chosen(), current._in_force, [attachments.is_attached("litellm")]
+    return settings.now, current.is_chosen(), current._in_force, [attachments.is_attached("litellm")]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: str(value)[:20])
@@ -75,7 +75,7 @@ def test_a_ledger_is_not_in_force_after_a_bad_price(tmp_path):
 def test_steps_are_not_declared_after_a_bad_tool():
     with pytest.raises(ValueError, match="some"):
         steptrack.install(steps={"plan": {"max_calls": 1}}, tools={"search": "some"})
-    assert settings.in_force() == settings.Settings()
+    assert settings.now == settings.Settings()
 
 
 def test_a_file_does_not_count_after_a_bad_argument(tmp_path):
@@ -83,7 +83,7 @@ def test_a_file_does_not_count_after_a_bad_argument(tmp_path):
     file.write_text('[steps.plan]\nmax_usd = 1\n[tools]\nsearch = "none"\n')
     with pytest.raises(ValueError, match="'x'"):
         steptrack.install(config=file, tools={"search": "x"})
-    assert settings.in_force() == settings.Settings()
+    assert settings.now == settings.Settings()
 
 
 def test_a_warning_that_a_filter_makes_an_error_leaves_all_as_it_was(tmp_path):
@@ -98,14 +98,14 @@ def test_a_warning_that_a_filter_makes_an_error_leaves_all_as_it_was(tmp_path):
         warnings.simplefilter("error")
         with pytest.raises(UserWarning):
             steptrack.install(config=file)
-    assert settings.in_force() == settings.Settings()
+    assert settings.now == settings.Settings()
 
 
 def test_what_is_given_later_is_added_and_what_is_not_given_stays():
     steptrack.install(**GOOD)
-    first = settings.in_force()
+    first = settings.now
     steptrack.install(steps={"write": {"max_usd": 2}}, lease_s=8)
-    now = settings.in_force()
+    now = settings.now
     assert set(now.steps) == {"plan", "write"}
     assert (now.ledger.lease_s, now.ledger.on_store_error) == (8, "allow")
     assert (now.prices, now.tools, now.nodes) == (first.prices, first.tools, first.nodes)

@@ -122,9 +122,9 @@ def test_a_step_whose_parent_was_drained_is_shown_at_the_top():
     with step("outer"), step("inner"):
         spend()
     gone = drain_completed_steps()
-    from steptrack_callbacks.steps.activation import ledger
+    from steptrack_callbacks.steps.recording import ledger
 
-    ledger.put(gone[0])
+    ledger.put(gone[0].id, lambda: gone[0])
     assert [(line.depth, line.record.name) for line in report().lines()] == [(0, "inner")]
     assert report().total.calls == 1
 

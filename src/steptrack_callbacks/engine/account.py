@@ -67,7 +67,7 @@ class Account:
         grants: What escalations added to the limits.
         question, declined: What is being asked, and what the no was, if there was one.
         warned: Whether it was said that an `observe` limit is passed.
-        on_late_charge: Called after a charge to a closed account.
+        on_late_charge: Called with it after a charge to it once it was closed.
     """
 
     __slots__ = (
@@ -146,7 +146,7 @@ class Account:
         self.grants: tuple[Grant, ...] = ()
         self.question: Any = None
         self.declined = ""
-        self.on_late_charge: Callable[[], None] | None = None
+        self.on_late_charge: Callable[[Account], None] | None = None
 
     # What is reserved
 

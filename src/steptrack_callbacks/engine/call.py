@@ -368,7 +368,7 @@ class Call:
         )
         for account in self.accounts:
             if account.closed and account.on_late_charge is not None:
-                account.on_late_charge()  # its record has to be put back
+                account.on_late_charge(account)  # its record has to be put back
         if hooks.registered or self.accounts.observed:
             settlement.tell_of(self, charge, None if self._before is charge else self._before)
 

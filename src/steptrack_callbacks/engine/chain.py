@@ -51,7 +51,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         """Sort accounts out; their limits may grow later, but none is added or taken away."""
         chain = super().__new__(cls, accounts)
         chain.judging = tuple([account for account in chain if account.judges])
-        chain.adding = chain if not chain.judging else tuple([each for each in chain if not each.judges])
+        chain.adding = tuple([account for account in chain if not account.judges])
         chain.observed = tuple([account for account in chain if account.enforce == "observe"])
         chain.limited = tuple([each for each in chain if each.limited and each.enforce != "observe"])
         chain.shared = tuple([account for account in chain if isinstance(account, BudgetAccount)])
@@ -63,6 +63,21 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         chain.refuses_unpriced = bool([each for each in enforced if each.definition.unpriced is None])
         chain.listing = tuple([account for account in chain if account.model_list is not None])
         return chain
+
+    def with_inner(self, account: Account) -> AccountChain:
+        """Return the chain of an account inside these: if it limits nothing, all else is as it is here."""
+        chain = (account, *self)
+        if (
+            account.limited
+            or account.judges
+            or account.enforce == "observe"
+            or account.model_list is not None
+        ):
+            return AccountChain(chain)
+        inner = super().__new__(AccountChain, chain)
+        inner.__dict__.update(self.__dict__)
+        inner.adding = (account, *self.adding)
+        return inner
 
     def blindness(self, request: Request) -> UnpricedModel | None:
         """Say which dollar limit cannot see a call of unknown price: an error, or a warning if allowed."""
@@ -103,4 +118,4 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         """Put back the records of steps that have ended already."""
         for account in self:
             if account.closed and account.on_late_charge is not None:
-                account.on_late_charge()
+                account.on_late_charge(account)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from steptrack_callbacks.values.definitions import ErrorBoundary
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRef:
+class StepRef(NamedTuple):
     """A step, a persona or nobody, as errors, events and records name it."""
 
     name: str

@@ -31,13 +31,13 @@ class MemoryLedger:
     def __init__(self, *, kept: int = KEPT_RECORDS) -> None:
         self.dropped = 0
         self._kept = kept
-        self._records: dict[str, CompletedStep] = {}
+        self._records: dict[str, CompletedStep | Callable[[], CompletedStep]] = {}
         self._lock = threading.RLock()  # a collected generator may end its step, and come here, any time
 
-    def put(self, record: CompletedStep) -> None:
-        """Keep a record, in place of an earlier revision of the same step."""
+    def put(self, step_id: str, record: Callable[[], CompletedStep]) -> None:
+        """Keep what makes the record of a step, in place of an earlier revision."""
         with self._lock:
-            self._records[record.id] = record
+            self._records[step_id] = record
             while len(self._records) > self._kept:
                 del self._records[next(iter(self._records))]
                 self.dropped += 1
@@ -45,8 +45,17 @@ class MemoryLedger:
     def peek(self, run_id: str | None = None) -> list[CompletedStep]:
         """Return the records in the order in which steps ended; `None` means those of all runs."""
         with self._lock:
-            records = list(self._records.values())
+            records = [self._made(step_id) for step_id in list(self._records)]
         return [record for record in records if run_id in (None, record.run_id)]
+
+    def _made(self, step_id: str) -> CompletedStep:
+        kept = self._records[step_id]
+        if isinstance(kept, CompletedStep):
+            return kept
+        record = kept()
+        if self._records[step_id] is kept:  # else a garbage collection has put a newer revision there
+            self._records[step_id] = record
+        return record
 
     def drain(self, run_id: str | None = None) -> list[CompletedStep]:
         """Return the records and forget them."""

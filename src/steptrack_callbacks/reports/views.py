@@ -8,12 +8,13 @@ from typing import Any, get_args
 
 from steptrack_callbacks.engine.call import open_calls_of
 from steptrack_callbacks.engine.call_log import in_flight, seen_calls
-from steptrack_callbacks.steps.activation import ledger, running
+from steptrack_callbacks.steps.activation import running
 from steptrack_callbacks.steps.attribution import (
     unattributed_account,
     unattributed_models,
     unattributed_usage,
 )
+from steptrack_callbacks.steps.recording import ledger
 from steptrack_callbacks.values.usage import Usage
 
 from . import dicts, text

@@ -14,8 +14,6 @@ from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.call import open_calls_of
 from steptrack_callbacks.engine.queue import QUEUE, advance_queue
 from steptrack_callbacks.ledgers import current
-from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.ledgers.memory import MemoryLedger
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, StepDenied, StepTrackError
@@ -25,10 +23,10 @@ from steptrack_callbacks.values.statuses import Status
 from .boundary import Ending, decide, status_of
 from .failures import Failures
 from .placement import Placed
+from .recording import Recording, ledger
 from .registry import completed
 from .tool_policy import ToolUses
 
-ledger = MemoryLedger()
 stack: Stack[Activation] = Stack("steptrack_steps")
 _running: weakref.WeakValueDictionary[str, Activation] = weakref.WeakValueDictionary()
 
@@ -63,8 +61,7 @@ class Activation(Placed):
         self._error: str | None = None
         self._kept_error: str | None = None
         self._times = (0.0, 0.0)
-        self._duration_s: float | None = None
-        self._revision = 0
+        self._left: Recording | None = None
         self._tool_calls = 0
         self.tool_uses = ToolUses(definition.max_tool_calls)
         self._put_away: tuple[Activation, ...] = ()
@@ -130,7 +127,8 @@ class Activation(Placed):
         if attachments.is_any_distrusted() and self._would_refuse():
             raise attachments.cannot_keep_limits(self.name)
         account = self._open_account()
-        self.tool_uses = ToolUses(self.definition.max_tool_calls)
+        if self.definition.max_tool_calls != self.tool_uses.limit:  # a file sets one
+            self.tool_uses = ToolUses(self.definition.max_tool_calls)
         if account.limited:
             attachments.warn_if_unwatched(self.path)
         self._times = (time.time(), time.monotonic())
@@ -203,35 +201,18 @@ class Activation(Placed):
             self._error = _told(cause)
             # Somebody else's error may quote the prompt that it is about, which is not for a ledger.
             self._kept_error = self._error if isinstance(cause, StepTrackError) else type(cause).__name__
-        self._duration_s = time.monotonic() - self._times[1]
         account = self.account
         account.close()
-        account.on_late_charge = self._revise
+        left = self._left = self._recording()
+        account.on_late_charge = left.revise
         _running.pop(account.ref.step_id or "", None)
         if self.kind == "hook" and not self.usage.calls and not account.denied:
             return  # most hooks make no calls, and leave nothing to tell
-        record = self.record()
-        ledger.put(record)
-        if self._ledger is not None:
-            self._archive(self._ledger, record)
+        left.put(account)
         if hooks.registered and hooks.wanted(hooks.StepEnded):
-            hooks.emit(hooks.StepEnded(**account.ref.event_fields(), record=record))
+            hooks.emit(hooks.StepEnded(**account.ref.event_fields(), record=self.record()))
         if ending.leaving is None and self.kind == "persona":
             self._warn_of_unmet_stages()
-
-    def _revise(self) -> None:
-        """Put the whole record back after a late settlement."""
-        self._revision += 1
-        record = self.record()
-        ledger.put(record)
-        if self._ledger is not None:
-            self._archive(self._ledger, record)
-
-    def _archive(self, client: LedgerClient, record: CompletedStep) -> None:
-        if client.is_durable:
-            client.put_record(record.to_dict() | {"error": self._kept_error})
-        client.flush()
-        current.flush_others()
 
     def _warn_of_unmet_stages(self) -> None:
         if not isinstance(self.definition, PersonaDefinition):
@@ -250,41 +231,22 @@ class Activation(Placed):
         Raises:
             RuntimeError: The step has not begun.
         """
-        account, started = self.account, self._times
-        ref, usage = account.ref, account.settled.usage()
-        duration = time.monotonic() - started[1] if self._duration_s is None else self._duration_s
-        return CompletedStep(
-            id=ref.step_id or "",
-            run_id=ref.run_id,
-            parent_id=self.parent.id if self.parent else None,
-            path=ref.path,
-            name=ref.name,
+        account = self.account
+        return (self._left or self._recording()).noted(account)()
+
+    def _recording(self) -> Recording:
+        return Recording(
             kind=self.kind,
+            parent_id=self.parent.id if self.parent else None,
             function=self.definition.function,
-            persona=ref.persona,
-            model=account.model,
-            models={model: tally.usage() for model, tally in list(account.models.items())},
-            limits=account.limits.as_dict(),
-            own_usage=account.own.usage(),
-            usage=usage,
-            denied_calls=account.denied,
-            busy_calls=account.busy,
-            cut_calls=account.cut,
-            in_flight_calls=account.in_flight_calls,
-            late_calls=account.late_calls,
-            strict_breaches=account.breached,
-            tool_calls=self._tool_calls,
             status=self._status,
             error=self._error,
-            grants=account.grants,
-            swaps=account.swaps(),
-            budgets={each.budget.name: each.to_dict() for each in self.budgets if each.budget},
-            resumed_usage=account.resumed,
-            here_usage=account.here_of(usage),
-            started_at=started[0],
-            ended_at=started[0] + duration,
-            duration_s=duration,
-            revision=self._revision,
+            kept_error=self._kept_error,
+            tool_calls=self._tool_calls,
+            started_at=self._times[0],
+            duration_s=time.monotonic() - self._times[1],
+            bindings=self._bindings,
+            client=self._ledger,
         )
 
     def let_through(self, tool: str) -> str | None:

@@ -110,7 +110,7 @@ def _left_behind(step: Activation) -> BudgetExhausted:
             around.denied += 1
     for around in step.accounts:
         if around.on_late_charge is not None:
-            around.on_late_charge()
+            around.on_late_charge(around)
     return account.exhaustion("closed", account.breaches(names))
 
 

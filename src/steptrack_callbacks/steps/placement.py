@@ -171,8 +171,11 @@ class Placed:
         self._gather_accounts()
 
     def _gather_accounts(self) -> None:
-        budgets = [binding.account() for binding in self._bindings]
-        around = self.parent.accounts if self.parent else ()
-        self._accounts = AccountChain((self.account, *budgets, *around))
+        around = self.parent.accounts if self.parent else _NO_ACCOUNTS
+        if self._bindings:
+            budgets = [binding.account() for binding in self._bindings]
+            self._accounts = AccountChain((self.account, *budgets, *around))
+        else:
+            self._accounts = around.with_inner(self.account)
         if self._bindings_around:
             self._accounts_until = min(binding.ends_at for binding in self._bindings_around)

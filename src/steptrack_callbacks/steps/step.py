@@ -21,9 +21,10 @@ from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.signatures import ShowsPublicNames
 from steptrack_callbacks.values.words import amount_of
 
-from .activation import Activation, innermost, ledger, running, stack
+from .activation import Activation, innermost, running, stack
 from .boundary import pass_on
 from .decorators import decorate
+from .recording import ledger
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,0 +1,101 @@
+"""What a step leaves behind: its record, and a new revision of it for each report that comes late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from steptrack_callbacks.engine.account import Account
+from steptrack_callbacks.engine.budget_binding import BudgetBinding
+from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.ledgers.client import LedgerClient
+from steptrack_callbacks.ledgers.memory import MemoryLedger
+from steptrack_callbacks.values.records import CompletedStep, Kind
+from steptrack_callbacks.values.statuses import Status
+from steptrack_callbacks.values.usage import Usage
+
+ledger = MemoryLedger()
+
+_NOTHING = Usage()
+
+
+@dataclass(slots=True, kw_only=True)
+class Recording:
+    """What a record says of a step that its account does not know.
+
+    An account that is charged late has to find it, and it has to go with the account. So it knows no step, or
+    each step would hang on itself and be left to the garbage collector.
+
+    Attributes:
+        error, kept_error: What left the step or was handled by its boundary: for people, and for a ledger.
+        bindings: The budgets that hang on the step.
+        client: The ledger that its record goes to as well, if any.
+    """
+
+    kind: Kind
+    parent_id: str | None
+    function: str | None
+    status: Status
+    error: str | None
+    kept_error: str | None
+    tool_calls: int
+    started_at: float
+    duration_s: float
+    bindings: tuple[BudgetBinding, ...]
+    client: LedgerClient | None
+    revision: int = 0
+
+    def revise(self, account: Account) -> None:
+        """Put the whole record back after a late settlement."""
+        self.revision += 1
+        self.put(account)
+
+    def put(self, account: Account) -> None:
+        """Put the record where records are kept."""
+        made = self.noted(account)
+        ledger.put(account.ref.step_id or "", made)
+        if self.client is not None:
+            if self.client.is_durable:
+                self.client.put_record(made().to_dict() | {"error": self.kept_error})
+            self.client.flush()
+            current.flush_others()
+
+    def noted(self, account: Account) -> Callable[[], CompletedStep]:
+        """Take down what the record says now; it is made when it is read, since that takes its time."""
+        ref, usage = account.ref, account.settled.usage()
+        budgets = [binding.account() for binding in self.bindings]
+        return partial(
+            CompletedStep,
+            id=ref.step_id or "",
+            run_id=ref.run_id,
+            parent_id=self.parent_id,
+            path=ref.path,
+            name=ref.name,
+            kind=self.kind,
+            function=self.function,
+            persona=ref.persona,
+            model=account.model,
+            models={model: tally.usage() for model, tally in list(account.models.items())},
+            limits=account.limits.as_dict() if account.limited else {},
+            own_usage=account.own.usage() if account.models else _NOTHING,
+            usage=usage,
+            denied_calls=account.denied,
+            busy_calls=account.busy,
+            cut_calls=account.cut,
+            in_flight_calls=account.in_flight_calls,
+            late_calls=account.late_calls,
+            strict_breaches=account.breached,
+            tool_calls=self.tool_calls,
+            status=self.status,
+            error=self.error,
+            grants=account.grants,
+            swaps=account.swaps(),
+            budgets={each.budget.name: each.to_dict() for each in budgets if each.budget},
+            resumed_usage=account.resumed,
+            here_usage=account.here_of(usage),
+            started_at=self.started_at,
+            ended_at=self.started_at + self.duration_s,
+            duration_s=self.duration_s,
+            revision=self.revision,
+        )
