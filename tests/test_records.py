@@ -257,9 +257,9 @@ def test_the_ledger_keeps_the_newest_and_says_how_many_it_let_go():
     for name in ("a", "b", "c"):
         with step(name) as ended:
             pass
-        ledger.put(ended.records()[0])
+        ledger.put(ended.id, ended.record)
     assert ([record.name for record in ledger.peek()], ledger.dropped) == (["b", "c"], 1)
-    ledger.put(ledger.peek()[0])
+    ledger.put(ended.id, ended.record)
     assert ([record.name for record in ledger.peek()], ledger.dropped) == (["b", "c"], 1)
 
 

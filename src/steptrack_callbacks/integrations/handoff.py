@@ -50,7 +50,8 @@ class _Offers:
 
     @staticmethod
     def taken() -> tuple[Handoff, ...] | None:
-        return tuple(made for made in _offers.get() if made.stands and made.is_within()) or None
+        made_here = _offers.get()
+        return tuple([made for made in made_here if made.stands and made.is_within()]) or None
 
     @staticmethod
     def put(taken: tuple[Handoff, ...] | None, *, for_good: bool) -> Callable[[], None]:  # noqa: ARG004

@@ -12,7 +12,6 @@ import asyncio
 import inspect
 from contextlib import suppress
 from functools import cache
-from types import TracebackType
 from typing import Any
 
 from steptrack_callbacks import settings
@@ -23,6 +22,7 @@ from steptrack_callbacks.integrations.pacing import Pace
 from steptrack_callbacks.integrations.stream_text import StreamText
 from steptrack_callbacks.integrations.usage import Answer, Reading
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
+from steptrack_callbacks.values.untrusted import fields_of
 
 from . import usage as answers
 from .refusals import allow_advice, litellm_error, suppress_advice
@@ -34,6 +34,10 @@ _MERE = frozenset(
     }
 )
 """What a chunk of a chat has that says nothing but text, if two of them say nothing."""
+
+
+_TEXT = frozenset({"content", "role"})
+"""What a choice of such a chunk has, if it has no more than text."""
 
 
 class Meter:
@@ -74,10 +78,13 @@ class Meter:
 
     def see(self, chunk: Any) -> None:
         """Take down what a chunk says."""
-        text = answers.text_of_chunk(chunk)
+        is_mere = self._has_begun and _is_mere_text(chunk)
+        text = _only_text(chunk) if is_mere else None
+        if text is None:
+            text = answers.text_of_chunk(chunk)
         if text:
             self._count(text)
-        if not (self._has_begun and _is_mere_text(chunk)):
+        if not is_mere:
             self._has_begun = True
             self._seen.add(chunk)
 
@@ -161,6 +168,15 @@ def _is_mere_text(chunk: Any) -> bool:
     return not [choice for choice in choices if getattr(choice, "finish_reason", None) is not None]
 
 
+def _only_text(chunk: Any) -> str | None:
+    """Return the text of such a chunk, if it has one choice and that has nothing but text; else `None`."""
+    delta = getattr(chunk.choices[0], "delta", None) if len(chunk.choices) == 1 else None
+    fields = fields_of(delta)
+    text = fields.get("content")
+    is_all = {name for name, value in fields.items() if value} <= _TEXT
+    return text if is_all and type(text) is str else None
+
+
 def _telling(chunks: Any) -> list[Any]:
     """Pick the chunks that LiteLLM has kept which say who answers, how, and what was used.
 
@@ -189,8 +205,17 @@ class MeteredStream:
         meter = self.steptrack_meter
         if meter.closed:
             raise StopIteration
-        with _Charging(meter):
+        is_quiet = settings.now.proxy is not None  # it may cut the stream: a refusal, no bug
+        if is_quiet:
+            suppress_advice()
+        try:
             chunk = next(self.steptrack_original)
+        except BaseException as error:
+            _charge(meter, error)
+            raise
+        finally:
+            if is_quiet:
+                allow_advice()
         meter.see(chunk)
         if not meter.is_due:
             return chunk
@@ -206,8 +231,17 @@ class MeteredStream:
         meter = self.steptrack_meter
         if meter.closed:
             raise StopAsyncIteration
-        with _Charging(meter):
+        is_quiet = settings.now.proxy is not None  # it may cut the stream: a refusal, no bug
+        if is_quiet:
+            suppress_advice()
+        try:
             chunk = await anext(self.steptrack_original)
+        except BaseException as error:
+            _charge(meter, error)
+            raise
+        finally:
+            if is_quiet:
+                allow_advice()
         meter.see(chunk)
         if not meter.is_due:
             return chunk
@@ -247,38 +281,24 @@ class _Iterator:
         return self
 
 
-class _Charging:
-    """A block that charges a stream by how reading it ends."""
+def _charge(meter: Meter, error: BaseException) -> None:
+    """Charge a stream by how reading it has ended.
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._is_quiet = settings.now.proxy is not None  # it may cut the stream: a refusal, no bug
-
-    def __enter__(self) -> None:
-        if self._is_quiet:
-            suppress_advice()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        __tracebackhide__ = True
-        if self._is_quiet:
-            allow_advice()
-        if isinstance(error, StopIteration | StopAsyncIteration):
-            self._finish()
-        elif isinstance(error, Exception):
-            if (refused := proxy_client.refusal_in(error)) is not None:  # the proxy has cut it
-                raise self._meter.cut(refused) from error
-            self._meter.fail()
-        elif error is not None:
-            self._meter.break_off()
-
-    def _finish(self) -> None:
-        __tracebackhide__ = True
+    Raises:
+        StepTrackError: In place of the error: a proxy has cut the stream, or a hook has refused the charge.
+    """
+    __tracebackhide__ = True
+    if isinstance(error, StopIteration | StopAsyncIteration):
         try:
-            self._meter.finish()
-        except StepTrackError as error:  # of a hook
-            raise litellm_error(error) from None
+            meter.finish()
+        except StepTrackError as refused:
+            raise litellm_error(refused) from None
+    elif not isinstance(error, Exception):
+        meter.break_off()
+    elif (cut := proxy_client.refusal_in(error)) is not None:
+        raise meter.cut(cut) from error
+    else:
+        meter.fail()
 
 
 def is_stream(response: Any) -> bool:
