@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from steptrack_callbacks import pricing, step, tokens
@@ -61,10 +63,9 @@ def test_a_price_that_becomes_known_while_a_call_runs_is_charged():
 
 
 def test_another_service_tier_than_was_asked_for_has_its_own_price():
-    asked = request("gpt-5-mini")
-    usage = Usage(input_tokens=1000, output_tokens=1000)
+    asked, usage = request("gpt-5-mini"), Usage(input_tokens=1000, output_tokens=1000)
     assert asked.cost_of(usage) == pricing.cost_units("gpt-5-mini", usage)
-    asked.service_tier = "flex"
+    asked = replace(asked, service_tier="flex")
     assert asked.cost_of(usage) == pricing.cost_units("gpt-5-mini", usage, service_tier="flex")
     assert asked.cost(1000, 1000) == asked.cost_of(usage)
 
