@@ -1,5 +1,7 @@
 """Calls that are admitted by a bound, beside the same calls admitted by counting: nothing may differ."""
 
+import asyncio
+import gc
 import itertools
 import logging
 import os
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from internals import assert_nothing_left
+from looking import in_thread
 from steptrack_callbacks import Budget, BudgetExhausted, Grant, Step, StepDefinition, Usage, step
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import account, call, far, output_stats, queue, reservation, room, settlement
@@ -359,6 +362,25 @@ def test_no_more_than_so_many_calls_stay_uncounted(seen):
         assert not plan.account.uncounted  # the last one was counted, and so all others
         for made in calls:
             made.withdraw()
+
+
+def in_task(function):
+    async def main():
+        return function()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("begun", [in_thread, in_task])
+def test_a_call_can_still_be_counted_when_the_thread_or_task_that_began_it_has_ended(begun, seen):
+    with step("plan", max_tokens=10**9) as plan:
+        made = begun(lambda: far_call(plan))
+        gc.collect()
+        assert made.far is not None
+        made.count()
+        assert (made.far, plan.account.held_calls) == (None, 1)
+        made.withdraw()
+    assert_nothing_left(plan)
 
 
 def test_the_first_call_of_a_model_is_counted():

@@ -21,4 +21,6 @@ def current_owner() -> Hashable:
     loop = asyncio._get_running_loop() if asyncio else None  # noqa: SLF001 - as above
     task: Hashable | None = asyncio.current_task(loop) if asyncio and loop else None
     # A task holds on to its result, which may be the very stream that holds the room.
-    return weakref.ref(task or threading.current_thread())
+    owner = weakref.ref(task or threading.current_thread())
+    hash(owner)  # which it remembers, and could not tell any more once the task has ended
+    return owner
