@@ -298,16 +298,6 @@ class Account:
         if within and self.passed_limits():
             self.breached += 1
 
-    def charge_own(self, amounts: Sums, model: str, instead_of: Sums = ()) -> None:
-        """Add to what was charged to this very account, and not to one inside it."""
-        if (by_model := self.models.get(model)) is None:
-            by_model = self.models[model] = Tally()
-        for sums in (self.own.sums, by_model.sums):
-            for index, value in instead_of:
-                sums[index] -= value
-            for index, value in amounts:
-                sums[index] += value
-
     def here_of(self, settled: Usage) -> Usage:
         """Return the part of what is settled that was charged from here: not before, and not by others."""
         return settled if self.resumed is _NOTHING else settled - self.resumed

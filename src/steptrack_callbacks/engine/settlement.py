@@ -10,7 +10,7 @@ from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
-from .amounts import NOTHING, Charge
+from .amounts import NOTHING, Charge, Tally
 from .chain import AccountChain
 from .holds import FarHold
 from .request import Request
@@ -106,19 +106,19 @@ def learn_from(
 def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: str) -> None:
     """Charge all accounts around a call, in place of what it was charged so far; under the lock."""
     amounts, before = charge.sums(), () if instead_of is NOTHING else instead_of.sums()
-    for account in accounts.adding:
-        sums = account.settled.sums
+    innermost, tallies = accounts[0], [account.settled for account in accounts.adding]
+    if amounts or before:
+        tallies += (innermost.own, innermost.models.get(model) or innermost.models.setdefault(model, Tally()))
+        if charge.calls:  # the use of a tool is no call of a model
+            innermost.model = model
+    for account in accounts.judging:
+        account.charge(amounts, before)
+    for tally in tallies:
+        sums = tally.sums
         for index, value in before:
             sums[index] -= value
         for index, value in amounts:
             sums[index] += value
-    for account in accounts.judging:
-        account.charge(amounts, before)
-    if amounts or before:
-        innermost = accounts[0]
-        innermost.charge_own(amounts, model, before)
-        if charge.calls:  # the use of a tool is no call of a model
-            innermost.model = model
 
 
 def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:

@@ -244,7 +244,8 @@ class StepTrackHandler(BaseCallbackHandler):
                 _settle(run, call, response)
             if run.within is not None:
                 run.tell_step()
-        run_tree.leave(run_id)
+        if run_tree.watches:
+            run_tree.leave(run_id)
 
     def on_llm_error(
         self,

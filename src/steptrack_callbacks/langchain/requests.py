@@ -38,7 +38,9 @@ def chat_request(
         metadata: The run's; LangChain puts the effective model, provider and limit there.
         params: The invocation's parameters.
     """
-    model, provider = model_named(metadata, params), _provider(serialized, metadata)
+    model, provider = metadata.get("ls_model_name"), _provider(serialized, metadata)
+    if type(model) is not str or not model:
+        model = model_named(metadata, params)
     is_plain = _TELLING.isdisjoint(params)
     schemas = [] if is_plain else _schemas(params)
     bound = partial(bound_messages, messages, tools=schemas)

@@ -158,7 +158,8 @@ class _Watch(weakref.ref[UUID]):
             self.place.outermost.end(error)
 
 
-_watches: dict[int, _Watch] = {}
+watches: dict[int, _Watch] = {}
+"""The runs that are noted, by their numbers."""
 _tools: weakref.WeakSet[UUID] = weakref.WeakSet()
 
 
@@ -167,10 +168,10 @@ def enter(
 ) -> Place:
     """Note a run, and return its place: in the step that it opens, or is in, if any."""
     key = run_id.int
-    known = _watches.get(key)
+    known = watches.get(key)
     if known is not None:
         return known.place
-    around = None if parent_run_id is None else _watches.get(parent_run_id.int)
+    around = None if parent_run_id is None else watches.get(parent_run_id.int)
     place = Place(Outermost(key)) if around is None else around.place
     if metadata and has_nodes():
         met: list[str] = []  # a subgraph's node may be called as the node that it is in
@@ -179,7 +180,7 @@ def enter(
             place = place.inside(definition, depth=met.count(definition.name))
     for step_name in _names(name, tags, metadata):
         place = place.inside(definition_of(step_name))
-    watch = _watches[key] = _Watch(run_id, _lost)
+    watch = watches[key] = _Watch(run_id, _lost)
     watch.key, watch.place, watch.when_over = key, place, None
     watch.around = None if parent_run_id is None else parent_run_id.int
     return place
@@ -189,7 +190,7 @@ def enter_model(
     run_id: UUID, parent_run_id: UUID | None, name: str | None, tags: Sequence[str] | None, metadata: Metadata
 ) -> Place:
     """Do as `enter` for a run of a model, which is not noted where it can open no step and is in none."""
-    around = None if parent_run_id is None else _watches.get(parent_run_id.int)
+    around = None if parent_run_id is None else watches.get(parent_run_id.int)
     place = NOWHERE if around is None else around.place
     now = settings.now
     names = now.steps or now.nodes or now.file.steps or (metadata and STEP_KEY in metadata)
@@ -214,8 +215,8 @@ def carry(run_id: UUID, state: object, metadata: Metadata) -> None:
 
 
 def _node_and_graph(node: UUID) -> tuple[_Watch | None, _Watch | None]:
-    inner = _watches.get(node.int)
-    return inner, None if inner is None or inner.around is None else _watches.get(inner.around)
+    inner = watches.get(node.int)
+    return inner, None if inner is None or inner.around is None else watches.get(inner.around)
 
 
 def step_around(run_id: UUID) -> Step | None:
@@ -275,7 +276,7 @@ def leave(run_id: UUID, error: BaseException | None = None) -> None:
     Raises:
         BudgetExhausted: One of them is over its limit, and nothing else is leaving.
     """
-    watch = _watches.pop(run_id.int, None)
+    watch = watches.pop(run_id.int, None)
     if watch is not None:
         watch.over(error)
 
@@ -290,7 +291,7 @@ def is_first_report(run_id: UUID) -> bool:
 
 def _lost(watch: Any) -> None:
     """End what a run that was broken off has opened."""
-    known = _watches.get(watch.key)
+    known = watches.get(watch.key)
     if known is not None and known is watch:
-        del _watches[known.key]
+        del watches[known.key]
         known.over(GeneratorExit())
