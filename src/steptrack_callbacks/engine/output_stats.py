@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -232,8 +232,8 @@ class OutputStats:
     def _remember(self, took_s: float, tokens: int) -> None:
         if len(self._answers) == REMEMBERED_ANSWERS:
             oldest = self._answers.popleft()
-            self._by_age.remove(oldest)
-            self._by_length.remove((oldest[1], oldest[1]))
+            del self._by_age[bisect_left(self._by_age, oldest)]
+            del self._by_length[bisect_left(self._by_length, (oldest[1], oldest[1]))]
             self._seconds -= oldest[0]
             self._tokens -= oldest[1]
             self._squares -= oldest[1] ** 2
