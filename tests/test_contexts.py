@@ -17,7 +17,7 @@ from spending import spend
 from steptrack_callbacks import bind, install, step, uninstall
 from steptrack_callbacks.concurrency import threads
 from steptrack_callbacks.concurrency.contexts import Stack
-from steptrack_callbacks.steps import activation
+from steptrack_callbacks.steps import active
 from steptrack_callbacks.steps import step as steps
 
 
@@ -187,7 +187,7 @@ def test_a_pools_worker_belongs_to_no_step(carried):
         with step("second"):
             assert pool.submit(path).result() == "second"
             uninstall()
-            assert pool.submit(activation.stack.entries).result() == ()
+            assert pool.submit(active.stack.entries).result() == ()
 
 
 def test_a_job_that_fails_or_is_cancelled_is_as_without_us(carried):

@@ -245,7 +245,7 @@ def test_the_anatomy_of_a_call_names_files_that_are_there():
 def test_this_file_sees_imports_wherever_they_stand():
     source = HOUSE / "steps" / "step.py"
     assert {"engine", "values", "concurrency"} <= rooms_imported(source)
-    assert {"steps.activation", "engine.account"} <= ours(source)
+    assert {"steps.active", "engine.account"} <= ours(source)
     assert "rich" in outside_imported(HOUSE / "reports" / "text.py")
     assert "rich" not in outside_imported(HOUSE / "reports" / "text.py", inside_functions=False)
     assert "litellm" in rooms_imported(HOUSE / "installation.py")

@@ -24,7 +24,7 @@ from steptrack_callbacks import (
     step,
     testing,
 )
-from steptrack_callbacks.steps import activation
+from steptrack_callbacks.steps import active
 from steptrack_callbacks.steps import step as steps
 
 
@@ -86,10 +86,10 @@ def test_an_unregistered_function_pushes_nothing():
 
 
 def test_the_fast_path_without_a_step_makes_no_step_and_no_record():
-    stack = activation.stack.entries()
+    stack = active.stack.entries()
     for _ in range(100):
         current_step(), current_persona(), current_model(), current_policy()
-    assert activation.stack.entries() is stack
+    assert active.stack.entries() is stack
     assert stack == ()
     assert (steps.open_steps(), peek_completed_steps()) == ([], [])
 

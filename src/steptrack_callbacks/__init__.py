@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .installation import install, uninstall
     from .ledgers.budget import Budget
     from .reports import report
-    from .steps.step import Step, current_step, drain_completed_steps, peek_completed_steps
+    from .steps.recording import drain_completed_steps, peek_completed_steps
+    from .steps.step import Step, current_step
     from .steps.verbs import (
         aremaining,
         check_tool,
@@ -122,7 +123,8 @@ _ROOMS = {
         "remaining",
         "step",
     ),
-    "steps.step": ("Step", "current_step", "drain_completed_steps", "peek_completed_steps"),
+    "steps.recording": ("drain_completed_steps", "peek_completed_steps"),
+    "steps.step": ("Step", "current_step"),
     "values.usage": ("Usage",),
     "reports": ("report",),
 }

@@ -9,7 +9,8 @@ from unittest import mock
 from spending import open_call
 from steptrack_callbacks import Budget, Grant, Step, Usage, persona, step
 from steptrack_callbacks.engine import call, call_log
-from steptrack_callbacks.steps import activation
+from steptrack_callbacks.steps import ending
+from steptrack_callbacks.steps import step as step_file
 from steptrack_callbacks.values.money import to_units
 
 
@@ -33,7 +34,7 @@ def stopped() -> Generator[Clock]:
     """Put a clock that stands still into the rooms that note when things happen."""
     clock = Clock()
     with ExitStack() as patches:
-        for room in (activation, call, call_log):
+        for room in (step_file, ending, call, call_log):
             patches.enter_context(mock.patch.object(room, "time", clock))
         yield clock
 

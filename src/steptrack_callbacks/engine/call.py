@@ -391,10 +391,3 @@ class Call:
         """
         if self._charge.cost is None and (error := self.accounts.blindness(self.request)):
             raise error
-
-
-def open_calls_of(account: Account) -> list[Call]:
-    """Find the calls of an account that are neither settled nor swept."""
-    if not account.open_calls:
-        return []
-    return [call for call in list(open_calls) if account in call.accounts]

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from steptrack_callbacks import settings
-from steptrack_callbacks.steps.activation import Activation, stack
+from steptrack_callbacks.steps.active import stack
 from steptrack_callbacks.steps.step import Step, current_step
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted
 from steptrack_callbacks.values.untrusted import causes
@@ -175,7 +175,7 @@ def _refusal(said: Mapping[str, Any]) -> BudgetExhausted | None:
     return error
 
 
-def _step_here(path: str) -> Activation | None:
+def _step_here(path: str) -> Step | None:
     """Find the open step on this stack that has a path, which is where its owner's boundary is."""
     steps = reversed(stack.entries())
     return next((step for step in steps if step.status == "open" and step.path == path), None)

@@ -11,6 +11,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
+from steptrack_callbacks.steps.active import aside
 from steptrack_callbacks.steps.decorators import around
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition, StepOptions, defined
@@ -272,7 +273,7 @@ def _outside(step: Step, source: Iterator[Input]) -> Iterator[Input]:
     """Read what comes before a step outside of it."""
     iterator = iter(source)
     while True:
-        with step.aside():
+        with aside(step):
             try:
                 item = next(iterator)
             except StopIteration:
@@ -283,7 +284,7 @@ def _outside(step: Step, source: Iterator[Input]) -> Iterator[Input]:
 async def _outside_async(step: Step, source: AsyncIterator[Input]) -> AsyncIterator[Input]:
     iterator = aiter(source)
     while True:
-        with step.aside():
+        with aside(step):
             try:
                 item = await anext(iterator)
             except StopAsyncIteration:

@@ -12,7 +12,7 @@ from langchain_core.outputs import LLMResult
 
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import pacing, proxy_client
-from steptrack_callbacks.steps.activation import note_failure
+from steptrack_callbacks.steps.active import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
 

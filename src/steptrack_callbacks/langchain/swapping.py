@@ -12,7 +12,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import RunnableConfigurableFields
 
 from steptrack_callbacks.engine.swapping import Swap, Trial
-from steptrack_callbacks.steps.activation import innermost
+from steptrack_callbacks.steps.active import innermost
 from steptrack_callbacks.steps.trials import trial_of, tried, tried_async
 
 from .requests import UNKNOWN_MODEL, model_named

@@ -18,7 +18,7 @@ import litellm
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations.seams_litellm import SET_UP
 from steptrack_callbacks.integrations.stated_cost import usd_in
-from steptrack_callbacks.steps.activation import innermost
+from steptrack_callbacks.steps.active import innermost
 from steptrack_callbacks.steps.attribution import refuse_if_exhausted
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import EarlyImportWarning

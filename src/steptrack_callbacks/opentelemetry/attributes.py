@@ -9,7 +9,7 @@ from typing import Any, get_args
 from steptrack_callbacks.hooks import BudgetThreshold, CallSettled, CallSwapped, Escalated
 from steptrack_callbacks.pricing.names import canonical, split
 from steptrack_callbacks.pricing.table import installed
-from steptrack_callbacks.steps.activation import Activation
+from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 from steptrack_callbacks.values.money import plain
@@ -51,7 +51,7 @@ _PROVIDERS = {
 }
 
 
-def of_start(step: Activation) -> Attributes:
+def of_start(step: Step) -> Attributes:
     """Say of a step what is known when it begins, so that samplers can judge by it."""
     definition = step.definition
     said = _identity(step, persona=step.account.ref.persona, function=definition.function) | {
@@ -89,7 +89,7 @@ def of_record(record: CompletedStep) -> Attributes:
     )
 
 
-def _identity(step: Activation | CompletedStep, *, persona: str | None, function: str | None) -> Attributes:
+def _identity(step: Step | CompletedStep, *, persona: str | None, function: str | None) -> Attributes:
     return {
         "gen_ai.operation.name": _OPERATIONS[step.kind],
         "gen_ai.agent.name": persona,

@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, set_span_in_context
 
-from steptrack_callbacks.steps.activation import Activation, innermost, running, stack
+from steptrack_callbacks.steps.active import innermost, running, stack
+from steptrack_callbacks.steps.step import Step
 
 from . import attributes
 
@@ -35,13 +36,13 @@ class Traced:
         self.calls: dict[int, tuple[int, Context]] = {}
 
 
-_traced: WeakKeyDictionary[Activation, Traced] = WeakKeyDictionary()
+_traced: WeakKeyDictionary[Step, Traced] = WeakKeyDictionary()
 _by_id: WeakValueDictionary[str, Traced] = WeakValueDictionary()
-_around: ContextVar[tuple[tuple[Activation, Context], ...]] = ContextVar("steptrack_otel_around", default=())
+_around: ContextVar[tuple[tuple[Step, Context], ...]] = ContextVar("steptrack_otel_around", default=())
 
 
 class _Follower:
-    def entered(self, entry: Activation) -> None:
+    def entered(self, entry: Step) -> None:
         traced = _traced.get(entry)
         if traced is None:
             return
@@ -49,7 +50,7 @@ class _Follower:
         _around.set((*_around.get(), (entry, before)))
         attach(set_span_in_context(traced.span, before) if traced.inside is None else traced.inside)
 
-    def lent(self, entries: tuple[Activation, ...]) -> Callable[[], None]:
+    def lent(self, entries: tuple[Step, ...]) -> Callable[[], None]:
         around, before = _around.get(), get_current()
         traced = next((found for entry in reversed(entries) if (found := _traced.get(entry))), None)
         if traced is not None:
@@ -63,7 +64,7 @@ class _Follower:
 
         return put_back
 
-    def left(self, entry: Activation) -> None:
+    def left(self, entry: Step) -> None:
         places = _around.get()
         index = next((i for i in reversed(range(len(places))) if places[i][0] is entry), None)
         if index is None:
@@ -85,7 +86,7 @@ def begin() -> None:
         stack.follower = _Follower()
 
 
-def trace(step: Activation, span: Span) -> None:
+def trace(step: Step, span: Span) -> None:
     """Remember the span of a step."""
     _traced[step] = _by_id[step.id] = Traced(span)
 
@@ -95,7 +96,7 @@ def find(step_id: str | None) -> Traced | None:
     return None if step_id is None else _by_id.get(step_id)
 
 
-def context_for(step: Activation) -> Context:
+def context_for(step: Step) -> Context:
     """Return the context that a step's span begins in: the current one, unless its parent is elsewhere."""
     parent = None if step.parent is None else _traced.get(step.parent)
     if parent is None or innermost() is step.parent:

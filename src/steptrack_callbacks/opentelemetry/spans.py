@@ -16,7 +16,7 @@ from steptrack_callbacks.hooks import (
     StepEnded,
     StepStarted,
 )
-from steptrack_callbacks.steps import activation
+from steptrack_callbacks.steps import active
 from steptrack_callbacks.values.records import CompletedStep
 
 from . import attributes, following, names
@@ -36,7 +36,7 @@ class Spans:
 
     def step_started(self, event: StepStarted) -> None:
         """Begin the span of a step. Most steps of hooks have nothing to tell, so theirs are made later."""
-        step = activation.find(event.step_id or "")
+        step = active.find(event.step_id or "")
         if step is None or step.kind == "hook":
             return
         span = self._tracer.start_span(

@@ -17,8 +17,8 @@ from steptrack_callbacks.values.definitions import StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, LostStepWarning
 from steptrack_callbacks.values.usage import Usage
 
-from . import activation
-from .activation import Activation, innermost, running, stack
+from . import active, recording
+from .active import innermost, running, stack
 from .step import Step, wrapping
 
 
@@ -59,7 +59,7 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
             (phase `closed`): what it left running may not go on spending.
     """
     for step in reversed(stack.entries()):
-        if step._status == "open":  # noqa: SLF001 - asked for each call
+        if step.status == "open":
             accounts = step.accounts if within is None else _joined(step, within)
             if entries := wrapping.entries():
                 return Call(accounts, request, wrapping=frozenset(entries) & frozenset(step.accounts))
@@ -75,8 +75,8 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
     return Call((_unattributed,), request)
 
 
-def _joined(active: Activation, within: Step) -> AccountChain:
-    inner = tuple(account for account in active.accounts if account not in within.accounts)
+def _joined(here: Step, within: Step) -> AccountChain:
+    inner = tuple(account for account in here.accounts if account not in within.accounts)
     return AccountChain(inner + within.accounts)
 
 
@@ -86,8 +86,8 @@ def refuse_if_exhausted() -> None:
     Raises:
         BudgetExhausted: A limit is reached (phase `denied`); the outermost such step owns it.
     """
-    active = innermost()
-    accounts = active.accounts if active else ()
+    step = innermost()
+    accounts = step.accounts if step else ()
     with LOCK:
         full = [account for account in accounts if account.enforce != "observe" and account.full_limits()]
         if not full:
@@ -102,7 +102,7 @@ def refuse_if_exhausted() -> None:
     raise error
 
 
-def _left_behind(step: Activation) -> BudgetExhausted:
+def _left_behind(step: Step) -> BudgetExhausted:
     account = step.account
     names = account.full_limits() or ([step.exhaustion.limit] if step.exhaustion else [])
     with LOCK:
@@ -163,7 +163,8 @@ hooks.set_isolation(_run_hook)
 def reset() -> None:
     """Forget all records, running steps and unattributed calls, for tests."""
     global _unattributed
-    activation.reset()
+    active.reset()
+    recording.reset()
     call_log.reset()
     wrapping.replace(())
     _warned_of.clear()

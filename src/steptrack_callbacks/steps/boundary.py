@@ -106,6 +106,14 @@ def pass_on(leaving: BaseException | None, error: BaseException | None) -> None:
         raise leaving
 
 
+def leave(error: BaseException | None, leaving: BaseException | None) -> bool:
+    """Raise what is leaving a step; returns whether its body's own error is swallowed."""
+    __tracebackhide__ = True
+    if leaving is not error:
+        pass_on(leaving, error)
+    return leaving is None
+
+
 def escalated(error: BudgetExhausted, why: str = "") -> BudgetEscalated:
     """Return the same exhaustion, handed on, and say why nobody granted more."""
     hint = "; ".join(filter(None, (error.hint, why)))

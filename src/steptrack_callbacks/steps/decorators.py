@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 from steptrack_callbacks.concurrency.flow import run_async, run_sync
 
+from .active import stack
 from .boundary import pass_on
 
 P = ParamSpec("P")
@@ -85,13 +87,13 @@ def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) ->
         try:
             resume: Callable[[], Any] = partial(next, body)
             while True:
-                with step.turn():
+                with _turn(step):
                     item = resume()
                 silent = False
                 try:
                     resume = partial(body.send, (yield item))
                 except GeneratorExit:
-                    with step.turn():
+                    with _turn(step):
                         body.close()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle
@@ -110,6 +112,19 @@ def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) ->
     return wrapper
 
 
+@contextmanager
+def _turn(step: Any) -> Generator[None]:
+    """Make it the active step for one turn of a generator's body.
+
+    Steps that the body has opened and is still inside are put away with it, for the next turn.
+    """
+    stack.push(step, *step.put_away)
+    try:
+        yield
+    finally:
+        step.put_away = stack.cut(step)
+
+
 def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
     """Drive the body turn by turn, each in the context of whoever asks for it."""
 
@@ -123,13 +138,13 @@ def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], An
         try:
             resume: Callable[[], Any] = body.__anext__
             while True:
-                with step.turn():
+                with _turn(step):
                     item = await resume()
                 silent = False
                 try:
                     resume = partial(body.asend, (yield item))
                 except GeneratorExit:
-                    with step.turn():
+                    with _turn(step):
                         await body.aclose()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - it is the body's to handle

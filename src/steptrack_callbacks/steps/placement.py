@@ -1,181 +1,125 @@
-"""Where a step stands: its account, the accounts around it, and what it has from the steps around."""
+"""Where a step stands: its account, what is charged around it, and what the stages around it allow."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.concurrency.forks import process_name
-from steptrack_callbacks.engine import budget_binding, lease
+from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.budget_account import BudgetAccount
-from steptrack_callbacks.engine.budget_binding import BudgetBinding, checked_run_id, new_budgets, run_account
-from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.engine.budget_binding import BudgetBinding, new_budgets, run_account
 from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
-from steptrack_callbacks.values.records import Kind
-from steptrack_callbacks.values.usage import Usage
 
-from .registry import completed, named_budgets
+from .registry import named_budgets
 from .tool_policy import ToolPolicy
 
 _numbers = itertools.count(1)
-_NO_ACCOUNTS = AccountChain(())
-_NEVER = float("inf")
 
 
-class Placed:
-    """A step among the steps around it; see `Activation`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """The place of a step that has begun.
 
     Attributes:
-        said: The options that the code gives, though some may be as by default: no file overrules them.
+        account: What is charged.
+        ledger: Where its record goes, beside this process's memory; `None` if nowhere.
+        bindings: The budgets that hang on this very step.
+        around: Those and the ones of the steps around it, innermost first.
+        personas: The personas that it is in, outermost first, itself among them if it is one.
+        policy: The tools that may run in it.
     """
 
-    said: Collection[str] = ()
+    account: Account
+    ledger: LedgerClient | None
+    bindings: tuple[BudgetBinding, ...]
+    around: tuple[BudgetBinding, ...]
+    personas: tuple[Any, ...]
+    policy: ToolPolicy
 
-    def __init__(
-        self, definition: StepDefinition, *, kind: Kind, parent: Placed | None, run_id: str | None
-    ) -> None:
-        self.definition = definition
-        self.kind: Kind = kind
-        self.parent = parent
-        self.policy = ToolPolicy()
-        self._run_id = None if run_id is None else checked_run_id(run_id)
-        self._account: Account | None = None
-        self._accounts = _NO_ACCOUNTS
-        self._accounts_until = _NEVER
-        self._ledger: LedgerClient | None = None
-        self._bindings: tuple[BudgetBinding, ...] = ()
-        self._bindings_around: tuple[BudgetBinding, ...] = ()
-        self._personas: tuple[Any, ...] = ()
-        self._stages_met: set[str] = set()
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.definition.name
+def place(
+    definition: StepDefinition, *, within: Placement | None, run_id: str | None, persona: Any = None
+) -> Placement:
+    """Open the account of a step that begins.
 
-    @property
-    def id(self) -> str:
-        """Unique to this activation; empty before it begins."""
-        return self._account.ref.step_id or "" if self._account else ""
+    Args:
+        definition: What is declared of it, completed.
+        within: Where the step around it stands, if there is one.
+        run_id: The name that it gives to its run, if it does.
+        persona: The step itself, if it is a persona.
 
-    @property
-    def run_id(self) -> str:
-        """Shared by all steps under one outermost step; empty before it begins."""
-        return self._account.ref.run_id if self._account else self._run_id or ""
+    Raises:
+        ValueError: One of its budgets hangs on a step around with other limits.
+        LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
+    """
+    around = within.around if within else ()
+    new = new_budgets(named_budgets(definition.budgets), around) if definition.budgets else []
+    ledger = within.ledger if within else None
+    if new or run_id is not None or (within is None and current.is_chosen()):
+        ledger = current.ledger()
+    personas = within.personas if within else ()
+    if persona is not None:
+        personas = (*personas, persona)
+    account = _account_for(_new_ref(definition, within, run_id, personas), definition, ledger, run_id)
+    policy = within.policy if within else ToolPolicy()
+    if personas:
+        policy = _narrowed(policy, account, [each for each in personas if each is not persona])
+    bindings: tuple[BudgetBinding, ...] = ()
+    if new:
+        assert ledger is not None  # who has budgets needs it
+        bindings = tuple([BudgetBinding(budget, account, definition, ledger) for budget in new])
+    return Placement(
+        account=account,
+        ledger=ledger,
+        bindings=bindings,
+        around=(*bindings, *around),
+        personas=personas,
+        policy=policy,
+    )
 
-    @property
-    def path(self) -> str:
-        """Names from the outermost step to this one, joined with `/`."""
-        return self._account.ref.path if self._account else self.name
 
-    @property
-    def usage(self) -> Usage:
-        """What was charged to it and to the steps inside it."""
-        return self._account.settled.usage() if self._account else Usage()
+def _new_ref(
+    definition: StepDefinition, within: Placement | None, run_id: str | None, personas: tuple[Any, ...]
+) -> StepRef:
+    step_id, outer = f"{process_name()}-{next(_numbers)}", within.account.ref if within else None
+    return StepRef(
+        name=definition.name,
+        path=f"{outer.path}/{definition.name}" if outer else definition.name,
+        step_id=step_id,
+        run_id=run_id or (outer.run_id if outer else step_id),
+        function=definition.function,
+        persona=personas[-1].name if personas else None,
+        error_boundary=definition.error_boundary,
+    )
 
-    @property
-    def own_usage(self) -> Usage:
-        """What was charged to it, and not to a step inside it."""
-        return self._account.own.usage() if self._account else Usage()
 
-    @property
-    def account(self) -> Account:
-        """What is charged; there is one from the beginning of the step."""
-        if self._account is None:
-            raise RuntimeError(f"step {self.name!r} has not begun: use it with `with`, or as a decorator")
-        return self._account
+def _account_for(
+    ref: StepRef, definition: StepDefinition, ledger: LedgerClient | None, run_id: str | None
+) -> Account:
+    if run_id is None:
+        return Account(ref, definition)
+    assert ledger is not None  # who names a run needs it
+    account = run_account(ref, definition, ledger)
+    run_sync(lease.look([account]))
+    account.resumed = account.settled.usage()
+    return account
 
-    @property
-    def accounts(self) -> AccountChain:
-        """What a call in this step is charged to now, innermost first."""
-        if self._accounts_until is not _NEVER and budget_binding.clock() >= self._accounts_until:
-            self._gather_accounts()  # the window of a budget is over
-        return self._accounts
 
-    @property
-    def budgets(self) -> list[BudgetAccount]:
-        """The accounts of the budgets that hang on this very step."""
-        return [binding.account() for binding in self._bindings] if self._bindings else []
-
-    def _open_account(self) -> Account:
-        self.definition = completed(self.definition, self.said)
-        parent = self.parent
-        own = (self,) if self.kind == "persona" else ()
-        self._personas = (*(parent._personas if parent else ()), *own)  # noqa: SLF001
-        around = parent._bindings_around if parent else ()  # noqa: SLF001
-        budgets = self.definition.budgets
-        new = new_budgets(named_budgets(budgets), around) if budgets else []
-        self._ledger = self._ledger_for(parent, new)
-        self._account = self._account_for(self._new_ref(parent))
-        self.policy = parent.policy if parent else self.policy
-        if self._personas:
-            self._apply_stages(self._account)
-        self._bind_budgets(new)
-        return self._account
-
-    def _new_ref(self, parent: Placed | None) -> StepRef:
-        step_id, name = f"{process_name()}-{next(_numbers)}", self.definition.name
-        return StepRef(
-            name=name,
-            path=f"{parent.path}/{name}" if parent else name,
-            step_id=step_id,
-            run_id=self._run_id or (parent.run_id if parent else step_id),
-            function=self.definition.function,
-            persona=self._personas[-1].name if self._personas else None,
-            error_boundary=self.definition.error_boundary,
-        )
-
-    def _ledger_for(self, parent: Placed | None, new: list[BudgetDefinition]) -> LedgerClient | None:
-        """Return the ledger in force if it needs one, else the one of the step around, for its record."""
-        if new or self._run_id is not None or (parent is None and current.is_chosen()):
-            return current.ledger()
-        return parent._ledger if parent else None  # noqa: SLF001
-
-    def _account_for(self, ref: StepRef) -> Account:
-        if self._run_id is None:
-            return Account(ref, self.definition)
-        assert self._ledger is not None  # who names a run needs it
-        account = run_account(ref, self.definition, self._ledger)
-        run_sync(lease.look([account]))
-        account.resumed = account.settled.usage()
-        return account
-
-    def _apply_stages(self, account: Account) -> None:
-        """Narrow the policy by the stages of this name of all personas around it."""
-        for persona in self._personas:
-            if persona is self or not isinstance(persona.definition, PersonaDefinition):
-                continue
-            for stage in persona.definition.stages:
-                if stage.name == self.name:
-                    persona._stages_met.add(stage.name)  # noqa: SLF001
-                    self.policy = self.policy.narrowed(stage)
-                    if stage.max_iterations is not None:
-                        account.cap_calls(stage.max_iterations)
-
-    def _bind_budgets(self, new: list[BudgetDefinition]) -> None:
-        around = self.parent._bindings_around if self.parent else ()  # noqa: SLF001
-        if new:
-            assert self._ledger is not None  # who has budgets needs it
-            ledger, step_account = self._ledger, self.account
-            self._bindings = tuple(
-                BudgetBinding(budget, step_account, self.definition, ledger) for budget in new
-            )
-        self._bindings_around = (*self._bindings, *around)
-        self._gather_accounts()
-
-    def _gather_accounts(self) -> None:
-        around = self.parent.accounts if self.parent else _NO_ACCOUNTS
-        if self._bindings:
-            budgets = [binding.account() for binding in self._bindings]
-            self._accounts = AccountChain((self.account, *budgets, *around))
-        else:
-            self._accounts = around.with_inner(self.account)
-        if self._bindings_around:
-            self._accounts_until = min(binding.ends_at for binding in self._bindings_around)
+def _narrowed(policy: ToolPolicy, account: Account, personas: list[Any]) -> ToolPolicy:
+    """Narrow what is allowed by the stages of this name of all personas around it."""
+    for persona in personas:
+        if not isinstance(persona.definition, PersonaDefinition):
+            continue
+        for stage in persona.definition.stages:
+            if stage.name == account.ref.name:
+                persona.stages_met.add(stage.name)
+                policy = policy.narrowed(stage)
+                if stage.max_iterations is not None:
+                    account.cap_calls(stage.max_iterations)
+    return policy

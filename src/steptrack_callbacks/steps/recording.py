@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_binding import BudgetBinding
@@ -16,6 +17,7 @@ from steptrack_callbacks.values.statuses import Status
 from steptrack_callbacks.values.usage import Usage
 
 ledger = MemoryLedger()
+"""The records of this process."""
 
 _NOTHING = Usage()
 
@@ -99,3 +101,42 @@ class Recording:
             duration_s=self.duration_s,
             revision=self.revision,
         )
+
+
+def peek_completed_steps(run_id: str | None = None) -> list[CompletedStep]:
+    """Return the records of the steps that have ended, inner ones first; `None` means all runs."""
+    return ledger.peek(run_id)
+
+
+def drain_completed_steps(run_id: str | None = None) -> list[CompletedStep]:
+    """Return the records of the steps that have ended, and forget them; `None` means all runs.
+
+    A late settlement puts the whole record back, with its next `revision`.
+    """
+    return ledger.drain(run_id)
+
+
+def records_inside(step_id: str, run_id: str | None, open_steps: Sequence[Any]) -> list[CompletedStep]:
+    """Return the records of a step and of the steps inside it, in the order of ending.
+
+    Args:
+        step_id: The step's.
+        run_id: The run that they belong to; `None` for any.
+        open_steps: The steps that are running, which may stand between them.
+    """
+    records = ledger.peek(run_id)
+    parents = {step.id: step.parent.id for step in open_steps if step.parent}
+    parents |= {record.id: record.parent_id for record in records if record.parent_id}
+
+    def is_inside(inner: str | None) -> bool:
+        while inner is not None and inner != step_id:
+            inner = parents.get(inner)
+        return inner is not None
+
+    return [record for record in records if is_inside(record.id)]
+
+
+def reset() -> None:
+    """Forget all records, for tests."""
+    ledger.clear()
+    current.reset()

@@ -1,69 +1,48 @@
-"""A step as people hold it: a context manager and a decorator that shows what it has spent."""
+"""A step: it begins, is charged, ends at its boundary, and leaves a record."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast, get_args, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
+from steptrack_callbacks import attachments, hooks
 from steptrack_callbacks.concurrency.contexts import Stack
-from steptrack_callbacks.concurrency.flow import run_async, run_sync
-from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
+from steptrack_callbacks.engine import budget_binding
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.call import open_calls_of
-from steptrack_callbacks.engine.lease import look
-from steptrack_callbacks.engine.room import remaining
+from steptrack_callbacks.engine.budget_account import BudgetAccount
+from steptrack_callbacks.engine.budget_binding import checked_run_id
+from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.engine.sweeping import close_and_sweep
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
+from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import to_usd
-from steptrack_callbacks.values.records import CompletedStep
+from steptrack_callbacks.values.records import CompletedStep, Kind
 from steptrack_callbacks.values.signatures import ShowsPublicNames
-from steptrack_callbacks.values.words import amount_of
+from steptrack_callbacks.values.statuses import Status
+from steptrack_callbacks.values.usage import Usage
 
-from .activation import Activation, innermost, running, stack
-from .boundary import pass_on
+from . import active, beginning, ending, recording, rests, shown
+from .active import stack
+from .boundary import Ending, decide, leave, pass_on, status_of
 from .decorators import decorate
-from .recording import ledger
+from .failures import Failures
+from .placement import Placement, place
+from .recording import Recording
+from .tool_policy import ToolPolicy, ToolUses
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SETTLING_TURNS = 50
-
+_NO_ACCOUNTS = AccountChain(())
 wrapping: Stack[Account] = Stack("steptrack_wrapping_up")
 
 
-_PUBLIC = frozenset(
-    {
-        "aremaining",
-        "budgets",
-        "cost_usd",
-        "definition",
-        "exhausted",
-        "exhaustion",
-        "id",
-        "kind",
-        "limits",
-        "model",
-        "name",
-        "own_usage",
-        "parent",
-        "path",
-        "persona",
-        "policy",
-        "record",
-        "records",
-        "remaining",
-        "run_id",
-        "status",
-        "usage",
-        "wrap_up",
-    }
-)
-
-
-class Step(Activation, metaclass=ShowsPublicNames):
+class Step(metaclass=ShowsPublicNames):
     """One activation of a step or persona: a context manager and a decorator; `step()` makes them.
 
     It is good for one `with` (or `async with`, which is the same and also awaits what is still being
@@ -73,20 +52,75 @@ class Step(Activation, metaclass=ShowsPublicNames):
         definition: What was declared.
         kind: `step`, `persona`, or `hook`.
         parent: The step around it, once it has begun, or `None`.
-        policy: The tools that may run in it.
+        status: How it ended; `open` while it runs, `new` before.
         exhaustion: The exhaustion that its boundary has acted on, or `None`.
     """
 
-    parent: Step | None
-    _public = _PUBLIC
+    _public = shown.PUBLIC
+    tool_uses: ToolUses
+    said: Collection[str] = ()  # the options that the code gives, though some may be as by default
+    holds_runs = False  # whether steps right inside may name runs: it is around a whole program
+
+    def __init__(
+        self,
+        definition: StepDefinition,
+        *,
+        kind: Kind = "step",
+        parent: Step | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        self.definition = definition
+        self.kind: Kind = kind
+        self.parent = parent
+        self.status: Status = "new"
+        self.exhaustion: BudgetExhausted | None = None
+        self.times = (0.0, 0.0)
+        self.errors: tuple[str | None, str | None] = (None, None)
+        self.left: Recording | None = None
+        self.tool_calls = 0
+        self.stages_met: set[str] = set()
+        self.left_elsewhere = False
+        self.put_away: tuple[Step, ...] = ()
+        self.finished = False
+        self._result: Any = None
+        self._run_id = None if run_id is None else checked_run_id(run_id)
+        self.placement: Placement | None = None
+        self._accounts = _NO_ACCOUNTS
+        self._accounts_until: float | None = None
+        self.failures: Failures | None = None
 
     def __dir__(self) -> list[str]:
         return type(self).shown(super().__dir__())
 
     @property
+    def name(self) -> str:
+        """Its name."""
+        return self.definition.name
+
+    @property
+    def id(self) -> str:
+        """Unique to this activation; empty before it begins."""
+        return self.placement.account.ref.step_id or "" if self.placement else ""
+
+    @property
+    def run_id(self) -> str:
+        """Shared by all steps under one outermost step; empty before it begins."""
+        return self.placement.account.ref.run_id if self.placement else self._run_id or ""
+
+    @property
+    def path(self) -> str:
+        """Names from the outermost step to this one, joined with `/`."""
+        return self.placement.account.ref.path if self.placement else self.name
+
+    @property
+    def policy(self) -> ToolPolicy:
+        """The tools that may run in it."""
+        return self.placement.policy if self.placement else ToolPolicy()
+
+    @property
     def persona(self) -> Step | None:
         """The nearest persona around it; itself for a persona."""
-        return self._personas[-1] if self._personas else None
+        return self.placement.personas[-1] if self.placement and self.placement.personas else None
 
     @property
     def model(self) -> str | None:
@@ -95,6 +129,37 @@ class Step(Activation, metaclass=ShowsPublicNames):
             return self.definition.model
         return self.parent.model
 
+    # What it has spent, and may
+
+    @property
+    def account(self) -> Account:
+        """What is charged; there is one from the beginning of the step."""
+        if self.placement is None:
+            raise RuntimeError(f"step {self.name!r} has not begun: use it with `with`, or as a decorator")
+        return self.placement.account
+
+    @property
+    def accounts(self) -> AccountChain:
+        """What a call in this step is charged to now, innermost first."""
+        if self._accounts_until is not None and budget_binding.clock() >= self._accounts_until:
+            self._gather_accounts()  # the window of a budget is over
+        return self._accounts
+
+    @property
+    def budgets(self) -> list[BudgetAccount]:
+        """The accounts of the budgets that hang on this very step."""
+        return [binding.account() for binding in self.placement.bindings] if self.placement else []
+
+    @property
+    def usage(self) -> Usage:
+        """What was charged to it and to the steps inside it."""
+        return self.placement.account.settled.usage() if self.placement else Usage()
+
+    @property
+    def own_usage(self) -> Usage:
+        """What was charged to it, and not to a step inside it."""
+        return self.placement.account.own.usage() if self.placement else Usage()
+
     @property
     def cost_usd(self) -> Decimal:
         """US dollars charged to it and to the steps inside it.
@@ -102,12 +167,19 @@ class Step(Activation, metaclass=ShowsPublicNames):
         Calls of unknown price are not in it: where `usage.unpriced_calls` is not 0 it is a lower bound,
         and 0 may mean that nothing is known.
         """
-        return to_usd(self._account.settled.cost) if self._account else Decimal(0)
+        return to_usd(self.placement.account.settled.cost) if self.placement else Decimal(0)
 
     @property
     def limits(self) -> dict[LimitName, Any]:
         """The limits that are set, grants included."""
-        return self._account.limits.as_dict() if self._account else self.definition.limits
+        return self.placement.account.limits.as_dict() if self.placement else self.definition.limits
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a settled amount has reached its limit, or a refusal of this step has left its body."""
+        if self.exhaustion is not None or self.placement is None:
+            return self.exhaustion is not None
+        return any(account.full_limits() for account in (self.placement.account, *self.budgets))
 
     @overload
     def remaining(self, limit: LimitName) -> Decimal | float | None: ...
@@ -130,10 +202,7 @@ class Step(Activation, metaclass=ShowsPublicNames):
             ValueError: There is no limit of that name.
             LedgerError: The ledger of a budget cannot be asked.
         """
-        self._check_limit(limit)
-        if shared := self.accounts.shared:
-            run_sync(look(shared))
-        return self._rest(limit)
+        return run_sync(rests.remaining(self, limit, wrapping))
 
     @overload
     async def aremaining(self, limit: LimitName) -> Decimal | float | None: ...
@@ -141,73 +210,34 @@ class Step(Activation, metaclass=ShowsPublicNames):
     async def aremaining(self, limit: None = None) -> dict[LimitName, Decimal | float]: ...
     async def aremaining(self, limit: LimitName | None = None) -> Any:
         """Do as `remaining`, on the event loop."""
-        self._check_limit(limit)
-        if shared := self.accounts.shared:
-            await run_async(look(shared))
-        return self._rest(limit)
+        return await run_async(rests.remaining(self, limit, wrapping))
 
-    @staticmethod
-    def _check_limit(limit: object) -> None:
-        if limit is not None and limit not in get_args(LimitName):
-            raise ValueError(f"there is no limit {limit!r}; use {', '.join(get_args(LimitName))}")
+    def record(self) -> CompletedStep:
+        """Return the record as it stands; for a running step, as if it had ended now.
 
-    def _rest(self, limit: LimitName | None) -> Any:
-        if limit is not None:
-            return self._least(limit)
-        rests = {name: self._least(name) for name in get_args(LimitName)}
-        return {name: rest for name, rest in rests.items() if rest is not None}
-
-    def _least(self, limit: LimitName) -> Decimal | float | None:
-        if self._account is None:
-            return self.definition.limits.get(limit)
-        with LOCK:
-            wrapped_up = wrapping.entries()
-            rests = [remaining(each, limit, wrapping=each in wrapped_up) for each in self.accounts]
-        return min((rest for rest in rests if rest is not None), default=None)
+        Raises:
+            RuntimeError: The step has not begun.
+        """
+        account = self.account
+        return (self.left or ending.recording_of(self)).noted(account)()
 
     def records(self) -> list[CompletedStep]:
         """Return the records of the steps that ended inside it, and its own, in the order of ending.
 
         Records that were drained, or that the ledger let go, are missing, and so are those inside them.
         """
-        records = ledger.peek(None if self.holds_runs else self.run_id)
-        parents = {step.id: step.parent.id for step in open_steps() if step.parent}
-        parents |= {record.id: record.parent_id for record in records if record.parent_id}
-
-        def is_inside(step_id: str | None) -> bool:
-            while step_id is not None and step_id != self.id:
-                step_id = parents.get(step_id)
-            return step_id is not None
-
-        return [record for record in records if is_inside(record.id)]
+        return recording.records_inside(self.id, None if self.holds_runs else self.run_id, active.running())
 
     def _repr_html_(self) -> str:
-        if self.status != "new":
-            return self.record()._repr_html_()
-        from steptrack_callbacks.values.cards import Card  # noqa: PLC0415 - only once somebody wants HTML
-
-        limits = [f"{limit} {amount_of(limit, value)}" for limit, value in self.limits.items()]
-        note = f"limits: {', '.join(limits)}" if limits else "without limits"
-        return Card(name=self.name, note=note).to_html()
+        return self.record()._repr_html_() if self.status != "new" else shown.card_of(self)
 
     def __repr__(self) -> str:
-        limits = [f"{name}={value}" for name, value in self.limits.items()]
-        return f"<{', '.join([f'{self.kind} {self.path!r} {self.status} {self._spent()}', *limits])}>"
-
-    def _spent(self) -> str:
-        """Put the cost in words, so that one that is not known whole does not look like one that is."""
-        usage = self.usage
-        if usage.unpriced_calls and not usage.cost_usd:
-            return "unknown cost"
-        return f"{'>=' if usage.unpriced_calls else ''}{usage.cost_usd} USD"
+        return shown.in_words(self)
 
     def __enter__(self) -> Self:
         __tracebackhide__ = True
         if "default" in self.said:
-            raise ValueError(
-                f"step {self.name!r}: a `with` block has nowhere to put its default: decorate a function with"
-                " the step, or set the value before the block"
-            )
+            raise beginning.nowhere_for_default(self.name)
         self.begin()
         stack.push(self)
         return self
@@ -217,7 +247,7 @@ class Step(Activation, metaclass=ShowsPublicNames):
     ) -> bool:
         __tracebackhide__ = True
         self.left_elsewhere = not stack.remove(self)
-        return self._leave(error, run_sync(self.end(error)))
+        return leave(error, run_sync(self.end(error)))
 
     async def __aenter__(self) -> Self:
         __tracebackhide__ = True
@@ -230,26 +260,10 @@ class Step(Activation, metaclass=ShowsPublicNames):
         self.left_elsewhere = not stack.remove(self)
         try:
             if not isinstance(error, GeneratorExit):  # what is being closed must not await
-                await self._late_reports()
+                await ending.late_reports(self.account)
         except BaseException as cancelled:  # noqa: BLE001 - it ends the step, and is passed on
             pass_on(run_sync(self.end(cancelled)), cancelled)
-        return self._leave(error, await run_async(self.end(error)))
-
-    async def _late_reports(self) -> None:
-        """Give an event loop's callbacks the few turns after an answer in which they report it."""
-        import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
-
-        for _ in range(_SETTLING_TURNS):
-            if all(call.admitted for call in open_calls_of(self.account)):
-                break
-            await asyncio.sleep(0)
-
-    @staticmethod
-    def _leave(error: BaseException | None, leaving: BaseException | None) -> bool:
-        __tracebackhide__ = True
-        if leaving is not error:
-            pass_on(leaving, error)
-        return leaving is None
+        return leave(error, await run_async(self.end(error)))
 
     def fresh(self, definition: StepDefinition) -> Step:
         """Return a step like this one, not begun, with another declaration."""
@@ -274,44 +288,98 @@ class Step(Activation, metaclass=ShowsPublicNames):
         Raises:
             RuntimeError: The step is not running.
         """
-        if self._account is None or self._account.closed:
+        if self.placement is None or self.placement.account.closed:
             raise RuntimeError(f"step {self.path!r} is not running: use wrap_up() inside its block")
-        wrapping.push(self._account)
+        wrapping.push(self.account)
         try:
             yield self
         finally:
-            wrapping.remove(self._account)
+            wrapping.remove(self.account)
 
-    @contextmanager
-    def turn(self) -> Generator[None]:
-        """Make it the active step for one turn of a generator's body.
-
-        Steps that the body has opened and is still inside are put away with it, for the next turn.
-        """
-        stack.push(self, *self._put_away)
-        try:
-            yield
-        finally:
-            self._put_away = stack.cut(self)
-
-    @contextmanager
-    def aside(self) -> Generator[None]:
-        """Leave the stack while the body reads what was made outside of it."""
-        if not any(entry is self for entry in stack.entries()):
-            yield
-            return
-        above = stack.cut(self)
-        try:
-            yield
-        finally:
-            stack.push(self, *above)
+    def returned(self, result: Any) -> None:
+        """Note that the body has finished by itself, and with what."""
+        self.finished, self._result = True, result
 
     def value(self) -> Any:
         """Return the body's own value if it finished, else the `default`."""
-        if self._finished:
+        if self.finished:
             return self._result
         default = self.definition.default
         return default(self.exhaustion) if callable(default) else default
+
+    # Its beginning and its end; the stack is the caller's business
+
+    def begin(self) -> None:
+        """Take its place among the steps around it.
+
+        Raises:
+            RuntimeError: It has begun before, or the given parent has ended.
+            ValueError: A `run_id` was given to a step that is not the outermost, or is around it already;
+                or one of its budgets hangs on a step around with other limits.
+            StepDenied: A hook said no.
+            LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
+            StepTrackError: It has limits, and no call of a package that is imported could be refused.
+        """
+        __tracebackhide__ = True
+        beginning.check_unbegun(self)
+        self.parent = self.parent or (None if self.kind == "hook" else active.innermost())
+        self.definition = beginning.checked(self, self._run_id)
+        self._take_place()
+        if hooks.registered:
+            ending.end_if_unwanted(self)
+
+    def _take_place(self) -> None:
+        """Open its account: from now on it is running."""
+        around = self.parent.placement if self.parent else None
+        persona = self if self.kind == "persona" else None
+        self.placement = place(self.definition, within=around, run_id=self._run_id, persona=persona)
+        self._gather_accounts()
+        self.tool_uses = ToolUses(self.definition.max_tool_calls)
+        if self.placement.account.limited:
+            attachments.warn_if_unwatched(self.path)
+        self.times, self.status = (time.time(), time.monotonic()), "open"
+        active.by_id[self.placement.account.ref.step_id] = self
+
+    def _gather_accounts(self) -> None:
+        assert self.placement is not None  # it has begun
+        account, bindings = self.placement.account, self.placement.bindings
+        around = self.parent.accounts if self.parent else _NO_ACCOUNTS
+        if bindings:
+            budgets = [binding.account() for binding in bindings]
+            self._accounts = AccountChain((account, *budgets, *around))
+        else:
+            self._accounts = around.with_inner(account)
+        if self.placement.around:
+            self._accounts_until = min([binding.ends_at for binding in self.placement.around])
+
+    def end(self, error: BaseException | None) -> Flow[BaseException | None]:
+        """End the step: close its account, let its boundary act, leave its record.
+
+        Returns:
+            What must be raised now: `None` for nothing, the very error for passing it on.
+        """
+        account = self.account
+        if self.failures is not None:
+            error = self.hidden_exhaustion(error) or error
+            self.failures.forget()
+        close_and_sweep(account)
+        budgets = self.budgets
+        if error is None and not (account.limited or account.raised or budgets):
+            ending.finish(self, Ending("completed", None, None))
+            return None
+        try:
+            end = yield from decide(
+                account, error, finished=self.finished, result=self._result, budgets=budgets
+            )
+        except BaseException as failure:  # an escalation has failed, or waiting for it was cancelled
+            ending.finish(self, Ending(status_of(account, failure), failure, None))
+            raise
+        ending.finish(self, end)
+        return end.leaving
+
+    def hidden_exhaustion(self, error: BaseException | None) -> BudgetExhausted | None:
+        """Return the exhaustion of this step that a fallback hides behind the failure of an earlier call."""
+        return None if self.failures is None else self.failures.hidden(error, self.account.raised)
 
 
 def current_step() -> Step | None:
@@ -323,22 +391,9 @@ def current_step() -> Step | None:
         ...     current_step().path
         'outer/inner'
     """
-    return cast("Step | None", innermost())
+    step: Step | None = active.innermost()
+    return step
 
 
-def open_steps() -> list[Step]:
-    """Return the steps of this process that are running, in the order in which they began."""
-    return cast("list[Step]", running())
-
-
-def peek_completed_steps(run_id: str | None = None) -> list[CompletedStep]:
-    """Return the records of the steps that have ended, inner ones first; `None` means all runs."""
-    return ledger.peek(run_id)
-
-
-def drain_completed_steps(run_id: str | None = None) -> list[CompletedStep]:
-    """Return the records of the steps that have ended, and forget them; `None` means all runs.
-
-    A late settlement puts the whole record back, with its next `revision`.
-    """
-    return ledger.drain(run_id)
+open_steps: Callable[[], list[Step]] = active.running
+"""Returns the steps of this process that are running, in the order in which they began."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from steptrack_callbacks import settings
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.settings import Settings
 from steptrack_callbacks.values.definitions import SideEffectLevel, Stage
 from steptrack_callbacks.values.tools import ToolLimit, checked_cost
@@ -95,6 +96,21 @@ class ToolUses:
         self._total += 1
         if isinstance(self.limit, Mapping):
             self._by_name[tool] = self._by_name.get(tool, 0) + 1
+
+
+def let_through(step: Any, tool: str) -> str | None:
+    """Count the use of a tool in a step and in all around it; say why not if one of them has no more."""
+    around = [step]
+    while (outer := around[-1].parent) is not None:
+        around.append(outer)
+    with LOCK:
+        for each in around:
+            if (why := each.tool_uses.objection(tool, each.path)) is not None:
+                return str(why)
+        for each in around:
+            each.tool_uses.count(tool)
+        step.tool_calls += 1
+    return None
 
 
 def with_tools(before: Settings, tools: Mapping[str, ToolSaid]) -> Settings:

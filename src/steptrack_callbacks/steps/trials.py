@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from steptrack_callbacks.engine.swapping import Describe, Trial, lists_with, trying
 
-from .activation import Activation, innermost
+from .active import innermost
+from .step import Step
 
 T = TypeVar("T")
 
@@ -16,7 +17,7 @@ def trial_of(
     model: str,
     describe: Describe | None = None,
     *,
-    within: Activation | None = None,
+    within: Step | None = None,
     is_about_all: bool = False,
 ) -> Trial | None:
     """Return how a call is to be made that may go on with another model; `None` if no step lists its model.

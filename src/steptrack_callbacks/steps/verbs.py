@@ -30,7 +30,7 @@ from steptrack_callbacks.values.usage import Usage
 from .attribution import new_call
 from .decorators import UNNAMED
 from .step import Step, current_step
-from .tool_policy import ToolPolicy
+from .tool_policy import ToolPolicy, let_through
 
 _NO_LIMITS = StepDefinition(name=UNNAMED)
 
@@ -267,7 +267,7 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
     active = current_step()
     if active is None:
         return
-    why = why or active.let_through(name)
+    why = why or let_through(active, name)
     if why is not None:
         raise ToolDenied(tool=name, path=active.path, why=why)
 

@@ -1,0 +1,68 @@
+"""Which steps are running: in this context, as a stack, and in this process."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from steptrack_callbacks.concurrency.contexts import Stack
+
+from .failures import Failures
+
+stack: Stack[Any] = Stack("steptrack_steps")
+"""The steps of this context; typed as `Step` where that is known."""
+by_id: weakref.WeakValueDictionary[str | None, Any] = weakref.WeakValueDictionary()
+"""The steps of this process that are running, in the order in which they began."""
+
+
+def innermost() -> Any:
+    """Return the innermost step that is running in this context, or `None`."""
+    for step in reversed(stack.entries()):
+        if step.status == "open":
+            return step
+        if stack.is_started_in(step):
+            return None  # the thread has outlived the step that it was started in
+    return None
+
+
+def running() -> list[Any]:
+    """Return the steps of this process that are running, in the order in which they began."""
+    found = [reference() for reference in by_id.valuerefs()]  # a copy: other threads begin steps
+    return [step for step in found if step is not None and step.status == "open"]
+
+
+def find(step_id: str) -> Any:
+    """Return the step of that id, if it is running in this process."""
+    return by_id.get(step_id)
+
+
+def note_failure(error: BaseException) -> None:
+    """Let the steps that are active here know what a call in them has failed with."""
+    step = innermost()
+    while step is not None:
+        # A step that raises what it fails with anyway need not know.
+        if step.status == "open" and step.definition.error_boundary != "fail":
+            step.failures = step.failures or Failures()
+            step.failures.note(error, step.account.raised)
+        step = step.parent
+
+
+@contextmanager
+def aside(step: Any) -> Generator[None]:
+    """Let a step leave the stack while its body reads what was made outside of it."""
+    if not any(entry is step for entry in stack.entries()):
+        yield
+        return
+    above = stack.cut(step)
+    try:
+        yield
+    finally:
+        stack.push(step, *above)
+
+
+def reset() -> None:
+    """Forget all running steps, for tests."""
+    stack.replace(())
+    by_id.clear()
