@@ -114,7 +114,8 @@ def wrong_calls(said: dict[str, Any], seam: Seam) -> list[str]:
     its_own = NEEDED.get(seam.package, ("langchain",) if seam.package in ("langchain", "langgraph") else ())
     wrong = []
     for call in said["doctor"]["calls"]:
-        cannot_be_made = call["detail"].startswith("raises ") or said["refused_to_begin"]
+        is_the_seam = seam.place == ":".join(call["entry"].split(".", 1))
+        cannot_be_made = is_the_seam or call["detail"].startswith("raises ") or said["refused_to_begin"]
         if call["ok"] is False and not (cannot_be_made and call["package"] in its_own):
             wrong.append(f"{call['entry']}, {call['mode']}: {call['detail']}")
     return wrong

@@ -84,7 +84,7 @@ def not_called(probes: Collection[Probe]) -> Iterator[Result]:
         if function is not None and called.isdisjoint((entry, twin)):
             why = "it is billed later" if point.kind in ("job", "batch") else "it has no mock answer"
             wrong = "" if is_gated(function) else "has no gate"
-            shown = entry if _found(twin) is None else twin
+            shown = entry if wrong or _found(twin) is None else twin
             yield Result("litellm", shown, _mode(function), wrong, untried=why)
 
 
