@@ -28,6 +28,7 @@ from steptrack_callbacks.engine.queue import QUEUE, advance_queue
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
+from steptrack_callbacks.ledgers.outbox import StoreCall
 from steptrack_callbacks.pricing import set_prices
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount, count_messages
@@ -52,7 +53,7 @@ class Asked:
 
 @dataclass
 class World:
-    """Three steps inside each other, and their calls, which may be admitted by a bound or not."""
+    """Three steps inside each other, perhaps with a shared budget, and calls, admitted by a bound or not."""
 
     name: str
     is_fast: bool
@@ -62,21 +63,21 @@ class World:
 
     def begin(self, declared: list[dict[str, Any]]) -> None:
         for options in declared:
-            definition = StepDefinition(name="step", error_boundary="continue", **options)
+            budget = options["budget"] and Budget(f"{self.name}-{options['budget']}", max_usd=Decimal("0.4"))
+            own = {name: value for name, value in options.items() if name not in ("budget", "models")}
+            definition = StepDefinition(
+                name="step",
+                error_boundary="continue",
+                models=tuple(f"{self.name}-{model}" for model in options["models"]),
+                budgets=(budget,) if budget else (),
+                **own,
+            )
             self.steps.append(Step(definition, parent=self.steps[-1] if self.steps else None))
             self.steps[-1].begin()
 
     def ask(self, number: int, depth: int, asked: dict[str, Any], *, patient: bool) -> object:
-        sent = asked["sent"]
-        request = Request(
-            model=f"{self.name}-{asked['model']}",
-            count_input=lambda: InputCount(tokens=sent, upper_bound=sent + asked["slack"]),
-            bound_input=lambda: 3 * sent + asked["slack"] + 20,
-            max_output_tokens=asked["most"],
-            can_clamp=asked["can_clamp"],
-            streams=asked["streams"],
-        )
-        made = self.calls[number] = Asked(Call(self.steps[depth].accounts, request), sent)
+        request = self.request(f"{self.name}-{asked['model']}", asked)
+        made = self.calls[number] = Asked(Call(self.steps[depth].accounts, request), asked["sent"])
         with patch.object(far, "enabled", self.is_fast):
             if far.let_through(made.call):
                 made.call.admitted = True
@@ -85,16 +86,32 @@ class World:
         made.admission = made.call._admission(patient=patient)
         return self.resume(number, None)
 
+    def request(self, model: str, asked: dict[str, Any]) -> Request:
+        sent = asked["sent"]
+        request = Request(
+            model=model,
+            count_input=lambda: InputCount(tokens=sent, upper_bound=sent + asked["slack"]),
+            bound_input=lambda: 3 * sent + asked["slack"] + 20,
+            max_output_tokens=asked["most"],
+            can_clamp=asked["can_clamp"],
+            streams=asked["streams"],
+        )
+        request.with_model = lambda name: self.request(name, asked)
+        return request
+
     def resume(self, number: int, outcome: object) -> object:
         asked = self.calls[number]
         try:
             asked.waiter = asked.admission.send(outcome)
+            while isinstance(asked.waiter, StoreCall):
+                asked.waiter = asked.admission.send(asked.waiter.block())
         except StopIteration:
             asked.waiter = None
-            return "admitted", asked.call.max_output_tokens
+            swap = asked.call.swap and [word.removeprefix(f"{self.name}-") for word in asked.call.swap]
+            return "admitted", asked.call.max_output_tokens, swap
         except BudgetExhausted as refusal:
             del self.calls[number]
-            return "refused", refusal.phase, str(refusal)
+            return "refused", refusal.phase, str(refusal).replace(f"{self.name}-", "")
         return "waits", sorted(account.ref.path for account in asked.waiter.blocked_on)
 
     def wake(self) -> object:
@@ -122,9 +139,9 @@ class World:
         return [(cost, tokens, sorted(cold.values()), left) for cost, tokens, cold, left in found]
 
 
-near_or_far = st.sampled_from([None, None, 20, 60, 500, 700, 1000, 3000, 10**7, 10**7])
+near_or_far = st.sampled_from([None, None, 5, 20, 60, 500, 700, 1000, 3000, 10**7, 10**7])
 options = st.builds(
-    lambda enforce, cents, tokens, calls, seconds, clamp, cut: {
+    lambda enforce, cents, tokens, calls, seconds, clamp, cut, budget, models: {
         "enforce": enforce,
         "max_usd": None if cents is None else Decimal(cents) / 1000,
         "max_tokens": None if tokens is None else tokens * 100,
@@ -133,6 +150,8 @@ options = st.builds(
         "clamp": clamp,
         "cut_streams": cut,
         "wait_s": 30.0,
+        "budget": budget,
+        "models": models,
     },
     st.sampled_from(["estimate", "estimate", "strict", "observe"]),
     near_or_far,
@@ -141,6 +160,8 @@ options = st.builds(
     st.none() | st.just(500),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([None, None, None, "team"]),
+    st.sampled_from([(), (), ("large", "small")]),
 )
 requests = st.fixed_dictionaries(
     {
@@ -283,7 +304,7 @@ class SideBySide(RuleBasedStateMachine):
 
 
 def _plain(outcome: object) -> object:
-    return outcome[0] if isinstance(outcome, tuple) and outcome == ("admitted", None) else outcome
+    return outcome[0] if outcome == ("admitted", None, None) else outcome
 
 
 def _report(asked: Asked, how: str, made: int) -> None:
