@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from internals import assert_nothing_left
 from looking import in_thread
-from steptrack_callbacks import Budget, BudgetExhausted, Grant, Step, StepDefinition, Usage, step
+from steptrack_callbacks import Budget, BudgetExhausted, Grant, LedgerError, Step, StepDefinition, Usage, step
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import account, call, far, output_stats, queue, reservation, room, settlement
 from steptrack_callbacks.engine.call import Call
@@ -28,10 +28,14 @@ from steptrack_callbacks.engine.queue import QUEUE, advance_queue
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
+from steptrack_callbacks.ledgers import current
+from steptrack_callbacks.ledgers.memory import MemoryStore
 from steptrack_callbacks.ledgers.outbox import StoreCall
+from steptrack_callbacks.ledgers.protocol import COST, Entry, Totals, from_pico, to_pico
 from steptrack_callbacks.pricing import set_prices
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount, count_messages
+from steptrack_callbacks.values.money import to_units, to_usd
 
 MODELS = ("small", "large")
 PRICES = {
@@ -411,11 +415,90 @@ def test_the_first_call_of_a_model_is_counted():
         made.withdraw()
 
 
-def test_a_limit_that_others_share_is_never_judged_by_a_bound(seen):
-    with step("plan", budgets=[Budget("all", max_usd=10**6)]) as plan:
+SHARED = Budget("all", max_usd=10**6)
+
+
+def held_elsewhere() -> Totals:
+    """Return the account of a budget as another process finds it."""
+    (totals,) = current.ledger().store.look(["budget::0:all"])
+    return totals
+
+
+def test_a_shared_limit_that_is_far_is_judged_by_its_ledger_at_the_bound(seen):
+    with step("plan", budgets=[SHARED]) as plan:
         made = far_call(plan)
-        assert made.far is None
+        assert made.far is not None
+        held = held_elsewhere()
+        assert (held.held_calls, held.held.tokens) == (1, made.far.bound.tokens)
+        assert from_pico(held.held.cost) == made.far.bound.cost
+        made.settle(Usage(input_tokens=10, output_tokens=20))
+        assert (held_elsewhere().held_calls, held_elsewhere().settled["calls"]) == (0, 1)
+        assert_nothing_left(plan)
+
+
+def test_a_shared_limit_that_few_such_calls_reach_is_judged_by_counting(seen):
+    with step("plan", budgets=[SHARED]) as plan:
+        made = far_call(plan)
+        bound = made.far.bound.cost
         made.withdraw()
+    for times, is_far in ((far.SHARED_TIMES + 1, True), (far.SHARED_TIMES - 1, False)):
+        with step("plan", budgets=[Budget(f"{times}", max_usd=to_usd(times * bound))]) as plan:
+            made = far_call(plan)
+            assert (made.far is not None) is is_far
+            made.withdraw()
+            assert_nothing_left(plan)
+
+
+def test_a_call_that_a_ledger_has_no_room_for_is_refused_as_if_it_had_been_counted(seen):
+    spent = Entry(id="elsewhere", keys=("budget::0:all",), amounts={COST: to_pico(to_units(10**6, "spent"))})
+    with step("plan", budgets=[SHARED]) as plan:
+        current.ledger().store.settle([spent])  # by another process, of which nothing is known here
+        with pytest.raises(BudgetExhausted) as refused:
+            far_call(plan)
+        assert (refused.value.phase, refused.value.budget) == ("denied", "all")
+        assert plan.record().denied_calls == 1
+        assert_nothing_left(plan)
+
+
+def test_a_shared_call_that_is_counted_meanwhile_gives_all_back(seen):
+    with step("plan", budgets=[SHARED], max_tokens=10**9) as plan:
+        made = far_call(plan)
+        assert plan.remaining("max_tokens") < 10**9  # whoever asks wants to know it
+        assert made.far is None
+        assert held_elsewhere().held_calls == 1
+        made.withdraw()
+        assert held_elsewhere().held_calls == 0
+        assert_nothing_left(plan)
+
+
+def test_a_step_that_ends_while_a_ledger_is_asked_lets_nothing_through(seen, monkeypatch):
+    reserve = MemoryStore.reserve
+
+    def ending(store, reservation):
+        verdict = reserve(store, reservation)
+        plan.account.count_all()  # somebody counts it on its way
+        plan.account.close()
+        return verdict
+
+    with step("plan", budgets=[SHARED], max_tokens=10**9) as plan:
+        monkeypatch.setattr(MemoryStore, "reserve", ending)
+        with pytest.raises(BudgetExhausted) as refused:
+            far_call(plan)
+        assert refused.value.phase == "closed"
+        assert held_elsewhere().held_calls == 0
+        assert_nothing_left(plan)
+
+
+def test_a_ledger_that_is_away_refuses_a_far_call_and_nothing_is_left(seen, monkeypatch):
+    def away(_store, _reservation):
+        raise LedgerError(ledger="memory:", why="as the test wants")
+
+    with step("plan", budgets=[SHARED]) as plan:
+        monkeypatch.setattr(MemoryStore, "reserve", away)
+        with pytest.raises(LedgerError):
+            far_call(plan)
+        assert plan.record().denied_calls == 1
+        assert_nothing_left(plan)
 
 
 def test_a_strict_limit_counts_where_the_provider_may_choose_a_dearer_tier(seen):

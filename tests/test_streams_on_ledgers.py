@@ -102,7 +102,7 @@ def test_a_ledger_that_is_away_cuts_no_stream(tmp_path, warm, monkeypatch, caplo
         assert writer._file.begin(1)  # and is not done before the stream has grown
         for produced in range(0, 16_000, 10):
             stream.progress(produced)
-        writer._file.finish(lambda _shelf: None)
+        writer._file.finish(lambda *_: None, None, 0.0)
         stream.abandon(16_000)
     assert "was locked by others" in caplog.text
     (seen,) = store.look([KEY])

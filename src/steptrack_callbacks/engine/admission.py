@@ -9,9 +9,9 @@ from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
-from . import call_log
+from . import call_log, far
 from .account import Account
-from .chain import AccountChain, Wrapping
+from .chain import AccountChain
 from .decisions import ADMITTED, Outcome, Refused
 from .escalation import question_about
 from .lease import Lease
@@ -23,15 +23,11 @@ from .shared_reservation import SharedReservation
 from .swapping import Swap, Swapping, hinted, swapping_of
 
 
-class Asking(Charged, Protocol):
+class Asking(far.FarCall, Charged, Protocol):
     """A call, as far as its admission goes."""
 
     lease: Lease | None
-    wrapping: Wrapping
     swapping: Swapping | None
-
-    def note(self) -> None:
-        """Begin."""
 
 
 def admission(call: Asking, *, patient: bool) -> Flow[None]:
@@ -42,6 +38,8 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
         UnpricedModel: A dollar limit is in force and the model's price is unknown.
     """
     __tracebackhide__ = True
+    if call.lease is not None and (yield from _far_admission(call, call.lease, patient=patient)):
+        return
     if call.reservation is None and call.accounts.limited:
         call.reservation = Reservation(call.accounts, call.request, call.wrapping)
     if call.accounts.listing:
@@ -59,6 +57,15 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
             _deny(call, error)
             raise error
         _turn_to(call, None if swapping is None else swapping.restart())
+
+
+def _far_admission(call: Asking, lease: Lease, *, patient: bool) -> Flow[bool]:
+    """Begin at once if all limits are far, those of ledgers as well."""
+    try:
+        return (yield from far.let_through_by_ledger(call, lease, patient=patient))
+    except StepTrackError as error:
+        _deny(call, error)
+        raise
 
 
 def tell_admitted(call: Asking, swap: Swap | None) -> None:

@@ -115,34 +115,38 @@ class BudgetAccount(Account):
         with LOCK:
             self.heard_at = time.monotonic()
             is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun again
-            if totals.seq < self._said.seq and not is_new:
-                return
-            self._said = totals
-            self.settled.take_back(self._known)
-            self._known = to_sums(totals.settled)
-            self.settled.add(self._known)
+            if totals.seq >= self._said.seq or is_new:
+                before, self._said = self._said, totals
+                if totals.settled != before.settled:
+                    known, self._known = self._known, to_sums(totals.settled)
+                    self.settled.add(self._known, known)
             self._count_others()
 
-    def acknowledge(self, held: Hold) -> None:
-        """Note that the ledger counts a reservation made from here; negative amounts take it back."""
+    def acknowledge(self, held: Asked, sign: int) -> None:
+        """Note that the ledger counts a reservation made from here, in what it says next, or (-1) no more."""
         with LOCK:
-            self._acknowledged = Hold(*map(sum, zip(self._acknowledged, held, strict=True)))
-            self._count_others()
+            cost, tokens, calls, _ = self._acknowledged
+            cost += sign * held.cost * UNITS_PER_PICO
+            self._acknowledged = Hold(cost, tokens + sign * held.tokens, calls + sign)
 
     def paid(self, amounts: Sums, totals: Totals | None) -> None:
         """Note that the ledger has been told of a charge."""
         with LOCK:
             self.settled.take_back(amounts)
-            if totals is not None:
+            if totals is None:
+                self._count_others()
+            else:
                 self.learn(totals)
 
     def _count_others(self) -> None:
         said, mine, before = self._said, self._acknowledged, self._elsewhere
         now = Hold(
-            max(0, from_pico(said.held.cost) - mine.cost),
+            max(0, said.held.cost * UNITS_PER_PICO - mine.cost),
             max(0, said.held.tokens - mine.tokens),
             max(0, said.held_calls - mine.calls),
         )
+        if now == before:
+            return
         self.fixed_cost += now.cost - before.cost
         self.fixed_tokens += now.tokens - before.tokens
         self.held_calls += now.calls - before.calls
@@ -197,16 +201,25 @@ class BudgetAccount(Account):
         The ledger adds up what calls hold, of this process and of others, and knows no spread. So it is
         told more than the call is held at here.
         """
-        alone, beside, held = self._told(self.whole(estimate), wrapping=wrapping)
+        told = self._told(self.whole(estimate), wrapping=wrapping)
+        return self._request(*map(to_asked, told), counts=estimate.counts, wrapping=wrapping)
+
+    def ask_for(self, asked: Asked, *, counts: bool) -> AccountRequest:
+        """Ask for a fixed amount, whoever else holds room."""
+        return self._request(asked, asked, asked, counts=counts, wrapping=False)
+
+    def _request(
+        self, alone: Asked, beside: Asked, held: Asked, *, counts: bool, wrapping: bool
+    ) -> AccountRequest:
         most = self.limits.cost_room(wrapping=wrapping)
         return AccountRequest(
             key=self.key,
-            max_cost=None if most is None else to_pico(_floor(most)),
+            max_cost=None if most is None else most // UNITS_PER_PICO,
             max_tokens=self.limits.tokens,
-            max_calls=self.limits.call_room(wrapping=wrapping) if estimate.counts else None,
-            alone=to_asked(alone),
-            beside=to_asked(beside),
-            held=to_asked(held),
+            max_calls=self.limits.call_room(wrapping=wrapping) if counts else None,
+            alone=alone,
+            beside=beside,
+            held=held,
             expires_at=self.expires_at,
             group=self.group,
             most_open=self.most_open,
@@ -235,9 +248,8 @@ class BudgetAccount(Account):
     def charge(self, amounts: Sums, instead_of: Sums = ()) -> None:
         """Add to what is settled, in whole pico-dollars."""
         self.charged_here = True
-        amounts, instead_of = rounded(amounts), rounded(instead_of)
-        self._here.take_back(instead_of)
-        self._here.add(amounts)
+        amounts, instead_of = rounded(amounts), instead_of and rounded(instead_of)
+        self._here.add(amounts, instead_of)
         super().charge(amounts, instead_of)
 
     def here_of(self, settled: Usage) -> Usage:  # noqa: ARG002 - of a sum nobody can tell who charged it
@@ -277,7 +289,7 @@ class BudgetAccount(Account):
 def to_sums(amounts: Mapping[str, int]) -> Sums:
     """Put a ledger's amounts in the form in which tallies take them; names of newer versions are left out."""
     return [
-        (_INDEX[name], from_pico(value) if name == COST else value)
+        (_INDEX[name], value * UNITS_PER_PICO if name == COST else value)
         for name, value in amounts.items()
         if name in _INDEX
     ]
@@ -295,6 +307,8 @@ def to_amounts(sums: Sums, instead_of: Sums = ()) -> dict[str, int]:
 
 def rounded(sums: Sums) -> Sums:
     """Round the money in a charge to whole pico-dollars."""
+    if not [value for index, value in sums if index == _COST_INDEX and value % UNITS_PER_PICO]:
+        return sums
     return [(index, from_pico(to_pico(value)) if index == _COST_INDEX else value) for index, value in sums]
 
 

@@ -135,7 +135,7 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        if not far.let_through(self):
+        if self.lease is not None or not far.let_through(self):
             run_sync(self._admission(patient=patient and running_loop() is None))
 
     async def admit_async(self) -> None:
@@ -146,7 +146,7 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        if not far.let_through(self):
+        if self.lease is not None or not far.let_through(self):
             await run_async(self._admission(patient=True))
 
     def count(self) -> None:
@@ -334,13 +334,13 @@ class Call:
                     account.late_calls += state != "withdrawn"
             else:
                 self._release()
-            settlement.put_on(self.accounts, charge, before, self.request.model)
+            sums = settlement.put_on(self.accounts, charge, before, self.request.model)
             self._charge, self.state = charge, state
             if response is not None:
                 for account in self.accounts:
                     account.response = response if account.limited else None
         if self.lease is not None:
-            self.lease.tell(charge.sums(), before.sums(), settlement.ledger_detail(self))
+            self.lease.tell(*sums, settlement.ledger_detail(self))
         if QUEUE.waiters:
             advance_queue()
         if swept or state != "withdrawn":

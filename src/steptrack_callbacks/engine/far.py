@@ -11,10 +11,12 @@ It only saves time: `STEPTRACK_FAST=0` turns it off, and nothing else changes.
 from __future__ import annotations
 
 import os
+import time
 from math import isqrt
 from typing import Protocol
 
 from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.pricing.terms import USUAL_TIERS
@@ -22,10 +24,12 @@ from steptrack_callbacks.pricing.terms import USUAL_TIERS
 from . import output_stats
 from .account import Account
 from .amounts import COST, INPUT, OUTPUT
+from .budget_account import to_asked
 from .chain import AccountChain, Wrapping
 from .forecasts import CLAMPED_CAUTION
 from .holds import Bound, FarHold, Uncounted
 from .in_flight import FAR_TIMES, MONEY, TOKENS, HeldSums
+from .lease import Lease, LeaseShare
 from .queue import QUEUE
 from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
@@ -33,6 +37,8 @@ from .settlement import open_calls
 
 MOST_UNCOUNTED = 32
 """Of one account: so many can be counted quickly when somebody asks."""
+SHARED_TIMES = 100
+"""How many calls have to fit at their bounds on a shared account, which holds these until the calls end."""
 
 enabled = os.environ.get("STEPTRACK_FAST") != "0"
 
@@ -57,7 +63,7 @@ class FarCall(Uncounted, Protocol):
 
 def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     """Bound a call without counting it; `None` if something asks for more than that."""
-    if request.bound_input is None or chain.shared or not enabled:
+    if request.bound_input is None or not enabled:
         return None
     stats = output_stats.find(request.model)
     if stats is None or stats.surplus is None or request.price is not None or request.fee is not NO_FEE:
@@ -82,7 +88,10 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
 
 
 def has_room(chain: AccountChain, bound: Bound) -> bool:
-    """Tell whether a call fits everywhere at its bound beside all others at theirs; under the lock."""
+    """Tell whether a call fits everywhere at its bound beside all others at theirs; under the lock.
+
+    On a shared account others are told of the bound, and cannot count the call. So many such have to fit.
+    """
     if chain[0].closed:
         return False
     for account in chain.limited:
@@ -90,13 +99,14 @@ def has_room(chain: AccountChain, bound: Bound) -> bool:
             return False
         limits, settled, sums = account.limits, account.settled.sums, account.in_flight.sums
         others = account.held_calls > len(account.uncounted)
+        times = SHARED_TIMES if account in chain.shared else 1
         if limits.cost is not None:
             held = account.fixed_cost + account.bound_cost + (others and _longest(sums[MONEY]))
-            if settled[COST] + held + bound.cost >= limits.cost - limits.kept_cost:
+            if settled[COST] + held + times * bound.cost >= limits.cost - limits.kept_cost:
                 return False
         if limits.tokens is not None:
             held = account.fixed_tokens + account.bound_tokens + (others and _longest(sums[TOKENS]))
-            if settled[INPUT] + settled[OUTPUT] + held + bound.tokens >= limits.tokens:
+            if settled[INPUT] + settled[OUTPUT] + held + times * bound.tokens >= limits.tokens:
                 return False
         if (limits.calls is not None or limits.seconds is not None) and _lacks_call_or_time(account):
             return False
@@ -127,20 +137,67 @@ def let_through(call: FarCall) -> bool:
         bound = None if call.wrapping or chain.listing else bound_of(chain, call.request)
         if bound is None:
             return False
-        owner = current_owner()
         with LOCK:
-            if not has_room(chain, bound):
+            if not _hold(call, bound):
                 return False
-            call.far = FarHold(bound, owner)
-            for account in chain.limited:
-                account.uncounted[call] = None
-                account.bound_cost += bound.cost
-                account.bound_tokens += bound.tokens
-                account.held_calls += 1
             call.note()
     call.admitted = True
     if hooks.registered:
         call.announce()
+    return True
+
+
+def let_through_by_ledger(call: FarCall, lease: Lease, *, patient: bool) -> Flow[bool]:
+    """Begin a call if every limit is far, as far as is known here, and ledgers find so too.
+
+    Raises:
+        LedgerError: A ledger is away, and may not be done without.
+        StepDenied: Too many accounts of a group are open.
+    """
+    chain = call.accounts
+    bound = None if call.wrapping or chain.listing else bound_of(chain, call.request)
+    shared = [account for account in chain.shared if account in chain.limited]
+    if bound is None or not shared or not _hold(call, bound):
+        return False
+    asked = to_asked((bound.cost, bound.tokens))
+    try:
+        patience_s = min([account.definition.wait_s for account in shared]) if patient else 0.0
+        shares = [LeaseShare(each, each.ask_for(asked, counts=call.request.counts)) for each in shared]
+        reason = yield from lease.reserve(shares, patience_s=patience_s)
+    except BaseException:
+        _drop(call)
+        raise
+    with LOCK:
+        if reason == "room" and not chain[0].closed:
+            call.note()
+            return True
+        _drop(call)
+    if reason == "room":
+        yield from lease.charge((), (), {})
+    return False
+
+
+def _drop(call: FarCall) -> None:
+    """Give back what a call holds that is not sent, though somebody may have counted it meanwhile."""
+    with LOCK:
+        give_back(call)
+        reservation, call.reservation = call.reservation, None
+        if reservation is not None:
+            reservation.release()
+
+
+def _hold(call: FarCall, bound: Bound) -> bool:
+    """Hold the bound of a call on all accounts, if there is room for it."""
+    chain, owner = call.accounts, current_owner()
+    with LOCK:
+        if not has_room(chain, bound):
+            return False
+        call.far = FarHold(bound, owner)
+        for account in chain.limited:
+            account.uncounted[call] = None
+            account.bound_cost += bound.cost
+            account.bound_tokens += bound.tokens
+            account.held_calls += 1
     return True
 
 
@@ -161,7 +218,8 @@ def count(call: FarCall) -> None:
     """Let a call hold what is expected of it, if it holds a bound of that."""
     if call.far is None:
         return
-    reservation, since = Reservation(call.accounts, call.request, call.wrapping), call.sent_at or 0.0
+    since = call.sent_at or time.monotonic()
+    reservation = Reservation(call.accounts, call.request, call.wrapping)
     reservation.look_up()  # before the lock is taken, as it may take its time
     with LOCK:
         far = call.far

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,13 +22,11 @@ from steptrack_callbacks.ledgers.protocol import (
     ReservationRequest,
     Totals,
     Verdict,
-    from_pico,
 )
 from steptrack_callbacks.values.errors import StepDenied
 
 from .amounts import Sums
 from .budget_account import BudgetAccount, to_amounts, to_asked, to_sums
-from .holds import Hold
 from .queue import QUEUE
 from .request import Request
 
@@ -77,11 +75,11 @@ class Lease:
         granted: list[tuple[LedgerClient, ReservationRequest]] = []
         found: list[tuple[LedgerClient, Sequence[Totals]]] = []
         try:
-            for ledger, some in _by_ledger(shares, lambda share: share.account.ledger):
-                asks = tuple(share.ask for share in some)
+            for ledger, some in _by_ledger(shares, [share.account.ledger for share in shares]):
+                asks = tuple([share.ask for share in some])
                 reservation = ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s)
                 verdict = yield from ledger.reserve(reservation, patience_s=patience_s)
-                if not verdict.granted:
+                if verdict.reason != "room":
                     yield from self._refuse(ledger, verdict, granted)
                     return verdict.reason
                 granted.append((ledger, reservation))
@@ -91,7 +89,8 @@ class Lease:
                 ledger.owe_back(reservation)
             raise
         self._lent = shares
-        _acknowledge(shares, 1)
+        for share in shares:
+            share.account.acknowledge(share.ask.held, 1)
         for ledger, totals in found:
             _take_over(self.accounts, ledger, totals)
         return "room"
@@ -108,7 +107,7 @@ class Lease:
         self._grown = 2 * output_tokens if most is None else max(output_tokens, min(2 * output_tokens, most))
         twice = _taken(request, self._grown)
         shares = [share._replace(ask=_grown_to(twice, share.ask)) for share in lent]
-        for ledger, some in _by_ledger(shares, lambda share: share.account.ledger):
+        for ledger, some in _by_ledger(shares, [share.account.ledger for share in shares]):
             asks = tuple(share.ask for share in some)
             reservation = ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s, grows=True)
             if totals := (yield from ledger.grow(reservation)):
@@ -120,8 +119,10 @@ class Lease:
         with LOCK:
             before = [share for share in self._lent if share.account.ledger is ledger]
             if before:
-                _acknowledge(before, -1)
-                _acknowledge(shares, 1)
+                for share in before:
+                    share.account.acknowledge(share.ask.held, -1)
+                for share in shares:
+                    share.account.acknowledge(share.ask.held, 1)
                 others = [share for share in self._lent if share.account.ledger is not ledger]
                 self._lent = [*others, *shares]
 
@@ -145,7 +146,7 @@ class Lease:
                 return
             self._revision += 1
         charged = partial(self._pending_charge, lent=lent, amounts=amounts, revision=revision, detail=detail)
-        parts = _by_ledger(self.accounts, lambda account: account.ledger)
+        parts = _by_ledger(self.accounts, [account.ledger for account in self.accounts])
         charges = [(ledger, charged(ledger, accounts)) for ledger, accounts in parts]
         while charges:
             ledger, pending = charges.pop(0)
@@ -189,15 +190,17 @@ class Lease:
         returned = [share for share in lent if share.account.ledger is ledger]
 
         def paid(totals: Mapping[str, Totals]) -> None:
-            _acknowledge(returned, -1)
+            for share in returned:
+                share.account.acknowledge(share.ask.held, -1)
             for account in accounts:
                 account.paid(change, totals.get(account.key))
-            _tell_waiting(ledger, totals)
+            if QUEUE.waiters:
+                _tell_waiting(ledger, totals)
 
         entry = Entry(
             id=self.name,
             revision=revision,
-            keys=tuple(account.key for account in accounts),
+            keys=tuple([account.key for account in accounts]),
             amounts=amounts,
             expires_at={account.key: at for account in accounts if (at := account.expires_at) is not None},
             detail=detail,
@@ -232,26 +235,21 @@ def look(accounts: Sequence[BudgetAccount], *, patience_s: float = 0.0) -> Flow[
     Raises:
         LedgerError: A ledger is away, and may not be done without.
     """
-    for ledger, some in _by_ledger(accounts, lambda account: account.ledger):
+    for ledger, some in _by_ledger(accounts, [account.ledger for account in accounts]):
         totals = yield from ledger.look([account.key for account in some], patience_s=patience_s)
         _take_over(some, ledger, totals)
 
 
 def _by_ledger(
-    things: Sequence[T], ledger_of: Callable[[T], LedgerClient]
+    things: Sequence[T], ledgers: Sequence[LedgerClient]
 ) -> list[tuple[LedgerClient, Sequence[T]]]:
     """Sort things by the ledger that they are of: one, unless another was installed in an open step."""
-    first = ledger_of(things[0])
-    if all(ledger_of(thing) is first for thing in things):
-        return [(first, things)]
-    ledgers = dict.fromkeys(ledger_of(thing) for thing in things)
-    return [(ledger, [thing for thing in things if ledger_of(thing) is ledger]) for ledger in ledgers]
-
-
-def _acknowledge(shares: Iterable[LeaseShare], sign: int) -> None:
-    for share in shares:
-        asked = share.ask.held
-        share.account.acknowledge(Hold(sign * from_pico(asked.cost), sign * asked.tokens, sign))
+    if len(set(ledgers)) == 1:
+        return [(ledgers[0], things)]
+    return [
+        (ledger, [thing for thing, its in zip(things, ledgers, strict=True) if its is ledger])
+        for ledger in dict.fromkeys(ledgers)
+    ]
 
 
 def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: Sequence[Totals]) -> None:
@@ -260,12 +258,12 @@ def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: 
     for account in accounts:
         if account.ledger is ledger and account.key in by_key:
             account.learn(by_key[account.key])
-    _tell_waiting(ledger, by_key)
+    if QUEUE.waiters:
+        _tell_waiting(ledger, by_key)
 
 
 def _tell_waiting(ledger: LedgerClient, totals: Mapping[str, Totals]) -> None:
     """Let accounts that calls of this process wait for know what their ledger has said to another."""
-    if QUEUE:
-        for account in QUEUE.awaited():
-            if isinstance(account, BudgetAccount) and account.ledger is ledger and account.key in totals:
-                account.learn(totals[account.key])
+    for account in QUEUE.awaited():
+        if isinstance(account, BudgetAccount) and account.ledger is ledger and account.key in totals:
+            account.learn(totals[account.key])

@@ -10,7 +10,7 @@ from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
-from .amounts import NOTHING, Charge, Tally
+from .amounts import NOTHING, Charge, Sums, Tally
 from .chain import AccountChain
 from .holds import FarHold
 from .request import Request
@@ -103,8 +103,12 @@ def learn_from(
         )
 
 
-def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: str) -> None:
-    """Charge all accounts around a call, in place of what it was charged so far; under the lock."""
+def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: str) -> tuple[Sums, Sums]:
+    """Charge all accounts around a call, in place of what it was charged so far; under the lock.
+
+    Returns:
+        What was added, and what was taken off for it.
+    """
     amounts, before = charge.sums(), () if instead_of is NOTHING else instead_of.sums()
     innermost, tallies = accounts[0], [account.settled for account in accounts.adding]
     if amounts or before:
@@ -119,6 +123,7 @@ def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: st
             sums[index] -= value
         for index, value in amounts:
             sums[index] += value
+    return amounts, before
 
 
 def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:

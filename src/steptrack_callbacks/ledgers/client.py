@@ -17,7 +17,7 @@ from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.limits import check_choice
 from steptrack_callbacks.values.money import decimal_of, format_usd
 
-from .outbox import PendingCharge, StoreCall, must_not_ask, returning
+from .outbox import PendingCharge, StoreCall, ask_at_once, must_not_ask, returning
 from .protocol import COST, ReservationRequest, Store, Totals, Verdict, from_pico
 from .snapshot import Snapshot, SnapshotStore, without_limits
 
@@ -85,7 +85,7 @@ class LedgerClient:
         Raises:
             LedgerError: The store is away, and `on_error` refuses.
         """
-        if self._is_resting():
+        if self._away_until and self._is_resting():
             return self._reserve_here(reservation)
         try:
             verdict = cast(Verdict, (yield from self._ask("reserve", reservation, patience_s)))
@@ -98,7 +98,7 @@ class LedgerClient:
         except BaseException:  # cancelled on the way: nobody knows whether it was granted
             self.owe_back(reservation)
             raise
-        self._note_presence(verdict.totals, reservation if verdict.granted else None)
+        self._note_presence(verdict.totals, reservation if verdict.reason == "room" else None)
         return verdict
 
     def grow(self, reservation: ReservationRequest) -> Flow[tuple[Totals, ...]]:
@@ -121,11 +121,12 @@ class LedgerClient:
 
     def settle(self, charges: Sequence[PendingCharge]) -> Flow[None]:
         """Tell the store of charges; if it is away, they are owed."""
-        if self._is_resting() or must_not_ask():
+        if must_not_ask() or (self._away_until and self._is_resting()):
             self.owe(charges)
             return
         try:
-            yield from self._catch_up()
+            if self._owed or self._owed_records or self._snapshot.lent_here:
+                yield from self._catch_up()
             yield from self._tell(charges)
         except LedgerError as error:
             self.owe(charges)
@@ -134,7 +135,8 @@ class LedgerClient:
             self.owe(charges)
             raise
         else:
-            self._note_presence()
+            if self._away_until:
+                self._note_presence()
 
     def look(self, keys: Sequence[str], *, patience_s: float = 0.0) -> Flow[tuple[Totals, ...]]:
         """Ask for accounts as they are now; as this process knows them if the store is away.
@@ -163,8 +165,10 @@ class LedgerClient:
         until = time.monotonic() + patience_s
         while True:
             try:
-                yield from self._catch_up()
-                return (yield StoreCall(self.store, verb, question))
+                if self._owed or self._owed_records or self._snapshot.lent_here:
+                    yield from self._catch_up()
+                answer = ask_at_once(self.store, verb, question)
+                return answer if answer is not None else (yield StoreCall(self.store, verb, question))
             except LedgerError as error:
                 if not error.is_late or self._allows or time.monotonic() >= until:
                     raise
@@ -218,7 +222,10 @@ class LedgerClient:
     def _tell(self, charges: Sequence[PendingCharge], *, owed: bool = False) -> Flow[None]:
         """Tell charges; one that no ledger can keep does not hold up the others."""
         try:
-            totals = yield StoreCall(self.store, "settle", [pending.entry for pending in charges])
+            entries = [pending.entry for pending in charges]
+            totals = ask_at_once(self.store, "settle", entries)
+            if totals is None:
+                totals = yield StoreCall(self.store, "settle", entries)
         except Exception as error:
             if not _is_about_content(error):
                 raise
@@ -233,10 +240,11 @@ class LedgerClient:
             with LOCK:
                 self._snapshot.note(totals)
         for pending in charges:
+            name = pending.name
             with LOCK:  # another thread may have told it at the same time, or the stand-in may know it
                 self._snapshot.note_settled(pending.entry.id)
-                self._owed.pop(pending.name, None)
-                pays = self._uncounted.pop(pending.name, None) is not None or not owed
+                self._owed.pop(name, None)
+                pays = self._uncounted.pop(name, None) is not None or not owed
             if pays:
                 pending.paid(by_key)
 

@@ -56,6 +56,21 @@ def must_not_ask() -> bool:
     return _here.asking or LOCK._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition does
 
 
+def ask_at_once(store: Any, verb: str, question: Any) -> Any:
+    """Ask a store that can tell whether others are in the way; `None` if they are, or it cannot.
+
+    A store that does more than the one that it is made from is not asked behind its back.
+    """
+    ask = vars(type(store)).get(f"try_{verb}")
+    if ask is None:
+        return None
+    _here.asking = True
+    try:
+        return ask(store, question)
+    finally:
+        _here.asking = False
+
+
 class StoreCall:
     """A question to the store: blocking, or awaited where the store has something to wait for."""
 

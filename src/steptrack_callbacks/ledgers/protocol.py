@@ -229,6 +229,16 @@ class AsyncLedger(Protocol):
         """Do as `Ledger.look`."""
 
 
+class PromptLedger(Protocol):
+    """The same for those who would rather do something else than wait, by ledgers that can tell."""
+
+    def try_reserve(self, reservation: ReservationRequest) -> Verdict | None:
+        """Do as `Ledger.reserve`, but wait for nobody: `None` if others are in the way."""
+
+    def try_settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...] | None:
+        """Do as `Ledger.settle`, likewise."""
+
+
 class Groups(Protocol):
     """Accounts that belong together: the steps of a run, the runs of a key."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .protocol import COST, NO_ROOM, AccountRequest, Asked, Entry, Reason, ReservationRequest, Totals, Verdict
-from .validation import fitting
+from .validation import MOST, check_sums
 
 REMEMBERED_CLOSED_S = 30 * 86_400
 """How long an account is remembered that was closed before anybody had used it."""
@@ -70,6 +70,16 @@ class StoredAccount:
             self.expires_at,
         )
 
+    def check_room(self, asked: Asked) -> None:
+        """Refuse to reserve what no ledger can keep.
+
+        Raises:
+            OverflowError: A sum would be too large.
+        """
+        cost, tokens = self.held_cost + asked.cost, self.held_tokens + asked.tokens
+        if max(cost, tokens) > MOST:
+            check_sums({"reserved cost": cost, "reserved tokens": tokens}, self.key)
+
     def hold(self, asked: Asked, until: float) -> None:
         """Reserve room until its lease ends."""
         self.held_cost += asked.cost
@@ -85,9 +95,10 @@ class StoredAccount:
 
     def charge(self, entry: Entry) -> None:
         """Add the amounts of an entry, to sums that nobody has been shown yet."""
-        self.settled = dict(self.settled)
-        for name, amount in entry.amounts.items():
-            self.settled[name] = fitting(self.settled.get(name, 0) + amount, self.key, name)
+        settled = self.settled
+        changed = {name: settled.get(name, 0) + amount for name, amount in entry.amounts.items()}
+        check_sums(changed, self.key)
+        self.settled = {**settled, **changed}
 
     def touch(self, now: float, expires_at: float | None, group: str = "") -> None:
         """Count a change, and make it last at least until a time; `None` is forever."""
@@ -140,18 +151,17 @@ def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdic
     own = shelf.holds(reservation.id)
     if reservation.grows:
         return _grow(shelf, reservation, accounts, own, now)
-    if own and all(ask.key in own for ask in asks):
+    if own and not [ask for ask in asks if ask.key not in own]:
         for account in accounts:  # it was granted before; its lease starts again
             shelf.put_hold(reservation.id, account.key, own[account.key], until)
-        return Verdict(reason="room", totals=tuple(account.totals() for account in accounts))
+        return Verdict(reason="room", totals=tuple([account.totals() for account in accounts]))
     reason = _verdict(shelf, asks, accounts, own, now)
     if reason == "room":
         for ask, account in zip(asks, accounts, strict=True):  # before anything is changed
-            fitting(account.held_cost + ask.held.cost, ask.key, "reserved cost")
-            fitting(account.held_tokens + ask.held.tokens, ask.key, "reserved tokens")
+            account.check_room(ask.held)
         for ask, account in zip(asks, accounts, strict=True):
             _hold(shelf, reservation.id, ask, account, own=own.get(ask.key), now=now, until=until)
-    return Verdict(reason=reason, totals=tuple(account.totals() for account in accounts))
+    return Verdict(reason=reason, totals=tuple([account.totals() for account in accounts]))
 
 
 def _grow(
@@ -169,8 +179,7 @@ def _grow(
         if ask.key in own
     ]
     for account, before, held in growing:  # before anything is changed
-        fitting(account.held_cost - before.cost + held.cost, account.key, "reserved cost")
-        fitting(account.held_tokens - before.tokens + held.tokens, account.key, "reserved tokens")
+        account.check_room(Asked(held.cost - before.cost, held.tokens - before.tokens))
     until = now + reservation.lease_s
     for account, before, held in growing:
         account.give_back(before)
@@ -178,7 +187,7 @@ def _grow(
         account.touch(now, account.expires_at)
         shelf.save(account)
         shelf.put_hold(reservation.id, account.key, held, until)
-    return Verdict(reason="room", totals=tuple(account.totals() for account in accounts))
+    return Verdict(reason="room", totals=tuple([account.totals() for account in accounts]))
 
 
 def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, ...]:
@@ -207,7 +216,7 @@ class _Settling:
         mark = (entry.id, entry.revision)
         new = bool(entry.amounts) and mark not in self._charges and not self._shelf.is_charged(*mark)
         for key in dict.fromkeys(entry.keys):
-            account = self._named[key] = self._working(key)
+            account = self._named[key] = self._accounts.get(key) or self._working(key)
             if new:
                 account.charge(entry)
                 if account.seq == 0 and key not in self._changed:
@@ -226,16 +235,15 @@ class _Settling:
                 shelf.drop_holds(call)
         for entry in self._charges.values():
             shelf.put_charge(entry)
-        return tuple(self._accounts[key].totals() for key in (self._named | self._accounts))
+        return tuple([account.totals() for account in (self._named | self._accounts).values()])
 
     def _give_back(self, call: str) -> None:
         held = self._shelf.holds(call)
-        lapsed = sum(self._working(key).lapsed_calls for key in list(held))
-        if lapsed:  # its own lease may have been over, and its room given back by that
-            held = self._shelf.holds(call)
+        if [key for key in list(held) if self._working(key).lapsed_calls]:
+            held = self._shelf.holds(call)  # its own lease may have been over, which gave its room back
         self._held[call] = held
-        for key, asked in self._held[call].items():
-            self._working(key).give_back(asked)
+        for key, asked in held.items():
+            self._accounts[key].give_back(asked)
             self._changed.add(key)
 
     def _working(self, key: str) -> StoredAccount:

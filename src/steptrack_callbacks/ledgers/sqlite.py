@@ -8,20 +8,19 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from steptrack_callbacks.values.errors import LedgerError
 
 from . import rules
 from .protocol import TIMEOUT_S, Entry, ReservationRequest, Totals, Verdict
-from .sqlite_file import SqliteFile
+from .sqlite_file import Q, SqliteFile, T, Work
 from .sqlite_schema import UPGRADES
 from .sqlite_shelf import LookedAt, SqliteShelf
 from .validation import check_entries, check_reservation, read_json, read_table
 
-T = TypeVar("T")
 logger = logging.getLogger("steptrack_callbacks")
 
 
@@ -81,7 +80,7 @@ class SqliteStore:
             LedgerError: The file cannot be used, or not in time; nothing was reserved.
         """
         check_reservation(reservation)
-        return self._write(lambda shelf: rules.reserve(shelf, reservation, self._clock()))
+        return self._write(rules.reserve, reservation)
 
     def settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
         """Charge, durably; returns the accounts that were touched, each once.
@@ -97,7 +96,7 @@ class SqliteStore:
         if self._file.turn.mine:
             self._later.extend(entries)
             return ()
-        return self._write(lambda shelf: rules.settle(shelf, entries, self._clock()))
+        return self._write(rules.settle, entries)
 
     def look(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Return accounts as they are now, in the order of the keys; an unknown one is all zeros.
@@ -108,15 +107,27 @@ class SqliteStore:
         found = {account.key: account for account in self._shown(_IN_KEYS, json.dumps(list(keys)))}
         return tuple(found.get(key, rules.StoredAccount(key)).totals() for key in keys)
 
+    def try_reserve(self, reservation: ReservationRequest) -> Verdict | None:
+        """Do as `reserve`, but wait for nobody: `None` if others are writing."""
+        check_reservation(reservation)
+        return self._write(rules.reserve, reservation, begun=True) if self._file.begin(0) else None
+
+    def try_settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...] | None:
+        """Do as `settle`, but wait for nobody: `None` if others are writing."""
+        check_entries(entries)
+        if self._file.turn.mine:
+            return self.settle(entries)
+        return self._write(rules.settle, entries, begun=True) if self._file.begin(0) else None
+
     async def reserve_async(self, reservation: ReservationRequest) -> Verdict:
         """Do as `reserve`, and wait for others in a thread."""
         check_reservation(reservation)
-        return await self._write_async(lambda shelf: rules.reserve(shelf, reservation, self._clock()))
+        return await self._write_async(rules.reserve, reservation)
 
     async def settle_async(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
         """Do as `settle`, and wait for others in a thread."""
         check_entries(entries)
-        return await self._write_async(lambda shelf: rules.settle(shelf, entries, self._clock()))
+        return await self._write_async(rules.settle, entries)
 
     async def look_async(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Do as `look`, and wait for others in a thread."""
@@ -129,13 +140,13 @@ class SqliteStore:
 
     def close(self, keys: Sequence[str]) -> None:
         """Let accounts admit no more calls, for good; unknown ones are remembered for 30 days."""
-        self._write(lambda shelf: rules.close(shelf, keys, self._clock()))
+        self._write(rules.close, keys)
 
     def put_record(self, record: Mapping[str, Any]) -> None:
         """Keep a record, in place of an earlier revision of the same step."""
         head = (record["id"], record["run_id"], record.get("revision", 0), record["ended_at"])
         values = (*head, json.dumps(record))
-        self._write(lambda shelf: shelf.db.execute(_PUT_RECORD, values))
+        self._write(lambda shelf, values, _: shelf.db.execute(_PUT_RECORD, values), values)
 
     def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         """Return records in the order of ending; `since` is in seconds since the epoch."""
@@ -171,32 +182,25 @@ class SqliteStore:
         Charges are kept for a day at least, so that one that is sent again is still known. The file does
         not shrink by it; what comes free is used again.
         """
-        now = self._clock()
-        ended = min(before, now)
-        times = {"ended": ended, "charged": min(ended, now - rules.CHARGES_KEPT_S)}
-        return self._write(
-            lambda shelf: sum(shelf.db.execute(statement, times).rowcount for statement in _PRUNE)
-        )
+        return self._write(_prune, before)
 
     def close_connections(self) -> None:
         """Let go of the file; the next use opens it again."""
         self._file.close()
 
-    def _write(self, work: Callable[[SqliteShelf], T]) -> T:
-        if not self._file.begin(self.timeout_s):
+    def _write(self, work: Work[Q, T], question: Q, *, begun: bool = False) -> T:
+        if not (begun or self._file.begin(self.timeout_s)):
             raise self._file.locked()
-        return self._finish(work)
-
-    async def _write_async(self, work: Callable[[SqliteShelf], T]) -> T:
-        if self._file.begin(0):
-            return self._finish(work)
-        return await asyncio.to_thread(self._write, work)
-
-    def _finish(self, work: Callable[[SqliteShelf], T]) -> T:
         try:
-            return self._file.finish(work)
+            return self._file.finish(work, question, self._clock())
         finally:
-            self._charge_later()
+            if self._later:
+                self._charge_later()
+
+    async def _write_async(self, work: Work[Q, T], question: Q) -> T:
+        if self._file.begin(0):
+            return self._write(work, question, begun=True)
+        return await asyncio.to_thread(self._write, work, question)
 
     def _read(self, work: Callable[[SqliteShelf], T]) -> T:
         try:
@@ -227,12 +231,21 @@ class SqliteStore:
         if not due:
             return found
 
-        def in_order(shelf: SqliteShelf) -> dict[str, rules.StoredAccount]:
-            return {key: rules.current(shelf, key, now) for key in due}
-
-        looking = self._file.read_only
-        fresh = self._read(lambda shelf: in_order(LookedAt(shelf.db))) if looking else self._write(in_order)
+        if self._file.read_only:
+            fresh = self._read(lambda shelf: _in_order(LookedAt(shelf.db), due, now))
+        else:
+            fresh = self._write(_in_order, due)
         return [fresh.get(each.key, each) for each in found]
+
+
+def _in_order(shelf: SqliteShelf, due: Iterable[str], now: float) -> dict[str, rules.StoredAccount]:
+    return {key: rules.current(shelf, key, now) for key in due}
+
+
+def _prune(shelf: SqliteShelf, before: float, now: float) -> int:
+    ended = min(before, now)
+    times = {"ended": ended, "charged": min(ended, now - rules.CHARGES_KEPT_S)}
+    return sum(shelf.db.execute(statement, times).rowcount for statement in _PRUNE)
 
 
 _IN_KEYS = "key IN (SELECT value FROM json_each(?))"

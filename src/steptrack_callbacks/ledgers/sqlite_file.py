@@ -18,7 +18,10 @@ from .sqlite_shelf import SqliteShelf
 from .turns import Turn, watch_forks
 from .validation import Damaged
 
+Q = TypeVar("Q")
 T = TypeVar("T")
+Work = Callable[[SqliteShelf, Q, float], T]
+"""What is done in a transaction, about something and at a time."""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _KEEPS = _BUSY | {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT}
@@ -45,7 +48,7 @@ class SqliteFile:
         self._shelf: SqliteShelf | None = None
         self._paused = False
         self._busy: BaseException | None = None
-        self._identity: tuple[int, int] | None = None
+        self._opened: os.stat_result
         watch_forks(self)
 
     def begin(self, wait_s: float) -> bool:
@@ -57,11 +60,14 @@ class SqliteFile:
         until = time.monotonic() + wait_s
         if self.read_only:
             raise LedgerError(ledger=self.url, why="it was opened with mode=ro, only to be read")
-        if not self._take(wait_s):
+        if not self.turn.take(wait_s):
+            self._refuse_from_within()
             return False
         try:
             db = self._open().db
-            self._wait_for(db, max(0.0, until - time.monotonic()))
+            left_s = max(0.0, until - time.monotonic())
+            if abs(left_s - self._patience_s) > self._timeout_s / 10:  # setting it costs as much as a query
+                self._wait_for(db, left_s)
             db.execute("BEGIN IMMEDIATE")
         except BaseException as error:
             self._undo(error)
@@ -73,7 +79,7 @@ class SqliteFile:
         self._busy = None
         return True
 
-    def finish(self, work: Callable[[SqliteShelf], T]) -> T:
+    def finish(self, work: Work[Q, T], question: Q, now: float) -> T:
         """Write, once it was begun: all of it is kept, or none.
 
         Raises:
@@ -81,7 +87,7 @@ class SqliteFile:
         """
         assert self._shelf is not None
         try:
-            result = work(self._shelf)
+            result = work(self._shelf, question, now)
             self._shelf.db.execute("COMMIT")
         except BaseException as error:
             self._undo(error)
@@ -97,7 +103,8 @@ class SqliteFile:
         Raises:
             LedgerError: The file cannot be used.
         """
-        if not self._take(wait_s):
+        if not self.turn.take(wait_s):
+            self._refuse_from_within()
             return None
         try:
             return work(self._open())
@@ -145,14 +152,14 @@ class SqliteFile:
         elif self._paused:
             self.turn.give()
 
-    def _take(self, wait_s: float) -> bool:
+    def _refuse_from_within(self) -> None:
         if self.turn.mine:
             raise LedgerError(ledger=self.url, why="it was asked from within itself; ask again")
-        return self.turn.take(wait_s)
 
     def _open(self) -> SqliteShelf:
         if self._shelf is not None:
-            if self._identity == _identity(self.path):
+            found = os.stat(self.path)  # noqa: PTH116 - half as long as Path.stat, and on every trip
+            if os.path.samestat(self._opened, found):
                 return self._shelf
             self._let_go()  # another file was put in its place
         mode = "ro" if self.read_only else "rwc"
@@ -165,7 +172,7 @@ class SqliteFile:
         )
         try:
             self._prepare(db)
-            self._identity = _identity(self.path)
+            self._opened = self.path.stat()
         except BaseException:
             db.close()
             raise
@@ -189,9 +196,8 @@ class SqliteFile:
             sqlite_schema.upgrade(db)
 
     def _wait_for(self, db: sqlite3.Connection, wait_s: float) -> None:
-        if abs(wait_s - self._patience_s) > self._timeout_s / 10:  # setting it costs as much as a query
-            db.execute(f"PRAGMA busy_timeout = {wait_s * 1000:.0f}")
-            self._patience_s = wait_s
+        db.execute(f"PRAGMA busy_timeout = {wait_s * 1000:.0f}")
+        self._patience_s = wait_s
 
     def _undo(self, error: BaseException) -> None:
         if self._shelf is None:
@@ -220,11 +226,6 @@ class SqliteFile:
 
 
 _ORPHANS: list[SqliteShelf] = []
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116 - half as long as Path.stat, and on every trip
-    return found.st_dev, found.st_ino
 
 
 def _use_wal(db: sqlite3.Connection, wait_s: float) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from typing import Any
 
 from .protocol import Asked, Entry
 from .rules import StoredAccount
-from .validation import check_time, read_count, read_table
+from .validation import check_counts, check_times, read_table
 
 _ACCOUNT = (
     "key, seq, settled, held_cost, held_tokens, held_calls, lapsed_calls, lapse_at, closed, account_group,"
     " opened_at, expires_at"
 )
+LAPSE_AT, CLOSED = 7, 8
 _READ = f"SELECT {_ACCOUNT} FROM accounts WHERE key = ?"  # noqa: S608 - no value of a caller's
 _SAVE = f"REPLACE INTO accounts ({_ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+MOST_SAVED = 1_000
+"""Of how many accounts it is remembered how they were written last."""
 _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -24,10 +28,14 @@ class SqliteShelf:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
+        self._saved: dict[str, tuple[tuple[object, ...], dict[str, int]]] = {}
 
     def account(self, key: str) -> StoredAccount | None:
         """See `Shelf`."""
         row = self.db.execute(_READ, (key,)).fetchone()
+        saved = self._saved.get(key)
+        if saved is not None and saved[0] == row:  # nobody has written it since, so there is nothing to check
+            return _account(row, saved[1])
         return None if row is None else account_of(row)
 
     def accounts(self, where: str = "1", *values: object) -> list[StoredAccount]:
@@ -37,23 +45,24 @@ class SqliteShelf:
 
     def save(self, account: StoredAccount) -> None:
         """See `Shelf`."""
-        self.db.execute(
-            _SAVE,
-            (
-                account.key,
-                account.seq,
-                _dump(account.settled),
-                account.held_cost,
-                account.held_tokens,
-                account.held_calls,
-                account.lapsed_calls,
-                None if account.lapse_at == math.inf else account.lapse_at,
-                account.closed,
-                account.group,
-                account.opened_at,
-                account.expires_at,
-            ),
+        row = (
+            account.key,
+            account.seq,
+            _dump(account.settled),
+            account.held_cost,
+            account.held_tokens,
+            account.held_calls,
+            account.lapsed_calls,
+            None if account.lapse_at == math.inf else account.lapse_at,
+            account.closed,
+            account.group,
+            account.opened_at,
+            account.expires_at,
         )
+        self.db.execute(_SAVE, row)
+        if len(self._saved) >= MOST_SAVED:
+            self._saved.clear()
+        self._saved[account.key] = row, account.settled
 
     def forget(self, key: str) -> None:
         """See `Shelf`."""
@@ -123,13 +132,16 @@ def account_of(row: tuple[object, ...]) -> StoredAccount:
     Raises:
         Damaged: The row keeps none.
     """
-    _key, seq, settled, cost, tokens, calls, lapsed, lapse_at, closed, _group, opened_at, expires_at = row
-    for count in (seq, cost, tokens, calls, lapsed):
-        read_count(count)
-    for moment in (lapse_at, opened_at, expires_at):
-        check_time(moment)
-    account = StoredAccount(*row)  # type: ignore[arg-type]
-    account.settled = {name: read_count(count) for name, count in read_table(settled).items()}
-    account.lapse_at = math.inf if lapse_at is None else account.lapse_at
-    account.closed = bool(closed)
+    _key, seq, settled, cost, tokens, calls, lapsed, lapse_at, _closed, _group, opened_at, expires_at = row
+    table = read_table(settled)
+    check_counts((seq, cost, tokens, calls, lapsed, *table.values()))
+    check_times((lapse_at, opened_at, expires_at))
+    return _account(row, table)
+
+
+def _account(row: tuple[Any, ...], settled: dict[str, int]) -> StoredAccount:
+    account = StoredAccount(*row)
+    account.settled = settled
+    account.lapse_at = math.inf if row[LAPSE_AT] is None else row[LAPSE_AT]
+    account.closed = bool(row[CLOSED])
     return account

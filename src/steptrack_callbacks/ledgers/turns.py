@@ -37,7 +37,13 @@ class Turn:
         return self._owner == threading.get_ident()
 
     def take(self, wait_s: float = -1) -> bool:
-        """Wait for the turn at most so many seconds; a negative number waits as long as it takes."""
+        """Wait for the turn at most so many seconds; a negative number waits as long as it takes.
+
+        Returns:
+            Whether it is this thread's now; not if it was already.
+        """
+        if self._owner == threading.get_ident():
+            return False
         if not self._lock.acquire(timeout=wait_s) if wait_s else not self._lock.acquire(blocking=False):
             return False
         self._owner = threading.get_ident()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .protocol import Entry, ReservationRequest
@@ -12,6 +12,7 @@ from .protocol import Entry, ReservationRequest
 MOST = 2**63 - 1
 """The largest sum that every ledger can keep: $9.2 million in pico-dollars."""
 
+_COUNTS, _TIMES = {int}, {int, float, type(None)}
 _CURE = "put a copy in its place that is not"
 
 
@@ -54,25 +55,37 @@ def read_count(value: object) -> int:
     return value
 
 
-def check_time(value: object) -> None:
-    """Refuse what was kept as a time, or as none, and is neither.
+def check_counts(values: Collection[object]) -> None:
+    """Refuse what was kept as whole numbers, and is none.
 
     Raises:
-        Damaged: It is something else.
+        Damaged: One of them is something else.
     """
-    if not isinstance(value, int | float | None):
-        raise Damaged(f"what is kept in it is damaged ({value!r:.80} is not a time): {_CURE}")
+    if not set(map(type, values)) <= _COUNTS:
+        for value in values:
+            read_count(value)
 
 
-def fitting(total: int, key: str, name: str) -> int:
-    """Return a sum that all ledgers can keep.
+def check_times(values: Collection[object]) -> None:
+    """Refuse what was kept as times, or as none, and is neither.
 
     Raises:
-        OverflowError: It is beyond `MOST`.
+        Damaged: One of them is something else.
     """
-    if -MOST <= total <= MOST:
-        return total
-    raise OverflowError(overflow(key, name))
+    if not set(map(type, values)) <= _TIMES:
+        strange = next(value for value in values if type(value) not in _TIMES)
+        raise Damaged(f"what is kept in it is damaged ({strange!r:.80} is not a time): {_CURE}")
+
+
+def check_sums(totals: Mapping[str, int], key: str) -> None:
+    """Refuse sums that not all ledgers can keep.
+
+    Raises:
+        OverflowError: One of them is beyond `MOST`.
+    """
+    for name, total in totals.items():
+        if not -MOST <= total <= MOST:
+            raise OverflowError(overflow(key, name))
 
 
 def overflow(key: str, name: str) -> str:
