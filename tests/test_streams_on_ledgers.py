@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from itertools import pairwise
 
 import pytest
 
@@ -35,18 +36,28 @@ def warm() -> FakeFramework:
     return host
 
 
-def trips(monkeypatch) -> list[int]:
-    """List how much is asked for by calls that grow."""
-    asked: list[int] = []
-    reserve = SqliteStore.reserve
+class Noting(SqliteStore):
+    """Notes how much is asked for by calls that grow.
 
-    def noting(store, reservation):
+    Attributes:
+        asked: Tokens.
+    """
+
+    def __init__(self, path) -> None:
+        super().__init__(path)
+        self.asked: list[int] = []
+
+    def reserve(self, reservation):
         if reservation.grows:
-            asked.append(reservation.asks[0].held.tokens)
-        return reserve(store, reservation)
+            self.asked.append(reservation.asks[0].held.tokens)
+        return super().reserve(reservation)
 
-    monkeypatch.setattr(SqliteStore, "reserve", noting)
-    return asked
+
+@pytest.fixture
+def store(tmp_path) -> Noting:
+    store = Noting(tmp_path / "steps.db")
+    current.use(store)
+    return store
 
 
 def test_another_process_finds_the_room_of_a_long_stream_taken(url, warm):
@@ -70,30 +81,26 @@ def test_another_process_finds_the_room_of_a_long_stream_taken(url, warm):
     other.close_connections()
 
 
-def test_a_stream_takes_few_trips_to_grow(tmp_path, warm, monkeypatch):
-    current.use(SqliteStore(tmp_path / "steps.db"))
-    asked = trips(monkeypatch)
+def test_a_stream_takes_few_trips_to_grow(store, warm):
     with step("job", budgets=[TEAM]):
         stream = warm.open(None, streams=True)
         for produced in range(0, 16_000, 10):
             stream.progress(produced)
         stream.abandon(16_000)
-    assert 3 <= len(asked) <= 6
-    assert all(2 * less <= more + CALL_TOKENS for less, more in zip(asked, asked[1:], strict=False))
+    assert 3 <= len(store.asked) <= 6
+    assert all(2 * less <= more + CALL_TOKENS for less, more in pairwise(store.asked))
 
 
-def test_a_stream_holds_no_more_than_its_max_tokens(tmp_path, warm, monkeypatch):
-    current.use(SqliteStore(tmp_path / "steps.db"))
-    asked = trips(monkeypatch)
+def test_a_stream_holds_no_more_than_its_max_tokens(store, warm):
     with step("job", budgets=[TEAM]):
         stream = warm.open(5000, streams=True)
         for produced in range(0, 5001, 10):
             stream.progress(produced)
         stream.abandon(5000)
-    assert max(asked, default=0) <= 5000 + 100
+    assert 0 < max(store.asked) <= 5000 + 100
 
 
-def test_a_ledger_that_is_away_cuts_no_stream(tmp_path, warm, monkeypatch, caplog):
+def test_a_ledger_that_is_away_cuts_no_stream(tmp_path, warm, caplog):
     store = SqliteStore(tmp_path / "steps.db", timeout_s=0.01)
     current.use(store)
     with step("job", budgets=[TEAM]):
@@ -109,10 +116,7 @@ def test_a_ledger_that_is_away_cuts_no_stream(tmp_path, warm, monkeypatch, caplo
     assert (seen.held_calls, seen.settled["output_tokens"]) == (0, 16_000)
 
 
-def test_a_stream_of_an_event_loop_grows_without_blocking_it(tmp_path, warm):
-    store = SqliteStore(tmp_path / "steps.db")
-    current.use(store)
-
+def test_a_stream_of_an_event_loop_grows_without_blocking_it(store, warm):
     async def main() -> None:
         async with step("job", budgets=[TEAM]):
             stream = await warm.open_async(None, streams=True)
