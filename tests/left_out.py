@@ -16,7 +16,10 @@ RETRIES = pytest.mark.needs(
 FASTAPI = pytest.mark.needs("fastapi", "LiteLLM imports a part of its proxy for it since 1.109")
 
 
-MODULES = {"test_both_layers.py": ("langchain-litellm", "its models call LiteLLM inside")}
+MODULES = {
+    "test_both_layers.py": ("langchain-litellm", "its models call LiteLLM inside"),
+    "test_closing_histories.py": ("langchain-anthropic", "what it sends is looked at"),
+}
 """Whole files, which import what they need."""
 
 
