@@ -94,6 +94,17 @@ def test_a_call_in_flight_for_longer_than_any_answer_took_is_held_at_more(framew
         framework.open(None).withdraw()
 
 
+def test_a_call_of_which_only_its_age_is_known_is_expected_to_become_three_times_as_long(framework, clock):
+    with step("plan", max_tokens=1_000_000) as plan:
+        long = open_elsewhere(framework, None)
+        clock(
+            600
+        )  # at the pace of the others it has written 1,000 tokens by now, five times the usual answer
+        plan.account.in_flight.refresh(account.time.monotonic())
+        assert plan.account.held_tokens == pytest.approx(100 + 3 * 1000, abs=2)
+        framework.answer(long, 2000)
+
+
 def test_a_call_that_hangs_is_held_at_no_more_than_its_model_can_write(framework, clock):
     with step("plan", max_tokens=1_000_000) as plan:
         open_elsewhere(framework, None)

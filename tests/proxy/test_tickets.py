@@ -78,8 +78,8 @@ def test_each_account_is_asked_once_however_often_it_is_named(accounts):
 
 
 def test_a_name_is_a_persona_only_if_the_client_says_so_or_nothing_else_has_it(accounts):
-    assert accounts.around(who("plan"))[0].max_calls == 2
-    assert accounts.around(who("plan", persona="plan"))[0].max_calls == 1
+    assert accounts.around(who("plan"))[0].limits.calls == 2
+    assert accounts.around(who("plan", persona="plan"))[0].limits.calls == 1
 
 
 def test_a_budget_begins_anew_with_its_window(accounts, monkeypatch):

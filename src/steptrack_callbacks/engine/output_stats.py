@@ -33,6 +33,13 @@ START_OUTPUT_TOKENS = 500
 
 START_TOKENS_PER_S = 50.0
 
+FURTHER_TIMES, FURTHER_TIMES_BY_AGE = 2, 3
+"""How many times as long an answer becomes that is longer already than all that were seen.
+
+Its age alone says less than its tokens do: and when a budget is nearly spent, it is the long answers that
+are still in flight.
+"""
+
 
 @dataclass(slots=True)
 class OutputStats:
@@ -122,8 +129,9 @@ class OutputStats:
 
         By its age alone, a call that hangs would be longer than anything that its model can write.
         """
-        seen, twice = self.longest(caution), math.ceil(2 * so_far)
-        return max(seen, min(twice, self._ceiling()) if by_age and twice > seen else twice)
+        seen = self.longest(caution)
+        further = math.ceil(so_far * (FURTHER_TIMES_BY_AGE if by_age else FURTHER_TIMES))
+        return max(seen, min(further, self._ceiling()) if by_age and further > seen else further)
 
     def _ceiling(self) -> int:
         if self._known_ceiling is None:
