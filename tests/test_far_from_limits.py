@@ -5,6 +5,7 @@ import gc
 import itertools
 import logging
 import os
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,7 +20,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from internals import assert_nothing_left
 from looking import in_thread
-from steptrack_callbacks import Budget, BudgetExhausted, Grant, LedgerError, Step, StepDefinition, Usage, step
+from steptrack_callbacks import (
+    Budget,
+    BudgetExhausted,
+    Grant,
+    LedgerError,
+    Step,
+    StepDefinition,
+    Usage,
+    bind,
+    step,
+)
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import account, call, far, output_stats, queue, reservation, room, settlement
 from steptrack_callbacks.engine.call import Call
@@ -486,6 +497,30 @@ def test_a_step_that_ends_while_a_ledger_is_asked_lets_nothing_through(seen, mon
             far_call(plan)
         assert refused.value.phase == "closed"
         assert held_elsewhere().held_calls == 0
+        assert_nothing_left(plan)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_holds_nothing_for_a_thread_that_is_asking_a_ledger(seen, monkeypatch):
+    reserve, asked, may_answer = MemoryStore.reserve, threading.Event(), threading.Event()
+
+    def slow(store, reservation):
+        asked.set()
+        assert may_answer.wait(20)
+        return reserve(store, reservation)
+
+    with step("plan", budgets=[SHARED]) as plan:
+        monkeypatch.setattr(MemoryStore, "reserve", slow)
+        thread = threading.Thread(target=bind(lambda: far_call(plan).withdraw()))
+        thread.start()
+        assert asked.wait(20)
+        child = os.fork()
+        if child == 0:
+            os._exit(sum(account.held_calls for account in plan.accounts))
+        may_answer.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert_nothing_left(plan)
 
 

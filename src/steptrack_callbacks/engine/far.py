@@ -40,6 +40,9 @@ MOST_UNCOUNTED = 32
 SHARED_TIMES = 100
 """How many calls have to fit at their bounds on a shared account, which holds these until the calls end."""
 
+_asking: dict[FarCall, None] = {}
+"""Calls that hold their bounds here while a ledger is asked."""
+
 enabled = os.environ.get("STEPTRACK_FAST") != "0"
 
 
@@ -160,18 +163,21 @@ def let_through_by_ledger(call: FarCall, lease: Lease, *, patient: bool) -> Flow
     if bound is None or not shared or not _hold(call, bound):
         return False
     asked = to_asked((bound.cost, bound.tokens))
+    shares = [LeaseShare(each, each.ask_for(asked, counts=call.request.counts)) for each in shared]
     try:
+        _asking[call] = None
         patience_s = min([account.definition.wait_s for account in shared]) if patient else 0.0
-        shares = [LeaseShare(each, each.ask_for(asked, counts=call.request.counts)) for each in shared]
         reason = yield from lease.reserve(shares, patience_s=patience_s)
+        with LOCK:
+            if reason == "room" and not chain[0].closed:
+                call.note()
+                return True
+            _drop(call)
     except BaseException:
         _drop(call)
         raise
-    with LOCK:
-        if reason == "room" and not chain[0].closed:
-            call.note()
-            return True
-        _drop(call)
+    finally:
+        del _asking[call]
     if reason == "room":
         yield from lease.charge((), (), {})
     return False
@@ -236,7 +242,7 @@ def _leave_others_behind() -> None:
         for reservation in [each for owner in owners() for each in reservations_of(owner)]:
             if reservation.owner != current_owner():
                 reservation.release()
-        for call in list(open_calls):
+        for call in [*open_calls, *_asking]:
             if call.far is not None and call.far.owner != current_owner():
                 give_back(call)
 
