@@ -17,7 +17,7 @@ from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Us
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import reservation, settlement
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.queue import QUEUE, Waiter, advance_queue
+from steptrack_callbacks.engine.queue import QUEUE, Waiter, making_room
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount
@@ -264,8 +264,8 @@ class Chain(RuleBasedStateMachine):
         self.limits[depth] = [
             limit if limit is None else limit + plus for limit, plus in zip(limits, more, strict=True)
         ]
-        self.steps[depth].account.grant(grant)
-        advance_queue()
+        with making_room:
+            self.steps[depth].account.grant(grant)
         self.wake()
 
     @precondition(lambda self: any(step.status == "open" for step in self.steps))

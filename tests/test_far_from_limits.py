@@ -35,7 +35,7 @@ from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import account, call, far, output_stats, queue, reservation, room, settlement
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.output_stats import learn
-from steptrack_callbacks.engine.queue import QUEUE, advance_queue
+from steptrack_callbacks.engine.queue import QUEUE, making_room
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
@@ -263,8 +263,8 @@ class SideBySide(RuleBasedStateMachine):
     @rule(depth=st.integers(0, 2), usd=st.integers(1, 50), tokens=st.integers(1, 5000))
     def grant(self, depth, usd, tokens):
         grant = Grant(max_usd=Decimal(usd) / 1000, max_tokens=tokens, max_calls=1)
-        self.both(lambda world: world.steps[depth].account.grant(grant))
-        advance_queue()
+        with making_room:
+            self.both(lambda world: world.steps[depth].account.grant(grant))
         self.wake()
 
     @rule(seconds=st.integers(1, 120))

@@ -9,7 +9,7 @@ from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, bind, drain_completed_steps, step
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.decisions import ADMITTED
-from steptrack_callbacks.engine.queue import QUEUE
+from steptrack_callbacks.engine.queue import QUEUE, making_room
 from steptrack_callbacks.steps.attribution import new_call
 
 TWO_CALLS = 2 * CALL_TOKENS
@@ -240,3 +240,15 @@ def test_a_release_in_one_step_wakes_those_who_wait_in_another_below_the_same_pa
             asking = ask_and_wait(framework, outer)
             framework.answer(first, output_tokens=0)
             assert asking.end().call is not None
+
+
+def test_room_that_is_made_is_given_on_though_something_is_raised(framework):
+    with step("plan", max_tokens=TWO_CALLS) as plan:
+        first = open_elsewhere(framework, max_output_tokens=500)
+        asking = ask_and_wait(framework, plan)
+        with pytest.raises(RuntimeError, match="the store is gone"), making_room:
+            first.reservation.release()
+            raise RuntimeError("the store is gone")
+        assert asking.end().call is not None
+        framework.answer(asking.call)
+        first.withdraw()

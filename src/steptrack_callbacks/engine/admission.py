@@ -15,7 +15,7 @@ from .chain import AccountChain
 from .decisions import ADMITTED, Outcome, Refused
 from .escalation import question_about
 from .lease import Lease
-from .queue import Waiter, advance_queue
+from .queue import Waiter
 from .request import Request
 from .reservation import Reservation
 from .settlement import Charged, emit
@@ -102,9 +102,7 @@ def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
     __tracebackhide__ = True
     question = question_about(account, error)
     granted = question is not None and (yield question)
-    if granted:
-        advance_queue()  # there may be room for others as well
-    elif error.phase not in ("busy", "closed"):
+    if not granted and error.phase not in ("busy", "closed"):
         account.blame(error)
     return bool(granted)
 

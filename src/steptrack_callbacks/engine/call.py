@@ -29,7 +29,7 @@ from .amounts import NOTHING, Charge
 from .chain import AccountChain, Wrapping
 from .holds import FarHold
 from .lease import Lease
-from .queue import QUEUE, advance_queue
+from .queue import making_room
 from .request import Request
 from .reservation import Reservation
 from .settlement import State, open_calls
@@ -301,17 +301,17 @@ class Call:
         self.count()
         usage, cost = settlement.swept(self, self._duration_s())
         charge = self._counted(usage, cost, estimated=1)
-        with LOCK:
-            if self.state != "in flight":
-                return
-            self._release()
-            settlement.put_on(self.accounts, charge, NOTHING, self.request.model)
-            self._charge, self.state = charge, "swept"
-            for account in self.accounts:
-                account.in_flight_calls += 1
-        if self.lease is not None:
-            self.lease.tell(charge.sums(), (), settlement.ledger_detail(self))
-        advance_queue()
+        with making_room:
+            with LOCK:
+                if self.state != "in flight":
+                    return
+                self._release()
+                settlement.put_on(self.accounts, charge, NOTHING, self.request.model)
+                self._charge, self.state = charge, "swept"
+                for account in self.accounts:
+                    account.in_flight_calls += 1
+            if self.lease is not None:
+                self.lease.tell(charge.sums(), (), settlement.ledger_detail(self))
         try:
             self._tell(charge)
         except StepTrackError:  # there is nobody here to tell, and other calls are still to be swept
@@ -323,26 +323,25 @@ class Call:
         return charge if self.request.counts else Charge(usage, cost, calls=0)
 
     def _close(self, charge: Charge, state: State, response: object = None) -> None:
-        with LOCK:
-            if self.state not in _OPEN:
-                return
-            swept, before = self.state == "swept", self._charge
-            if swept:
-                self._before = before
-                for account in self.accounts:
-                    account.in_flight_calls -= 1
-                    account.late_calls += state != "withdrawn"
-            else:
-                self._release()
-            sums = settlement.put_on(self.accounts, charge, before, self.request.model)
-            self._charge, self.state = charge, state
-            if response is not None:
-                for account in self.accounts:
-                    account.response = response if account.limited else None
-        if self.lease is not None:
-            self.lease.tell(*sums, settlement.ledger_detail(self))
-        if QUEUE.waiters:
-            advance_queue()
+        with making_room:
+            with LOCK:
+                if self.state not in _OPEN:
+                    return
+                swept, before = self.state == "swept", self._charge
+                if swept:
+                    self._before = before
+                    for account in self.accounts:
+                        account.in_flight_calls -= 1
+                        account.late_calls += state != "withdrawn"
+                else:
+                    self._release()
+                sums = settlement.put_on(self.accounts, charge, before, self.request.model)
+                self._charge, self.state = charge, state
+                if response is not None:
+                    for account in self.accounts:
+                        account.response = response if account.limited else None
+            if self.lease is not None:
+                self.lease.tell(*sums, settlement.ledger_detail(self))
         if swept or state != "withdrawn":
             self._tell(charge)
 

@@ -15,6 +15,7 @@ from steptrack_callbacks.values.definitions import Escalation, Grant
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .account import Account
+from .queue import making_room
 
 ASYNC_ONLY = "an async escalation function can only answer async calls; make it a plain function"
 
@@ -91,7 +92,8 @@ class Question:
         account, grant = self._account, answer or None
         self._answered = True
         if grant is not None:
-            account.grant(grant)
+            with making_room:
+                account.grant(grant)
         account.declined = no_in(grant, self._error)
         self._granted = not account.declined
         if hooks.wanted(hooks.Escalated):

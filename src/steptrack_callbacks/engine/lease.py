@@ -27,7 +27,7 @@ from steptrack_callbacks.values.errors import StepDenied
 
 from .amounts import Sums
 from .budget_account import BudgetAccount, to_amounts, to_asked, to_sums
-from .queue import QUEUE
+from .queue import QUEUE, making_room
 from .request import Request
 
 T = TypeVar("T")
@@ -173,8 +173,9 @@ class Lease:
             yield
         finally:
             untold, self._untold = self._untold, None
-            for telling in untold:
-                await run_async(telling)
+            with making_room:
+                for telling in untold:
+                    await run_async(telling)
 
     def _pending_charge(
         self,

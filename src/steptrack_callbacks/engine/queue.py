@@ -164,21 +164,18 @@ class AdmissionQueue:
 
     def leave(self, waiter: Waiter) -> Outcome:
         """Take what came of waiting; who leaves with nothing is refused, and is in nobody's way."""
-        with LOCK:
-            if waiter.outcome is not None:
-                return waiter.outcome
-            self._remove(waiter)
-            waiter.outcome = waiter.reservation.give_up()
-        advance_queue()
-        return waiter.outcome
+        with making_room, LOCK:
+            if waiter.outcome is None:
+                self._remove(waiter)
+                waiter.outcome = waiter.reservation.give_up()
+            return waiter.outcome
 
     def drop(self, waiter: Waiter) -> None:
         """Forget one who no longer wants to go, though let through already."""
-        with LOCK:
+        with making_room, LOCK:
             if waiter.outcome is None:
                 self._remove(waiter)
             waiter.reservation.release()
-        advance_queue()
 
     def move(self) -> list[Waiter]:
         """Let through who fits now and refuse who never will; returns those to wake."""
@@ -245,11 +242,25 @@ def _count_waiting(accounts: Iterable[Account], change: int) -> None:
 QUEUE = AdmissionQueue()
 
 
-def advance_queue() -> None:
-    """Look at the line again after room was made or an account has closed."""
-    if not QUEUE:
-        return
-    with LOCK:
-        woken = QUEUE.move()
-    for waiter in woken:
-        waiter.wake()
+class _MakingRoom:
+    """Around whatever may make room: what gives room back, closes an account, grants more or hears of it.
+
+    At its end those who wait are looked at, whatever was raised, and woken; nothing else wakes anybody. So
+    nobody waits for room that is there. It does not hold the lock: a ledger may have to be told of room
+    before others can have it.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
+        if QUEUE.waiters:
+            with LOCK:
+                woken = QUEUE.move()
+            for waiter in woken:
+                waiter.wake()
+
+
+making_room = _MakingRoom()

@@ -24,7 +24,7 @@ from .forecasts import Flight, caution_for
 from .holds import Estimate, Hold, Holding
 from .lease import LeaseShare
 from .output_cap import OutputCap
-from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Waiter
+from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Waiter, making_room
 from .request import Request
 
 
@@ -142,7 +142,8 @@ class Reservation:
         """Refuse after all, if the step has ended since room was found."""
         if not self.innermost.closed:
             return ADMITTED
-        self.release()
+        with making_room:
+            self.release()
         return self._closed()
 
     def give_up(self) -> Outcome:

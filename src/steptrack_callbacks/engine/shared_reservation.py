@@ -11,7 +11,7 @@ from . import lease
 from .decisions import ADMITTED, Outcome
 from .lease import Lease
 from .lookout import looking
-from .queue import QUEUE, Waiter, advance_queue
+from .queue import QUEUE, Waiter, making_room
 from .reservation import Reservation
 
 MOST_ROUNDS = 100
@@ -66,13 +66,14 @@ class SharedReservation:
         return max(0.0, longest - self._reservation.waited_s())
 
     def _reserve(self) -> Flow[Reason]:
+        granted = False
         try:
             reason = yield from self._lease.reserve(self._reservation.shares(), patience_s=self._patience_s())
-        except BaseException:
-            self._reservation.release()
-            raise
-        if reason != "room":
-            self._reservation.release()
+            granted = reason == "room"
+        finally:
+            if not granted:
+                with making_room:
+                    self._reservation.release()
         return reason
 
     def _wait(self, waiter: Waiter) -> Flow[Outcome | Waiter]:
@@ -83,10 +84,9 @@ class SharedReservation:
         try:
             with looking(self._reservation.shared) as due:
                 if due:
-                    yield from lease.look(due, patience_s=self._patience_s())
+                    with making_room:
+                        yield from lease.look(due, patience_s=self._patience_s())
         except BaseException:
             QUEUE.drop(waiter)
             raise
-        if due:
-            advance_queue()
         return waiter

@@ -7,7 +7,7 @@ from typing import Any
 from steptrack_callbacks.concurrency.lock import LOCK
 
 from .account import Account
-from .queue import QUEUE, advance_queue
+from .queue import making_room
 from .settlement import open_calls
 
 
@@ -20,10 +20,9 @@ def open_calls_of(account: Account) -> list[Any]:
 
 def close_and_sweep(account: Account) -> None:
     """Close the account of a step that ends, and charge what is still open in it."""
-    with LOCK:
-        account.close()
-    if account.open_calls:
-        for call in open_calls_of(account):
-            call.sweep()
-    if QUEUE.waiters:
-        advance_queue()
+    with making_room:
+        with LOCK:
+            account.close()
+        if account.open_calls:
+            for call in open_calls_of(account):
+                call.sweep()

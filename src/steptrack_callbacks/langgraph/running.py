@@ -22,7 +22,7 @@ from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.escalation import has_default, no_in, why_not_granted
-from steptrack_callbacks.engine.queue import advance_queue
+from steptrack_callbacks.engine.queue import making_room
 from steptrack_callbacks.langchain import run_tree
 from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.steps.boundary import escalated
@@ -233,8 +233,8 @@ class AgentRun:
         account = self._account_of(error)
         grant = people.ask(error)
         if grant is not None:
-            account.grant(grant)
-            advance_queue()
+            with making_room:
+                account.grant(grant)
         account.declined = no_in(grant, error)
 
     def _account_of(self, error: BudgetExhausted) -> Account:
