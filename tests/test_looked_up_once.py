@@ -10,6 +10,7 @@ from steptrack_callbacks import pricing, step, tokens
 from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.chain import AccountChain
+from steptrack_callbacks.engine.estimating import estimate_of
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.pricing.table import installed
@@ -72,10 +73,10 @@ def test_another_service_tier_than_was_asked_for_has_its_own_price():
 
 def test_what_a_call_needs_follows_what_is_learned_while_it_waits():
     asked = request("gpt-4o")
-    before = asked.estimate(None, in_usd=True)
-    assert asked.estimate(None, in_usd=True) is before
+    before = estimate_of(asked, None, in_usd=True)
+    assert estimate_of(asked, None, in_usd=True) is before
     output_stats.learn("gpt-4o", output_tokens=70, counted_input=10, input_tokens=15)
-    after = asked.estimate(None, in_usd=True)
+    after = estimate_of(asked, None, in_usd=True)
     assert (after.expected[1], after.unseen, after.unbounded) == (15 + (70 + 600) / 2, False, False)
 
 

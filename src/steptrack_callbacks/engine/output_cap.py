@@ -9,6 +9,7 @@ from steptrack_callbacks import pricing
 from . import room
 from .account import Account
 from .chain import AccountChain, Wrapping
+from .estimating import clamped
 from .forecasts import LONGEST_KNOWN, UNBOUNDED
 from .holds import Estimate
 from .request import Request
@@ -73,7 +74,8 @@ class OutputCap:
         request = self._request
         if request.max_output_tokens is not None:
             return request.max_output_tokens, request.max_output_tokens
-        rooms = [request.output_room(account, wrapping=account in self._wrapping) for account in self._strict]
+        wrapping = self._wrapping
+        rooms = [_output_room(request, each, wrapping=each in wrapping) for each in self._strict]
         limits = [most for most in rooms if most is not None]
         most = self.longest or request.expected_output()
         if not limits:
@@ -96,7 +98,7 @@ class OutputCap:
         if not self._clamps:
             return estimate
         self.max_tokens = self._left_of(estimate) if estimate.outlook.clamps else None
-        return estimate if self.max_tokens is None else self._request.clamped(estimate, self.max_tokens)
+        return estimate if self.max_tokens is None else clamped(estimate, self.max_tokens)
 
     def _left_of(self, estimate: Estimate) -> int | None:
         least = UNBOUNDED
@@ -116,7 +118,7 @@ class OutputCap:
         longest, wrapping = self.longest, owner in self._wrapping
         if owner.enforce != "strict" or longest is None:
             return ""
-        left = self._request.output_room(owner, wrapping=wrapping)
+        left = _output_room(self._request, owner, wrapping=wrapping)
         others = set(room.lacking_now(owner, estimate, wrapping=wrapping)) - {"max_usd", "max_tokens"}
         if left is None or not 0 < left < longest or others:
             return ""
@@ -124,3 +126,16 @@ class OutputCap:
             f"strict reserves the model's longest answer, {longest} tokens, for a request without max_tokens:"
             f" give the model a max_tokens of at most {left}"
         )
+
+
+def _output_room(request: Request, account: Account, *, wrapping: bool) -> int | None:
+    """Count the output tokens that an account still has room for; `None` if it does not limit them."""
+    bound = request.most_input()
+    rooms = []
+    if account.limits.tokens is not None:
+        rooms.append(account.limits.tokens - account.settled.tokens - account.held_tokens - bound)
+    cost_room = account.limits.cost_room(wrapping=wrapping)
+    if cost_room is not None and (per_token := request.cost_per_output_token(bound)):
+        left = cost_room - account.settled.cost - account.held_cost - request.most_cost(bound, 0)
+        rooms.append(left // per_token)
+    return min(rooms, default=None)

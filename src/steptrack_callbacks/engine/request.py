@@ -13,11 +13,7 @@ from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
-from .account import Account
-from .forecasts import UNBOUNDED, caution_for
 from .holds import Estimate
-from .in_flight import FAR_TIMES, Outlook
-from .output_stats import OutputStats
 
 Operation = Literal[
     "chat",
@@ -40,7 +36,8 @@ LEAST_CLAMP_TOKENS = 16
 """The least `max_tokens` that is set where the user gave none: some providers take no less."""
 
 _NOTHING = (0, 0)
-_MANY = 1000
+MANY = 1000
+"""So many tokens are priced at once to learn the price of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +123,7 @@ class Request:
     must_fit: bool = False
     input_count: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
-    _estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False)
+    estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False, repr=False)
     _prices: Prices | None = field(default=None, init=False)
 
     @property
@@ -279,104 +276,17 @@ class Request:
 
     def most(self, output_tokens: int) -> Usage:
         """Bound the usage of a call, given a bound of its output."""
-        return Usage(input_tokens=self._most_input(), output_tokens=output_tokens)
+        return Usage(input_tokens=self.most_input(), output_tokens=output_tokens)
 
-    def _most_input(self) -> int:
+    def most_input(self) -> int:
+        """Bound its input."""
         counted = self.counted
         return max(counted.upper_bound, counted.tokens + (output_stats.of(self.model).surplus or 0))
 
-    def estimate(self, outputs: tuple[int, int] | None, *, in_usd: bool, clamps: bool = False) -> Estimate:
-        """Say what the call asks of the accounts around it.
-
-        Args:
-            outputs: The most output that the request will allow, and the least that it could be
-                lowered to; `None` if nobody asks for the worst case.
-            in_usd: Whether anybody asks for money.
-            clamps: Whether all of them let the request get what is left as its `max_tokens`.
-        """
-        seen = output_stats.of(self.model)
-        asked = (outputs, in_usd, clamps, self.must_fit, self.max_output_tokens, seen.surplus, seen.revision)
-        if (
-            self._estimated is None or self._estimated[0] != asked
-        ):  # whoever waits in line is judged many times
-            estimate = self._work_out_estimate(outputs, seen, in_usd=in_usd, clamps=clamps)
-            self._estimated = (asked, estimate)
-        return self._estimated[1]
-
-    def _work_out_estimate(
-        self, outputs: tuple[int, int] | None, seen: OutputStats, *, in_usd: bool, clamps: bool
-    ) -> Estimate:
-        outlook = self._outlook(seen, in_usd=in_usd, clamps=clamps)
-        counted, last, fee = self.counted.tokens, outlook.last, self.fee
-        worst, least = self._worst(*outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
-        certain = max(self.cost(counted, 0) or 0, fee.sent) if in_usd else 0
-        expected = (outlook.mean(0), outlook.mean(1))
-        return Estimate(
-            (certain, counted),
-            expected if self.must_fit else (certain + last * outlook.rates[0], counted + last),
-            expected,
-            worst,
-            least,
-            self.model,
-            outlook,
-            unseen=seen.surplus is None and not fee.replaces_tokens,
-            unbounded=self.max_output_tokens is None and not seen.seen,
-            counts=self.counts,
-        )
-
-    def _outlook(self, seen: OutputStats, *, in_usd: bool, clamps: bool) -> Outlook:
-        """Forecast the answer, and price what it will come to."""
-        clamps = clamps and self.can_clamp and not (self.needs_whole_answer or self.streams)
-        clamps = clamps and self.max_output_tokens is None and not seen.thinks
-        caution = caution_for(clamps=clamps)
-        most = UNBOUNDED if self.max_output_tokens is None else self.max_output_tokens
-        forecast = seen.fresh(most, caution)
-        last = 0 if self.streams or not forecast.seen else forecast.excess
-        if clamps:
-            last = max(seen.median(), self.least_clamp)
-        likely = self.counted.tokens + (seen.surplus or 0)
-        cost, rate = self._priced(likely, forecast.mean) if in_usd else (0, 0)
-        far = min(most, FAR_TIMES * seen.longest(caution)) if seen.seen or most == UNBOUNDED else most
-        return Outlook(self.model, (cost, likely), (rate, 1), forecast, last, far, clamps)
-
-    @staticmethod
-    def clamped(estimate: Estimate, most: int) -> Estimate:
-        """Return what it asks of the accounts once it has been given a `max_tokens`."""
-        forecast = estimate.outlook.forecast
-        mean, usual = min(forecast.mean, most), min(forecast.usual, most)
-        clamped = forecast._replace(mean=mean, usual=usual, most=most)
-        return estimate._replace(outlook=estimate.outlook._replace(forecast=clamped))
-
-    def _priced(self, input_tokens: int, output_tokens: int) -> tuple[int, int]:
-        """Price what is sent, and one more token of output; what is paid by the piece counts as sent."""
-        cost = self.cost(input_tokens, 0) or 0
-        many = None if self.max_output_tokens == 0 else self.cost(input_tokens, _MANY)
-        rate = 0 if many is None else -(-(many - cost) // _MANY)
-        return max(cost, self.fee.sent, (self.fee.likely or 0) - rate * output_tokens), rate
-
-    def _worst(self, worst: int, least: int, *, in_usd: bool) -> tuple[tuple[int, int], tuple[int, int]]:
-        most = self._most_input()
-        worst_cost, least_cost = (
-            max(self.most_cost(most, output), self.fee.most) if in_usd else 0 for output in (worst, least)
-        )
-        return (worst_cost, most + worst), (least_cost, most + least)
-
-    def output_room(self, account: Account, *, wrapping: bool) -> int | None:
-        """Count the output tokens that an account still has room for; `None` if it does not limit them."""
-        bound = self._most_input()
-        rooms = []
-        if account.limits.tokens is not None:
-            rooms.append(account.limits.tokens - account.settled.tokens - account.held_tokens - bound)
-        cost_room = account.limits.cost_room(wrapping=wrapping)
-        if cost_room is not None and (per_token := self.cost_per_output_token(bound)):
-            left = cost_room - account.settled.cost - account.held_cost - self.most_cost(bound, 0)
-            rooms.append(left // per_token)
-        return min(rooms, default=None)
-
     def cost_per_output_token(self, input_tokens: int) -> int:
         """Price one more token of output, beside so many of input, as dearly as it may be billed."""
-        difference = self.most_cost(input_tokens, _MANY) - self.most_cost(input_tokens, 0)
-        return -(-difference // _MANY)
+        difference = self.most_cost(input_tokens, MANY) - self.most_cost(input_tokens, 0)
+        return -(-difference // MANY)
 
     def most_cost(self, input_tokens: int, output_tokens: int) -> int:
         """Price tokens as dearly as they may be billed: written to a cache, thought, on a dearer tier."""

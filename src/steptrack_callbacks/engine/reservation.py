@@ -20,6 +20,7 @@ from .account import Account
 from .budget_account import BudgetAccount
 from .chain import AccountChain, Wrapping
 from .decisions import ADMITTED, Decision, MustWait, Outcome, Refused
+from .estimating import estimate_of
 from .forecasts import Flight, caution_for
 from .holds import Estimate, Hold, Holding
 from .lease import LeaseShare
@@ -269,7 +270,7 @@ class Reservation:
 
     def _estimate_now(self) -> Estimate:
         outputs = self.cap.outputs()
-        self._estimate = self.request.estimate(outputs, in_usd=self._in_usd, clamps=self.cap.clamps)
+        self._estimate = estimate_of(self.request, outputs, in_usd=self._in_usd, clamps=self.cap.clamps)
         return self._estimate
 
     def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refused:
