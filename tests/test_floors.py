@@ -242,6 +242,17 @@ def test_the_anatomy_of_a_call_names_files_that_are_there():
     assert [name for name in table if name not in known and not (root / name).is_file()] == []
 
 
+def test_no_class_stands_on_more_than_two_others_of_ours():
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in MODULES.values()]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    bases = {each.name: [base.id for base in each.bases if isinstance(base, ast.Name)] for each in classes}
+
+    def height(name):
+        return 1 + max((height(base) for base in bases[name] if base in bases), default=0)
+
+    assert {name for name in bases if height(name) > 3} == set()
+
+
 def test_this_file_sees_imports_wherever_they_stand():
     source = HOUSE / "steps" / "step.py"
     assert {"engine", "values", "concurrency"} <= rooms_imported(source)

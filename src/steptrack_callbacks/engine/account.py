@@ -22,8 +22,7 @@ from .limits import Limits, enforce_of
 from .step_ref import StepRef
 
 _NOTHING = Usage()
-_NONE_IN_FLIGHT = InFlight()
-"""Of an account without limits, on which nothing is ever held."""
+_NONE_IN_FLIGHT = InFlight()  # of an account without limits, on which nothing is ever held
 
 
 class Account:
@@ -62,14 +61,16 @@ class Account:
         model: The model last used.
         model_list: Models that the step names for its calls; `None` if it names none.
         response: The last answer, for the error that a step raises at its close.
-        raised: The last exhaustion of this account that was raised to a caller; `busy` is none.
+        raised: The last exhaustion of it that was raised to a caller; `busy` is none.
         fired: Thresholds that were announced, by limit.
         grants: What escalations added to the limits.
         question, declined: What is being asked, and what the no was, if there was one.
         warned: Whether it was said that an `observe` limit is passed.
         on_late_charge: Called with it after a charge to it once it was closed.
+        forgets: Whether it keeps neither answers nor errors, as it outlives those who ask.
     """
 
+    forgets = False
     __slots__ = (
         "_swaps",
         "bound_cost",

@@ -67,6 +67,7 @@ class BudgetAccount(Account):
         "_said",
         "budget",
         "charged_here",
+        "forgets",
         "group",
         "heard_at",
         "key",
@@ -88,6 +89,7 @@ class BudgetAccount(Account):
         step_account: Account | None = None,
         group: str = "",
         most_open: int | None = None,
+        forgets: bool = False,
     ) -> None:
         super().__init__(ref, definition)
         self.key = key
@@ -98,6 +100,7 @@ class BudgetAccount(Account):
         self.group = group
         self.most_open = most_open
         self.charged_here = False
+        self.forgets = forgets
         self.heard_at = -math.inf
         self._here = Tally()
         self._known: Sums = ()
@@ -260,6 +263,8 @@ class BudgetAccount(Account):
 
     def blame(self, error: BudgetExhausted) -> None:
         """Note that an exhaustion was raised to a caller: the step that it hangs on has been told."""
+        if self.forgets:
+            return
         super().blame(error)
         if self.step_account is not None:
             self.step_account.blame(error)

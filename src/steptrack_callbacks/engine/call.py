@@ -339,7 +339,8 @@ class Call:
                 self._charge, self.state = charge, state
                 if response is not None:
                     for account in self.accounts:
-                        account.response = response if account.limited else None
+                        keeps = account.limited and not account.forgets
+                        account.response = response if keeps else None
             if self.lease is not None:
                 self.lease.tell(*sums, settlement.ledger_detail(self))
         if swept or state != "withdrawn":

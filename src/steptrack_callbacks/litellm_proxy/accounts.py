@@ -21,7 +21,6 @@ from steptrack_callbacks.ledgers.protocol import Totals
 from steptrack_callbacks.steps.tool_policy import ToolPolicy
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, StepDefinition
-from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .identity import Identity
 from .requests import Price
@@ -32,24 +31,7 @@ KEPT_AFTER_S = 86_400.0
 MOST_MIRRORS = 2_000
 
 
-class Forgetful(BudgetAccount):
-    """A mirror that outlives requests, and so keeps neither their answers nor their errors."""
-
-    __slots__ = ()
-
-    @property
-    def response(self) -> None:
-        """No answer: no step ends here that could raise with it."""
-
-    @response.setter
-    def response(self, _answer: object) -> None:
-        pass
-
-    def blame(self, error: BudgetExhausted) -> None:
-        """Forget a refusal: the client has it, and its frames hold the request."""
-
-
-class ProxyAccount(Forgetful):
+class ProxyAccount(BudgetAccount):
     """A mirror of a step that began with the first request to it, on whichever worker.
 
     Attributes:
@@ -171,6 +153,7 @@ class Accounts:
             group=self.group(identity.key),
             most_open=self.most_open,
             ttl_s=self.ttl_s,
+            forgets=True,
         )
         for stage in self._stages(identity, depth):
             if stage.max_iterations is not None:
@@ -223,7 +206,7 @@ class Accounts:
 
         def make() -> BudgetAccount:
             ref = step_account.ref if step_account else StepRef(name="proxy", path="proxy")
-            return Forgetful(
+            return BudgetAccount(
                 ref,
                 _definition_of(budget),
                 stored,
@@ -231,6 +214,7 @@ class Accounts:
                 budget=budget,
                 window=window,
                 step_account=step_account,
+                forgets=True,  # the client has an error, whose frames hold the request
             )
 
         return self._meet((stored, step_account and step_account.key), make)
