@@ -36,8 +36,7 @@ class Account:
         limited: Whether it has any.
         judges: Whether it looks at what it is charged, and does not only add it up.
         settled: What calls have been charged, in the account and in those inside it.
-        own: The part of that which was charged to this very account.
-        models: That part by model.
+        own, models: The part of that which was charged to this very account, whole and by model.
         resumed: The part of what is settled that it began with: somebody had spent it before.
         in_flight: Calls that are held at what is expected of them.
         fixed_cost, fixed_tokens: What others have reserved: under `strict`, or elsewhere.
@@ -54,7 +53,7 @@ class Account:
         denied: Calls refused in the account's step and inside it.
         busy: Those of them that would have fit, had others not held the room.
         cut: Answers that were cut short because the call was given what was left as its `max_tokens`.
-        last_is_taken: Whether one of them took the last of this very account.
+        last_is_taken: Whether one took the last of this very account.
         breached: Times that a strict limit was passed.
         started, ended: When the step began and ended, by the monotonic clock.
         closed: Whether it has ended.
@@ -72,6 +71,7 @@ class Account:
 
     forgets = False
     __slots__ = (
+        "__weakref__",
         "_swaps",
         "bound_cost",
         "bound_tokens",

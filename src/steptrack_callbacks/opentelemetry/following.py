@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, set_span_in_context
 
+from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.steps.active import innermost, running, stack
 from steptrack_callbacks.steps.step import Step
 
@@ -36,14 +37,15 @@ class Traced:
         self.calls: dict[int, tuple[int, Context]] = {}
 
 
-_traced: WeakKeyDictionary[Step, Traced] = WeakKeyDictionary()
+_traced: WeakKeyDictionary[Account, Traced] = WeakKeyDictionary()
+"""By the account of the step, which lives as long as anybody can report on it."""
 _by_id: WeakValueDictionary[str, Traced] = WeakValueDictionary()
 _around: ContextVar[tuple[tuple[Step, Context], ...]] = ContextVar("steptrack_otel_around", default=())
 
 
 class _Follower:
     def entered(self, entry: Step) -> None:
-        traced = _traced.get(entry)
+        traced = _traced.get(entry.account)
         if traced is None:
             return
         before = get_current()
@@ -52,7 +54,7 @@ class _Follower:
 
     def lent(self, entries: tuple[Step, ...]) -> Callable[[], None]:
         around, before = _around.get(), get_current()
-        traced = next((found for entry in reversed(entries) if (found := _traced.get(entry))), None)
+        traced = next((found for entry in reversed(entries) if (found := _traced.get(entry.account))), None)
         if traced is not None:
             attach(set_span_in_context(traced.span, before))
         _around.set(())
@@ -74,7 +76,7 @@ class _Follower:
             _around.set((*places[:index], (above[0][0], before), *above[1:]))
             return
         _around.set(places[:index])
-        traced = _traced.get(entry)
+        traced = _traced.get(entry.account)
         if traced is not None:
             traced.inside = get_current()
         attach(before)
@@ -88,7 +90,7 @@ def begin() -> None:
 
 def trace(step: Step, span: Span) -> None:
     """Remember the span of a step."""
-    _traced[step] = _by_id[step.id] = Traced(span)
+    _traced[step.account] = _by_id[step.id] = Traced(span)
 
 
 def find(step_id: str | None) -> Traced | None:
@@ -98,7 +100,7 @@ def find(step_id: str | None) -> Traced | None:
 
 def context_for(step: Step) -> Context:
     """Return the context that a step's span begins in: the current one, unless its parent is elsewhere."""
-    parent = None if step.parent is None else _traced.get(step.parent)
+    parent = None if step.parent is None else _traced.get(step.parent.account)
     if parent is None or innermost() is step.parent:
         return get_current()
     return set_span_in_context(parent.span)
@@ -115,7 +117,7 @@ def context_in(step_id: str | None) -> Context:
 def end_all() -> None:
     """End the spans of all running steps as they are."""
     for step in running():
-        traced = _traced.get(step)
+        traced = _traced.get(step.account)
         if traced is not None and traced.span.is_recording():
             traced.span.set_attribute(attributes.STATUS, step.status)
             traced.span.end()
