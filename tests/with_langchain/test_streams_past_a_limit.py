@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from steptrack_callbacks import BudgetExhausted, record_usage, step
-from steptrack_callbacks.integrations import pacing
+from steptrack_callbacks.integrations import stream_pacing
 from steptrack_callbacks.integrations.stream_text import StreamText
 from steptrack_callbacks.langchain import runs
 from steptrack_callbacks.tokens import count_text
@@ -151,8 +151,8 @@ def test_what_no_stream_knows_of_lets_it_run_on_by_a_kibibyte_at_most() -> None:
             if len(seen) == 3:
                 with pytest.raises(BudgetExhausted):
                     record_usage("gpt-4o", input_tokens=10_000, output_tokens=0)
-    assert plan.usage.total_tokens < 10_000 + pacing.LONGEST_STRIDE
-    assert len("".join(seen)) <= pacing.LONGEST_STRIDE + 4 * CHUNK
+    assert plan.usage.total_tokens < 10_000 + stream_pacing.LONGEST_STRIDE
+    assert len("".join(seen)) <= stream_pacing.LONGEST_STRIDE + 4 * CHUNK
 
 
 def test_a_long_stream_with_much_left_is_looked_at_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_long_stream_with_much_left_is_looked_at_seldom(monkeypatch: pytest.Mo
         for _ in range(2_000):
             next(stream)
         stream.close()
-    assert len(looks) <= 2 + 2_000 * CHUNK / pacing.LONGEST_STRIDE
+    assert len(looks) <= 2 + 2_000 * CHUNK / stream_pacing.LONGEST_STRIDE
 
 
 def test_streams_that_are_over_are_forgotten() -> None:
@@ -174,9 +174,9 @@ def test_streams_that_are_over_are_forgotten() -> None:
         stream = Endless().stream("hello")
         next(stream)
         next(stream)
-        assert pacing._streams
+        assert stream_pacing.streams
         stream.close()
-    assert not pacing._streams
+    assert not stream_pacing.streams
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

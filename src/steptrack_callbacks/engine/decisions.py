@@ -1,4 +1,4 @@
-"""What can be decided about a call that asks for room."""
+"""What can be decided about a call that asks for room; `reservation` decides it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is about to be sent, and what it may come to."""
+"""What is about to be sent, and what it costs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,14 @@
-"""What the integrations share."""
+"""What the integrations share.
+
+An integration is a folder of its own, such as `langchain/`, that turns the events of one package into calls.
+A new one has to write
+
+- a reader of requests, which returns a `Request` of `engine/request.py` (see `langchain/requests.py`),
+- what happens before a request is sent: `new_call()` of `steps/attribution.py`, then `Call.admit()` or
+  `admit_async()`, and what was refused as an error that the package does not try again (`errors.py`),
+- a reader of answers, which gives `settling.settle()` what `usage.Reading` finds in one (see
+  `langchain/usage.py`); `settling.fail()` and `settling.abandon()` are for those that fail, or never come,
+- for streams, when to look at their limits (`stream_pacing.py`),
+- the places where it attaches, as data (`seams_langchain.py`), and `attach()` (see
+  `langchain/attachment.py`), which `installation.py` calls once the package is imported.
+"""

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations import pacing, proxy_client
+from steptrack_callbacks.integrations import proxy_client, stream_pacing
 from steptrack_callbacks.steps.active import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
@@ -361,8 +361,8 @@ def _settle(run: runs.Run, call: Call, response: LLMResult) -> None:
         call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
     elsewhere = run.batch is not None and _is_counted(run, response)
     run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
-    if pacing.streams:
-        pacing.tighten(call)
+    if stream_pacing.streams:
+        stream_pacing.tighten(call)
 
 
 def _is_counted(run: runs.Run, response: LLMResult) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations import pacing
+from steptrack_callbacks.integrations import stream_pacing
 from steptrack_callbacks.integrations.handoff import Handoff, offer
 from steptrack_callbacks.integrations.stream_text import StreamText
 from steptrack_callbacks.steps.step import Step
@@ -54,7 +54,7 @@ class Run:
         self.offer: Handoff | None = None
         self.watch: _Watch | None = None
         self._produced: StreamText | None = None  # both made when something of a stream is seen
-        self._pace: pacing.Pace | None = None
+        self._pace: stream_pacing.Pace | None = None
         self._has_chunks = False
 
     def begun(self) -> None:
@@ -87,12 +87,12 @@ class Run:
         produced = self._produced
         if produced is None:
             produced = self._produced = StreamText()
-            self._pace = None if self.call is None else pacing.Pace(self.call)
+            self._pace = None if self.call is None else stream_pacing.Pace(self.call)
         produced.add(text)
         if self._pace is not None and produced.uncounted >= self._pace.stride:
             self._look(self._pace, produced)
 
-    def _look(self, pace: pacing.Pace, produced: StreamText) -> None:
+    def _look(self, pace: stream_pacing.Pace, produced: StreamText) -> None:
         __tracebackhide__ = True
         call = self.call
         if call is None or self._is_metered_below:
@@ -160,7 +160,7 @@ class Run:
         """Leave what is left to others, once it was charged."""
         call = self.end()
         if call is not None:
-            pacing.tighten(call)
+            stream_pacing.tighten(call)
 
     def tell_step(self) -> None:
         """Let the step that it is in by the runs around it know that it was charged."""

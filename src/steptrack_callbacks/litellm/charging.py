@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations import pacing
+from steptrack_callbacks.integrations import stream_pacing
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.integrations.usage import read_usage
 from steptrack_callbacks.values.untrusted import field
@@ -36,8 +36,8 @@ def settle(call: Call, kind: Kind, answer: Any, cost: Any = None) -> None:
         settle_message(call, answer)
     else:
         usage.settle(call, answer, cost)
-    if pacing.streams:
-        pacing.tighten(call)
+    if stream_pacing.streams:
+        stream_pacing.tighten(call)
 
 
 def settle_pieces(call: Call, answer: Any, cost: Any = None) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from steptrack_callbacks import settings
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations import pacing, proxy_client, settling
-from steptrack_callbacks.integrations.pacing import Pace
+from steptrack_callbacks.integrations import proxy_client, settling, stream_pacing
+from steptrack_callbacks.integrations.stream_pacing import Pace
 from steptrack_callbacks.integrations.stream_text import StreamText
 from steptrack_callbacks.integrations.usage import Answer, Reading
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
@@ -117,8 +117,8 @@ class Meter:
         """Charge a stream that has come to its end."""
         self._end()
         settling.settle(self.call, self._answer(), lambda: self.text, response=self.text)
-        if pacing.streams:
-            pacing.tighten(self.call)
+        if stream_pacing.streams:
+            stream_pacing.tighten(self.call)
 
     def _answer(self) -> Answer:
         """Return what the stream has said so far, as the provider did, if LiteLLM has kept that."""

@@ -26,7 +26,7 @@ from steptrack_callbacks.values.signatures import ShowsPublicNames
 from steptrack_callbacks.values.statuses import Status
 from steptrack_callbacks.values.usage import Usage
 
-from . import active, beginning, ending, recording, rests, shown
+from . import active, beginning, ending, recording, remaining, shown
 from .active import stack
 from .boundary import Ending, decide, leave, pass_on, status_of
 from .decorators import decorate
@@ -202,7 +202,7 @@ class Step(metaclass=ShowsPublicNames):
             ValueError: There is no limit of that name.
             LedgerError: The ledger of a budget cannot be asked.
         """
-        return run_sync(rests.remaining(self, limit, wrapping))
+        return run_sync(remaining.of(self, limit, wrapping))
 
     @overload
     async def aremaining(self, limit: LimitName) -> Decimal | float | None: ...
@@ -210,7 +210,7 @@ class Step(metaclass=ShowsPublicNames):
     async def aremaining(self, limit: None = None) -> dict[LimitName, Decimal | float]: ...
     async def aremaining(self, limit: LimitName | None = None) -> Any:
         """Do as `remaining`, on the event loop."""
-        return await run_async(rests.remaining(self, limit, wrapping))
+        return await run_async(remaining.of(self, limit, wrapping))
 
     def record(self) -> CompletedStep:
         """Return the record as it stands; for a running step, as if it had ended now.

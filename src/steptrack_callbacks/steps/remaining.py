@@ -14,7 +14,7 @@ from steptrack_callbacks.engine.lease import look
 from steptrack_callbacks.values.definitions import LimitName
 
 
-def remaining(step: Any, limit: LimitName | None, wrapping: Stack[Account]) -> Flow[Any]:
+def of(step: Any, limit: LimitName | None, wrapping: Stack[Account]) -> Flow[Any]:
     """Ask the ledgers, and return the rest under a limit, or under all that are set.
 
     Raises:
