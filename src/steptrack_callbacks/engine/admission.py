@@ -19,7 +19,7 @@ from .queue import Waiter
 from .request import Request
 from .reservation import Reservation
 from .settlement import Charged, emit
-from .shared_reservation import SharedReservation
+from .shared_reservation import reserve_everywhere
 from .swapping import Swap, Swapping, hinted, swapping_of
 
 
@@ -125,20 +125,22 @@ def _ask(call: Asking, *, patient: bool) -> Flow[Outcome]:
     if reservation is None:
         return _begin(call, ADMITTED)
     if call.lease is not None and reservation.shared:
-        return (yield from _reserve_shared(call, SharedReservation(reservation, call.lease, patient=patient)))
+        return (yield from _reserve_everywhere(call, reservation, call.lease, patient=patient))
     answer = reservation.ask(patient=patient)
     return _begin(call, (yield answer) if isinstance(answer, Waiter) else answer)
 
 
-def _reserve_shared(call: Asking, shared: SharedReservation) -> Flow[Outcome]:
+def _reserve_everywhere(
+    call: Asking, reservation: Reservation, lease: Lease, *, patient: bool
+) -> Flow[Outcome]:
     """Begin once the ledger has agreed as well."""
     try:
-        outcome = _begin(call, (yield from shared.decide()))
+        outcome = _begin(call, (yield from reserve_everywhere(reservation, lease, patient=patient)))
     except StepTrackError as error:
         _deny(call, error)
         raise
     if isinstance(outcome, Refused):
-        yield from shared.give_back()
+        yield from lease.charge((), (), {})  # return what was lent: nothing was sent
     return outcome
 
 

@@ -32,10 +32,10 @@ class Question:
 
     __slots__ = ("_account", "_answered", "_ask", "_asker", "_done", "_error", "_granted", "waiting")
 
-    def __init__(self, account: Account, error: BudgetExhausted, ask: Escalation) -> None:
+    def __init__(self, account: Account, error: BudgetExhausted, ask: Escalation | None) -> None:
         self._account = account
         self._error = error
-        self._ask: Escalation | None = ask
+        self._ask = ask
         self._asker: Hashable = None
         self._done = threading.Event()
         self._granted = False
@@ -47,7 +47,7 @@ class Question:
         ask = self._take()
         if ask is None:
             # Nothing may block a loop, nor whoever asks: a call of the escalation's own.
-            if running_loop() is not None or self._asker == current_owner():
+            if not self._done.is_set() and (running_loop() is not None or self._asker == current_owner()):
                 return False
             self._done.wait()
             return self._granted or not self._answered
@@ -66,7 +66,7 @@ class Question:
 
         ask = self._take()
         if ask is None:
-            if self._asker == current_owner():
+            if not self._done.is_set() and self._asker == current_owner():
                 return False
             while not self._done.is_set():
                 await asyncio.to_thread(self._done.wait, 1)
@@ -76,6 +76,11 @@ class Question:
             return self._answer(await answer if inspect.isawaitable(answer) else answer)
         finally:
             self._close()
+
+    def answer_is_yes(self) -> None:
+        """Answer it, for somebody else has."""
+        self._granted = self._answered = True
+        self._done.set()
 
     def _take(self) -> Escalation | None:
         with LOCK:
@@ -106,16 +111,6 @@ class Question:
         self._done.set()
 
 
-class _Granted:
-    """The answer to a refusal that a grant has overtaken: ask for room again."""
-
-    def block(self) -> bool:
-        return True
-
-    async def wait(self) -> bool:
-        return True
-
-
 def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
     """Return the open question about an exhaustion, or `None` if there is nobody to ask or they said no."""
     if account.ref.error_boundary != "escalate" or error.phase in ("busy", "closed"):
@@ -125,10 +120,17 @@ def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
         if ask is None or account.declined:
             return None
         if account.limits.as_dict().get(error.limit) != error.limit_value:
-            return _Granted()
+            return _overtaken(account, error)
         if account.question is None:
             account.question = Question(account, error, ask)
         return cast(Question, account.question)
+
+
+def _overtaken(account: Account, error: BudgetExhausted) -> Question:
+    """Return a question that a grant has answered already: ask for room again."""
+    question = Question(account, error, None)
+    question.answer_is_yes()
+    return question
 
 
 def no_in(grant: Grant | None, error: BudgetExhausted) -> str:
