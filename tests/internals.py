@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steptrack_callbacks import Step, settings
-from steptrack_callbacks.engine import reservation, settlement
+from steptrack_callbacks.engine import open_call, reservation
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.queue import QUEUE
 from steptrack_callbacks.integrations import proxy_client
@@ -26,7 +26,7 @@ def assert_nothing_left(*steps: Step) -> None:
     """No reservation, no open call, nobody in line: neither on these steps nor anywhere."""
     for step in steps:
         assert left_on(step.account) == {}, step.path
-    assert not settlement.open_calls, "a call was left open"
+    assert not open_call.open_calls, "a call was left open"
     assert not reservation._reservations, "room was left reserved"
     assert not QUEUE, "somebody was left in line"
 

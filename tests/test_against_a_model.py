@@ -15,7 +15,7 @@ from fake_framework import price
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Step, StepDefinition, Usage
 from steptrack_callbacks.concurrency.flow import run_sync
-from steptrack_callbacks.engine import reservation, settlement
+from steptrack_callbacks.engine import open_call, reservation
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.queue import QUEUE, Waiter, making_room
 from steptrack_callbacks.engine.request import Request
@@ -72,7 +72,7 @@ class Chain(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         reset()
-        settlement.open_calls.clear()  # an example that failed leaves them
+        open_call.open_calls.clear()  # an example that failed leaves them
         reservation._reservations.clear()
         self.asked: list[Asked] = []
         self.steps: list[Step] = []

@@ -32,7 +32,7 @@ from steptrack_callbacks import (
     step,
 )
 from steptrack_callbacks.concurrency.flow import run_sync
-from steptrack_callbacks.engine import account, call, far, output_stats, queue, reservation, room, settlement
+from steptrack_callbacks.engine import account, call, far, open_call, output_stats, queue, reservation, room
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.output_stats import learn
 from steptrack_callbacks.engine.queue import QUEUE, making_room
@@ -198,7 +198,7 @@ class SideBySide(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         reset()
-        settlement.open_calls.clear()  # an example that failed leaves them
+        open_call.open_calls.clear()  # an example that failed leaves them
         reservation._reservations.clear()
         QUEUE.empty()
         logging.disable(logging.WARNING)

@@ -9,7 +9,7 @@ from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework
 from internals import assert_nothing_left
 from looking import record_of
 from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, step
-from steptrack_callbacks.engine.settlement import State
+from steptrack_callbacks.engine.open_call import State
 from steptrack_callbacks.testing import recorder
 
 

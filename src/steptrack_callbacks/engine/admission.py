@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
@@ -15,22 +13,16 @@ from .chain import AccountChain
 from .decisions import ADMITTED, Outcome, Refused
 from .escalation import question_about
 from .lease import Lease
+from .open_call import OpenCall
 from .queue import Waiter
 from .request import Request
 from .reservation import Reservation
-from .settlement import Charged, emit
+from .settlement import emit
 from .shared_reservation import reserve_everywhere
-from .swapping import Swap, Swapping, hinted, swapping_of
+from .swapping import Swap, hinted, swapping_of
 
 
-class Asking(far.FarCall, Charged, Protocol):
-    """A call, as far as its admission goes."""
-
-    lease: Lease | None
-    swapping: Swapping | None
-
-
-def admission(call: Asking, *, patient: bool) -> Flow[None]:
+def admission(call: OpenCall, *, patient: bool) -> Flow[None]:
     """Reserve room for a call everywhere; then it may be sent.
 
     Raises:
@@ -59,7 +51,7 @@ def admission(call: Asking, *, patient: bool) -> Flow[None]:
         _turn_to(call, None if swapping is None else swapping.restart())
 
 
-def _far_admission(call: Asking, lease: Lease, *, patient: bool) -> Flow[bool]:
+def _far_admission(call: OpenCall, lease: Lease, *, patient: bool) -> Flow[bool]:
     """Begin at once if all limits are far, those of ledgers as well."""
     try:
         return (yield from far.let_through_by_ledger(call, lease, patient=patient))
@@ -68,7 +60,7 @@ def _far_admission(call: Asking, lease: Lease, *, patient: bool) -> Flow[bool]:
         raise
 
 
-def tell_admitted(call: Asking, swap: Swap | None) -> None:
+def tell_admitted(call: OpenCall, swap: Swap | None) -> None:
     """Let hooks know that a call is about to be sent, and with which model in place of which."""
     if hooks.wanted(hooks.CallAdmitted):
         emit(call, hooks.CallAdmitted, call_id=call.number, model=call.request.model)
@@ -76,7 +68,7 @@ def tell_admitted(call: Asking, swap: Swap | None) -> None:
         emit(call, hooks.CallSwapped, call_id=call.number, asked=swap.asked, model=swap.used, why=swap.why)
 
 
-def _choose_model(call: Asking) -> None:
+def _choose_model(call: OpenCall) -> None:
     """Look at the models that steps around name for a call, and begin with the next one if money runs low."""
     if call.reservation is None:
         return
@@ -87,7 +79,7 @@ def _choose_model(call: Asking) -> None:
     _turn_to(call, chosen)
 
 
-def _turn_to(call: Asking, request: Request | None) -> bool:
+def _turn_to(call: OpenCall, request: Request | None) -> bool:
     """Go on with another request, if there is one."""
     if request is None:
         return False
@@ -119,7 +111,7 @@ def raise_if_passed(accounts: AccountChain) -> Flow[None]:
             raise overrun[1]
 
 
-def _ask(call: Asking, *, patient: bool) -> Flow[Outcome]:
+def _ask(call: OpenCall, *, patient: bool) -> Flow[Outcome]:
     """Ask for room, wait for it if it may come free, and begin if there is some."""
     reservation = call.reservation
     if reservation is None:
@@ -131,7 +123,7 @@ def _ask(call: Asking, *, patient: bool) -> Flow[Outcome]:
 
 
 def _reserve_everywhere(
-    call: Asking, reservation: Reservation, lease: Lease, *, patient: bool
+    call: OpenCall, reservation: Reservation, lease: Lease, *, patient: bool
 ) -> Flow[Outcome]:
     """Begin once the ledger has agreed as well."""
     try:
@@ -144,7 +136,7 @@ def _reserve_everywhere(
     return outcome
 
 
-def _begin(call: Asking, outcome: Outcome) -> Outcome:
+def _begin(call: OpenCall, outcome: Outcome) -> Outcome:
     """Begin if there was room, and is still."""
     with LOCK:
         if outcome is ADMITTED and call.reservation is not None:
@@ -156,7 +148,7 @@ def _begin(call: Asking, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _require_price(call: Asking) -> None:
+def _require_price(call: OpenCall) -> None:
     """Refuse a model of unknown price where dollars are limited: fail closed."""
     error = None if call.request.is_priced else call.accounts.blindness(call.request)
     if error is not None:
@@ -164,7 +156,7 @@ def _require_price(call: Asking) -> None:
         raise error
 
 
-def _deny(call: Asking, error: StepTrackError) -> None:
+def _deny(call: OpenCall, error: StepTrackError) -> None:
     busy = isinstance(error, BudgetExhausted) and error.phase == "busy"
     with LOCK:
         call.state = "denied"

@@ -29,10 +29,10 @@ from .amounts import NOTHING, Charge
 from .chain import AccountChain, Wrapping
 from .holds import FarHold
 from .lease import Lease
+from .open_call import State, open_calls
 from .queue import making_room
 from .request import Request
 from .reservation import Reservation
-from .settlement import State, open_calls
 from .swapping import Swap, Swapping
 
 logger = logging.getLogger("steptrack_callbacks")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import time
 from math import isqrt
-from typing import Protocol
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow
@@ -25,15 +24,15 @@ from . import output_stats
 from .account import Account
 from .amounts import COST, INPUT, OUTPUT
 from .budget_account import to_asked
-from .chain import AccountChain, Wrapping
+from .chain import AccountChain
 from .forecasts import CLAMPED_CAUTION
-from .holds import Bound, FarHold, Uncounted
+from .holds import Bound, FarHold
 from .in_flight import FAR_TIMES, MONEY, TOKENS, HeldSums
 from .lease import Lease, LeaseShare
+from .open_call import OpenCall, open_calls
 from .queue import QUEUE
 from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
-from .settlement import open_calls
 
 MOST_UNCOUNTED = 32
 """Of one account: so many can be counted quickly when somebody asks."""
@@ -44,24 +43,6 @@ _asking: dict[FarCall, None] = {}
 """Calls that hold their bounds here while a ledger is asked."""
 
 enabled = os.environ.get("STEPTRACK_FAST") != "0"
-
-
-class FarCall(Uncounted, Protocol):
-    """A call, as far as its admission far from limits goes."""
-
-    accounts: AccountChain
-    request: Request
-    wrapping: Wrapping
-    admitted: bool
-    sent_at: float | None
-    far: FarHold | None
-    reservation: Reservation | None
-
-    def note(self) -> None:
-        """Begin."""
-
-    def announce(self) -> None:
-        """Let hooks see that it is admitted."""
 
 
 def bound_of(chain: AccountChain, request: Request) -> Bound | None:
@@ -129,7 +110,7 @@ def _longest(counted: HeldSums) -> int:
     return counted.inputs + max(counted.far, counted.usual + isqrt(counted.variance))
 
 
-def let_through(call: FarCall) -> bool:
+def let_through(call: OpenCall) -> bool:
     """Begin a call without further ado if nothing limits it, or every limit is far; tells whether it did."""
     chain = call.accounts
     if not chain.limited:
@@ -150,7 +131,7 @@ def let_through(call: FarCall) -> bool:
     return True
 
 
-def let_through_by_ledger(call: FarCall, lease: Lease, *, patient: bool) -> Flow[bool]:
+def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flow[bool]:
     """Begin a call if every limit is far, as far as is known here, and ledgers find so too.
 
     Raises:
@@ -183,7 +164,7 @@ def let_through_by_ledger(call: FarCall, lease: Lease, *, patient: bool) -> Flow
     return False
 
 
-def _drop(call: FarCall) -> None:
+def _drop(call: OpenCall) -> None:
     """Give back what a call holds that is not sent, though somebody may have counted it meanwhile."""
     with LOCK:
         give_back(call)
@@ -192,7 +173,7 @@ def _drop(call: FarCall) -> None:
             reservation.release()
 
 
-def _hold(call: FarCall, bound: Bound) -> bool:
+def _hold(call: OpenCall, bound: Bound) -> bool:
     """Hold the bound of a call on all accounts, if there is room for it."""
     chain, owner = call.accounts, current_owner()
     with LOCK:
@@ -207,7 +188,7 @@ def _hold(call: FarCall, bound: Bound) -> bool:
     return True
 
 
-def give_back(call: FarCall) -> None:
+def give_back(call: OpenCall) -> None:
     """Give back what an uncounted call holds; under the lock."""
     far, call.far = call.far, None
     if far is None:
@@ -220,7 +201,7 @@ def give_back(call: FarCall) -> None:
     QUEUE.releases += 1
 
 
-def count(call: FarCall) -> None:
+def count(call: OpenCall) -> None:
     """Let a call hold what is expected of it, if it holds a bound of that."""
     if call.far is None:
         return

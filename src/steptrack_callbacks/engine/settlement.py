@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.lock import LOCK
@@ -12,41 +12,17 @@ from steptrack_callbacks.values.usage import Usage
 from . import output_stats
 from .amounts import NOTHING, Charge, Sums, Tally
 from .chain import AccountChain
-from .holds import FarHold
-from .request import Request
-from .reservation import Reservation
+from .open_call import OpenCall
 from .thresholds import announce_thresholds, warn_if_observed
 
-State = Literal["new", "in flight", "swept", "settled", "failed", "abandoned", "denied", "withdrawn"]
 
-open_calls: dict[Any, None] = {}
-"""Calls that are neither settled nor swept, in the order in which they began."""
-
-
-class Charged(Protocol):
-    """A call, as far as its charge is concerned."""
-
-    number: int
-    accounts: AccountChain
-    request: Request
-    answered_by: str | None
-    produced: int
-    state: State
-    far: FarHold | None
-    reservation: Reservation | None
-
-    @property
-    def max_output_tokens(self) -> int | None:
-        """The `max_tokens` that was set on its request."""
-
-
-def max_tokens_to_set(call: Charged) -> int | None:
+def max_tokens_to_set(call: OpenCall) -> int | None:
     """Return the `max_tokens` to set on a request so that a limit holds; `None` to leave it alone."""
     most = call.max_output_tokens
     return None if most is None else most // call.request.answers
 
 
-def note_cut(call: Charged) -> None:
+def note_cut(call: OpenCall) -> None:
     """Count an answer that was cut short, if it was by what was left of a budget."""
     if call.reservation is None or call.max_output_tokens is None:
         return
@@ -57,7 +33,7 @@ def note_cut(call: Charged) -> None:
             capped_by.last_is_taken = True
 
 
-def estimated_usage(call: Charged, output_tokens: int | None, reported: Usage | None = None) -> Usage:
+def estimated_usage(call: OpenCall, output_tokens: int | None, reported: Usage | None = None) -> Usage:
     """Estimate what a call has used that nobody tells of."""
     if output_tokens is None:
         expected, cap = call.request.expected_output(), call.max_output_tokens
@@ -65,7 +41,7 @@ def estimated_usage(call: Charged, output_tokens: int | None, reported: Usage | 
     return call.request.estimated_usage(output_tokens, reported)
 
 
-def swept(call: Charged, duration_s: float | None) -> tuple[Usage, int | None]:
+def swept(call: OpenCall, duration_s: float | None) -> tuple[Usage, int | None]:
     """Return what a call is charged whose step ends before its answer has come, and what that costs.
 
     Under a strict limit it is the most that the call can come to, so that the later report cannot
@@ -81,7 +57,7 @@ def swept(call: Charged, duration_s: float | None) -> tuple[Usage, int | None]:
 
 
 def learn_from(
-    call: Charged, usage: Usage, terms: Terms | None, took_s: float | None, *, truncated: bool
+    call: OpenCall, usage: Usage, terms: Terms | None, took_s: float | None, *, truncated: bool
 ) -> None:
     """Remember an answer, for the estimates of those to come."""
     request, counted = call.request, call.request.input_count
@@ -126,7 +102,7 @@ def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: st
     return amounts, before
 
 
-def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:
+def tell_of(call: OpenCall, charge: Charge, instead_of: Charge | None) -> None:
     """Let hooks and thresholds know of a charge, and warn of limits that are only observed."""
     accounts = call.accounts
     for account in accounts.observed:
@@ -138,18 +114,18 @@ def tell_of(call: Charged, charge: Charge, instead_of: Charge | None) -> None:
             announce_thresholds(account, sorted(shares))
 
 
-def ledger_detail(call: Charged) -> dict[str, str]:
+def ledger_detail(call: OpenCall) -> dict[str, str]:
     """Return what a ledger notes beside a charge."""
     ref = call.accounts[0].ref
     return {"model": call.request.model, "path": ref.path, "run_id": ref.run_id}
 
 
-def emit(call: Charged, event: Any, **fields: Any) -> None:
+def emit(call: OpenCall, event: Any, **fields: Any) -> None:
     """Tell hooks of something that happened to a call."""
     hooks.emit(event(**call.accounts[0].ref.event_fields(), **fields))
 
 
-def _emit_settled(call: Charged, charge: Charge, instead_of: Charge | None) -> None:
+def _emit_settled(call: OpenCall, charge: Charge, instead_of: Charge | None) -> None:
     emit(
         call,
         hooks.CallSettled,

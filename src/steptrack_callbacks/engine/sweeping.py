@@ -7,8 +7,8 @@ from typing import Any
 from steptrack_callbacks.concurrency.lock import LOCK
 
 from .account import Account
+from .open_call import open_calls
 from .queue import making_room
-from .settlement import open_calls
 
 
 def open_calls_of(account: Account) -> list[Any]:
