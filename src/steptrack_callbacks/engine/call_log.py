@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from .account import Account
 from .amounts import NOTHING, Charge
-from .request import Request
+from .open_call import OpenCall
 from .step_ref import StepRef
 
 KEPT_CALLS = 2_000
@@ -106,19 +105,7 @@ def note_denial(number: int, ref: StepRef, model: str, error: StepTrackError) ->
     _denied.append(_Line(number, ref, model, "denied", at, at, error=str(error)))
 
 
-class Running(Protocol):
-    """A call that still runs, as far as a timeline shows it."""
-
-    number: int
-    request: Request
-    started_at: float
-
-    @property
-    def accounts(self) -> Sequence[Account]:
-        """What it is charged to, innermost first."""
-
-
-def in_flight(call: Running) -> SeenCall:
+def in_flight(call: OpenCall) -> SeenCall:
     """Return a call that still runs."""
     ref = call.accounts[0].ref
     return SeenCall(

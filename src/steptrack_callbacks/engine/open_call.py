@@ -26,6 +26,7 @@ class OpenCall(Uncounted, Protocol):
     wrapping: Wrapping
     state: State
     admitted: bool
+    started_at: float
     sent_at: float | None
     produced: int
     answered_by: str | None
