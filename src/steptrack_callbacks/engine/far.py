@@ -39,7 +39,7 @@ MOST_UNCOUNTED = 32
 SHARED_TIMES = 100
 """How many calls have to fit at their bounds on a shared account, which holds these until the calls end."""
 
-_asking: dict[FarCall, None] = {}
+_asking: dict[OpenCall, None] = {}
 """Calls that hold their bounds here while a ledger is asked."""
 
 enabled = os.environ.get("STEPTRACK_FAST") != "0"
