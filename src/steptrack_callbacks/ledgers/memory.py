@@ -134,6 +134,14 @@ class MemoryStore:
             return ()
         return self._at_the_books(lambda now: rules.settle(self._shelf, entries, now))
 
+    def try_reserve(self, reservation: ReservationRequest) -> Verdict:
+        """Do as `reserve`: nobody has to be waited for."""
+        return self.reserve(reservation)
+
+    def try_settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
+        """Do as `settle`: nobody has to be waited for."""
+        return self.settle(entries)
+
     def look(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Return accounts as they are now, in the order of the keys; an unknown one is all zeros."""
         return self._at_the_books(
