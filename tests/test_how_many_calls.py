@@ -1,4 +1,7 @@
-"""How many of our own Python calls one model call takes: counted, since a machine's mood changes times."""
+"""How many of our own Python calls one model call takes: counted, since a machine's mood changes times.
+
+LiteLLM is imported: then a call of LangChain takes a few more, as it may be LiteLLM that sends it.
+"""
 
 import asyncio
 import gc
@@ -9,6 +12,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import litellm
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
@@ -109,7 +113,7 @@ def question() -> str:
 def test_an_invoke_far_from_three_limits_takes_few_calls_of_ours(installed):
     model = Model()
     with three_steps() as inner:
-        assert calls_of(lambda: model.invoke(question())) <= 60
+        assert calls_of(lambda: model.invoke(question())) <= 66
         assert inner.account.settled.calls == WARM + 1
 
 
@@ -139,8 +143,6 @@ def test_the_same_counted_takes_more_and_charges_the_same(installed, monkeypatch
 
 
 def litellm_call():
-    import litellm
-
     return litellm.completion(
         model="gpt-4o",
         mock_response="Rayleigh.",
@@ -155,8 +157,6 @@ def test_a_completion_takes_few_calls_of_ours(installed):
 
 
 def test_an_acompletion_takes_hardly_more(installed):
-    import litellm
-
     async def once() -> None:
         messages = [{"role": "user", "content": question()}]
         await litellm.acompletion(
@@ -175,8 +175,6 @@ def test_an_acompletion_takes_hardly_more(installed):
 
 
 def test_a_chunk_of_a_stream_far_from_limits_takes_few_calls_of_ours(installed):
-    import litellm
-
     with three_steps():
         for _ in range(WARM):
             litellm_call()
