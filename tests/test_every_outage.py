@@ -94,8 +94,8 @@ def away(outage):
 def job(what):
     """Begin a step whose five calls a ledger counts."""
     if what == "budget":
-        return step("job", budgets=[FIVE], error_boundary="continue")
-    return step("job", max_calls=5, run_id="r", error_boundary="continue")
+        return step("job", budgets=[FIVE], error_boundary="continue", wait_s=1)
+    return step("job", max_calls=5, run_id="r", error_boundary="continue", wait_s=1)
 
 
 def spent(what):

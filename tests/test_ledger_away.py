@@ -45,7 +45,7 @@ def spent():
 
 def test_a_call_is_refused_before_it_is_sent_and_nothing_stays_reserved(books):
     framework = FakeFramework()
-    with step("job", max_calls=5, budgets=[TEN]) as job:
+    with step("job", max_calls=5, budgets=[TEN], wait_s=0.1) as job:
         with locked(books), pytest.raises(LedgerError) as away:
             framework.ask()
         assert framework.sent == 0
@@ -60,7 +60,7 @@ def test_a_call_is_refused_before_it_is_sent_and_nothing_stays_reserved(books):
 def test_a_refusal_for_want_of_the_ledger_is_announced_as_one(books):
     framework, seen = FakeFramework(), []
     hook = hooks.on(hooks.CallDenied, lambda event: seen.append(type(event.error)))
-    with step("job", budgets=[TEN]), locked(books), pytest.raises(StepTrackError):
+    with step("job", budgets=[TEN], wait_s=0.1), locked(books), pytest.raises(StepTrackError):
         framework.ask()
     del hook
     assert seen == [LedgerError]
@@ -173,7 +173,7 @@ def test_that_it_is_away_is_said_once_however_many_steps_end_meanwhile(books, ca
     current.use(current.ledger().store, on_store_error=on_error)
     with locked(books):
         for _ in range(3):
-            with step("job", budgets=[TEN]), suppress(LedgerError):
+            with step("job", budgets=[TEN], wait_s=0.1), suppress(LedgerError):
                 FakeFramework().ask()
         assert len(caplog.records) == 1
     with step("job", budgets=[TEN]):

@@ -60,9 +60,9 @@ def test_a_no_of_one_ledger_leaves_nothing_reserved_on_another(urls):
 def test_while_one_of_them_is_away_nothing_is_reserved_on_the_other(urls, away, tmp_path):
     framework = FakeFramework()
     install(ledger=urls[0])
-    with step("job", budgets=[OUTER]):
+    with step("job", budgets=[OUTER], wait_s=0.1):
         install(ledger=urls[1])
-        with step("part", budgets=[INNER]):
+        with step("part", budgets=[INNER], wait_s=0.1):
             framework.ask()
             other = sqlite3.connect(tmp_path / f"{'ab'[away]}.db", isolation_level=None)
             other.execute("BEGIN EXCLUSIVE")
