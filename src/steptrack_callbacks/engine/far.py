@@ -21,7 +21,6 @@ from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.pricing.terms import USUAL_TIERS
 
 from . import output_stats
-from .account import Account
 from .amounts import COST, INPUT, OUTPUT
 from .budget_account import to_asked
 from .chain import AccountChain
@@ -33,6 +32,7 @@ from .open_call import OpenCall, open_calls
 from .queue import QUEUE
 from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
+from .room import lacking_calls_or_time
 
 MOST_UNCOUNTED = 32
 """Of one account: so many can be counted quickly when somebody asks."""
@@ -92,17 +92,10 @@ def has_room(chain: AccountChain, bound: Bound) -> bool:
             held = account.fixed_tokens + account.bound_tokens + (others and _longest(sums[TOKENS]))
             if settled[INPUT] + settled[OUTPUT] + held + times * bound.tokens >= limits.tokens:
                 return False
-        if (limits.calls is not None or limits.seconds is not None) and _lacks_call_or_time(account):
+        counts = limits.calls is not None or limits.seconds is not None
+        if counts and lacking_calls_or_time(account, wrapping=False):
             return False
     return True
-
-
-def _lacks_call_or_time(account: Account) -> bool:
-    """Tell whether there is no room for one call more, or no time left."""
-    seconds, most = account.seconds_left(), account.limits.call_room(wrapping=False)
-    if seconds is not None and seconds <= 0:
-        return True
-    return most is not None and account.settled.calls + account.held_calls >= most
 
 
 def _longest(counted: HeldSums) -> int:

@@ -51,6 +51,21 @@ def lacking(
     return _with_others(account, names, calls, wrapping=wrapping, counts=counts)
 
 
+def lacking_calls_or_time(
+    account: Account, calls: int | None = None, *, wrapping: bool, counts: bool = True
+) -> list[LimitName]:
+    """Name the limits of calls and time without room for a call beside so many in flight, or all."""
+    names: list[LimitName] = []
+    counted = (account.held_calls if calls is None else calls) - account.held_tools
+    most = account.limits.call_room(wrapping=wrapping)
+    if counts and most is not None and account.settled.calls + counted >= most:
+        names.append("max_calls")
+    left = account.seconds_left()
+    if left is not None and left <= 0:
+        names.append("max_seconds")
+    return names
+
+
 def could_have_room(account: Account, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
     """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
     asked = amount_asked(account, account.whole(estimate), alone=own.calls == 0)
@@ -120,11 +135,5 @@ def _with_others(
     account: Account, names: list[LimitName], calls: int | None, *, wrapping: bool, counts: bool
 ) -> list[LimitName]:
     """Add the limits of calls and time; of several, those that are reached already are named first."""
-    counted = (account.held_calls if calls is None else calls) - account.held_tools
-    most = account.limits.call_room(wrapping=wrapping)
-    if counts and most is not None and account.settled.calls + counted >= most:
-        names.append("max_calls")
-    left = account.seconds_left()
-    if left is not None and left <= 0:
-        names.append("max_seconds")
+    names += lacking_calls_or_time(account, calls, wrapping=wrapping, counts=counts)
     return list(dict.fromkeys((*account.full_limits(wrapping=wrapping), *names))) if names else []
