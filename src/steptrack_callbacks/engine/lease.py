@@ -76,8 +76,7 @@ class Lease:
         found: list[tuple[LedgerClient, Sequence[Totals]]] = []
         try:
             for ledger, some in _by_ledger(shares, [share.account.ledger for share in shares]):
-                asks = tuple([share.ask for share in some])
-                reservation = ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s)
+                reservation = self._request(ledger, some)
                 verdict = yield from ledger.reserve(reservation, patience_s=patience_s)
                 if verdict.reason != "room":
                     yield from self._refuse(ledger, verdict, granted)
@@ -108,11 +107,15 @@ class Lease:
         twice = _taken(request, self._grown)
         shares = [share._replace(ask=_grown_to(twice, share.ask)) for share in lent]
         for ledger, some in _by_ledger(shares, [share.account.ledger for share in shares]):
-            asks = tuple(share.ask for share in some)
-            reservation = ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s, grows=True)
-            if totals := (yield from ledger.grow(reservation)):
+            if totals := (yield from ledger.grow(self._request(ledger, some, grows=True))):
                 self._swap(ledger, some)
                 _take_over(self.accounts, ledger, totals)
+
+    def _request(
+        self, ledger: LedgerClient, shares: Sequence[LeaseShare], *, grows: bool = False
+    ) -> ReservationRequest:
+        asks = tuple([share.ask for share in shares])
+        return ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s, grows=grows)
 
     def _swap(self, ledger: LedgerClient, shares: Sequence[LeaseShare]) -> None:
         """Note that a ledger has lent other shares; a call that was charged meanwhile has given all back."""

@@ -17,7 +17,7 @@ from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.limits import check_choice
 from steptrack_callbacks.values.money import decimal_of, format_usd
 
-from .outbox import PendingCharge, StoreCall, ask_at_once, must_not_ask, returning
+from .outbox import PendingCharge, StoreCall, asking, must_not_ask, returning
 from .protocol import COST, ReservationRequest, Store, Totals, Verdict, from_pico
 from .snapshot import Snapshot, SnapshotStore, without_limits
 
@@ -125,7 +125,7 @@ class LedgerClient:
             self.owe(charges)
             return
         try:
-            if self._owed or self._owed_records or self._snapshot.lent_here:
+            if self._is_behind:
                 yield from self._catch_up()
             yield from self._tell(charges)
         except LedgerError as error:
@@ -165,10 +165,9 @@ class LedgerClient:
         until = time.monotonic() + patience_s
         while True:
             try:
-                if self._owed or self._owed_records or self._snapshot.lent_here:
+                if self._is_behind:
                     yield from self._catch_up()
-                answer = ask_at_once(self.store, verb, question)
-                return answer if answer is not None else (yield StoreCall(self.store, verb, question))
+                return (yield from asking(self.store, verb, question))
             except LedgerError as error:
                 if not error.is_late or self._allows or time.monotonic() >= until:
                     raise
@@ -206,6 +205,11 @@ class LedgerClient:
         else:
             self._note_presence()
 
+    @property
+    def _is_behind(self) -> bool:
+        """Whether there is anything that the store has not been told."""
+        return bool(self._owed or self._owed_records or self._snapshot.lent_here)
+
     def _catch_up(self) -> Flow[None]:
         """Tell what is owed; who else does so at the same time does no harm, as each charge counts once."""
         owed: list[PendingCharge] = []
@@ -222,10 +226,7 @@ class LedgerClient:
     def _tell(self, charges: Sequence[PendingCharge], *, owed: bool = False) -> Flow[None]:
         """Tell charges; one that no ledger can keep does not hold up the others."""
         try:
-            entries = [pending.entry for pending in charges]
-            totals = ask_at_once(self.store, "settle", entries)
-            if totals is None:
-                totals = yield StoreCall(self.store, "settle", entries)
+            totals = yield from asking(self.store, "settle", [pending.entry for pending in charges])
         except Exception as error:
             if not _is_about_content(error):
                 raise

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 
 from .protocol import Entry, ReservationRequest, Totals
@@ -56,7 +57,13 @@ def must_not_ask() -> bool:
     return _here.asking or LOCK._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition does
 
 
-def ask_at_once(store: Any, verb: str, question: Any) -> Any:
+def asking(store: Any, verb: str, question: Any) -> Flow[Any]:
+    """Ask a store: at once if it can tell that nobody is in the way, else as whoever runs this can wait."""
+    answer = _ask_at_once(store, verb, question)
+    return answer if answer is not None else (yield StoreCall(store, verb, question))
+
+
+def _ask_at_once(store: Any, verb: str, question: Any) -> Any:
     """Ask a store that can tell whether others are in the way; `None` if they are, or it cannot.
 
     A store that does more than the one that it is made from is not asked behind its back.
