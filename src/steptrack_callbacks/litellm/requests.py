@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -39,7 +39,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
     extra = _fields(options.get("extra_body")) if "extra_body" in options else {}
     options = _as_sent(options, extra)
-    answers = _answers(kind, options)
+    answers, tools = _answers(kind, options), _schemas(options)
     whole = {**options, **extra} if extra else options
     kinds = partial(kinds_in, content, dict(options))
     return Request(
@@ -47,8 +47,8 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         operation=call_type.operation,
         provider=_text_or_none(options.get("custom_llm_provider")),
         service_tier=_text_or_none(options.get("service_tier")),
-        count_input=_counter(kind, model, content, options),
-        bound_input=None if extra else _bounder(kind, content, options),
+        count_input=_counter(kind, model, content, options, tools),
+        bound_input=None if extra else _bounder(kind, content, options, tools),
         max_output_tokens=_output_limit(kind, options, answers),
         answers=answers,
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
@@ -68,9 +68,9 @@ def _as_sent(options: Mapping[str, Any], extra: Mapping[str, Any]) -> Mapping[st
     return {**options, **{name: extra[name] for name in _SENT_UNSEEN & extra.keys()}} if extra else options
 
 
-def _counter(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -> Callable[[], InputCount]:
-    tools = _schemas(options)
-
+def _counter(
+    kind: Kind, model: str, content: Any, options: Mapping[str, Any], tools: Sequence[Any]
+) -> Callable[[], InputCount]:
     def count() -> InputCount:
         if kind == "chat":
             return count_messages(_items(content), model, tools=tools or None)
@@ -95,13 +95,15 @@ def _schemas(options: Mapping[str, Any]) -> list[Any]:
     return [*_items(options.get("tools")), *_items(options.get("functions"))]
 
 
-def _bounder(kind: Kind, content: Any, options: Mapping[str, Any]) -> Callable[[], int | None] | None:
+def _bounder(
+    kind: Kind, content: Any, options: Mapping[str, Any], tools: Sequence[Any]
+) -> Callable[[], int | None] | None:
     """Return what bounds the input without counting it, where it is text."""
     if kind in ("text", "embedding"):
         return lambda: bound_prompt(content)
     if kind != "chat":
         return None
-    return lambda: bound_messages(content, tools=_schemas(options)) if is_all_sent(options) else None
+    return lambda: bound_messages(content, tools=tools) if is_all_sent(options) else None
 
 
 def _output_limit(kind: Kind, options: Mapping[str, Any], answers: int) -> int | None:
