@@ -366,9 +366,7 @@ class Call:
         call_log.note_charge(
             self.number, ref, self._charge, model=model, state=self.state, started_at=self.started_at
         )
-        for account in self.accounts:
-            if account.closed and account.on_late_charge is not None:
-                account.on_late_charge(account)  # its record has to be put back
+        self.accounts.revise_ended()
         if hooks.registered or self.accounts.observed:
             settlement.tell_of(self, charge, None if self._before is charge else self._before)
 

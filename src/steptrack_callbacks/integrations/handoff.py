@@ -38,7 +38,7 @@ class Handoff:
     @property
     def stands(self) -> bool:
         """Whether it can still be taken."""
-        return self.call.is_open and not (self.sent or self.taken)
+        return not (self.sent or self.taken) and self.call.is_open
 
 
 # Offers are never taken out of a context, which may be a copy; they go stale.
@@ -71,7 +71,7 @@ def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Handoff:
     """Offer a call to whatever this context goes on to."""
     made = Handoff(call, is_within)
     before = _offers.get()
-    _offers.set((*(other for other in before if other.stands), made) if before else (made,))
+    _offers.set((*[other for other in before if other.stands], made) if before else (made,))
     return made
 
 

@@ -64,6 +64,8 @@ class Pace:
 
 def tighten(call: Call) -> None:
     """Let the streams around a call that was charged take no more than what it has left."""
+    if not streams:
+        return
     with LOCK:
         for account in call.accounts.limited:
             _share_out(account)

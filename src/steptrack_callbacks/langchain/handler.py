@@ -21,7 +21,7 @@ from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
 from .refusals import langchain_error, mark_not_retryable, silence_refusal_logs
 from .requests import UNKNOWN_MODEL
-from .starting import Start, begin, begin_async
+from .starting import Start, begin, begin_async, is_new
 
 Params = Mapping[str, Any] | None
 
@@ -181,8 +181,7 @@ class StepTrackHandler(BaseCallbackHandler):
     ) -> run_tree.Place | None:
         """Return where a new run of a model is, or `None` if it is none of this handler's business."""
         __tracebackhide__ = True
-        known = runs.find(run_id.int)
-        if known is not None and known.call is not None:  # one that is over may be started once more
+        if not is_new(run_id):
             return None
         if not self.is_off:
             try:
@@ -361,8 +360,7 @@ def _settle(run: runs.Run, call: Call, response: LLMResult) -> None:
         call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
     elsewhere = run.batch is not None and _is_counted(run, response)
     run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
-    if stream_pacing.streams:
-        stream_pacing.tighten(call)
+    stream_pacing.tighten(call)
 
 
 def _is_counted(run: runs.Run, response: LLMResult) -> bool:

@@ -112,6 +112,8 @@ class Run:
     def end(self) -> Call | None:
         """Take its call out, to be charged; `None` if that has happened."""
         call, self.call = self.call, None
+        if self.offer is not None:
+            self.offer.sent = True  # it would not stand anyway, but that takes longer to find
         if self._pace is not None:
             self._pace.end()
         if self._produced is not None:

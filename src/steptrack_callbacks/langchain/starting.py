@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import _get_running_loop  # the public one raises, which is slow
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -10,6 +9,7 @@ from uuid import UUID
 from langchain_core.messages import BaseMessage
 
 from steptrack_callbacks import attachments
+from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import Step
@@ -89,7 +89,7 @@ def begin(start: Start, within: Step | None, *, caps: bool = False) -> None:
     __tracebackhide__ = True
     try:
         run = start.pin(within)
-        if run.call is not None and not (_get_running_loop() and will_wait(run)):
+        if run.call is not None and not (running_loop() and will_wait(run)):
             found = start.sending(run) if caps else None
             run.call.admit()
             if found is not None:

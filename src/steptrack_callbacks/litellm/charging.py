@@ -36,8 +36,7 @@ def settle(call: Call, kind: Kind, answer: Any, cost: Any = None) -> None:
         settle_message(call, answer)
     else:
         usage.settle(call, answer, cost)
-    if stream_pacing.streams:
-        stream_pacing.tighten(call)
+    stream_pacing.tighten(call)
 
 
 def settle_pieces(call: Call, answer: Any, cost: Any = None) -> None:

@@ -117,8 +117,7 @@ class Meter:
         """Charge a stream that has come to its end."""
         self._end()
         settling.settle(self.call, self._answer(), lambda: self.text, response=self.text)
-        if stream_pacing.streams:
-            stream_pacing.tighten(self.call)
+        stream_pacing.tighten(self.call)
 
     def _answer(self) -> Answer:
         """Return what the stream has said so far, as the provider did, if LiteLLM has kept that."""
