@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 import uuid
 from collections.abc import Callable, Coroutine
@@ -91,29 +92,37 @@ def text_of(chunks: list[Any]) -> str:
 
 
 class Events(CustomLogger):
-    """A callback of the user's own that keeps what LiteLLM reports."""
+    """A callback of the user's own that keeps what LiteLLM reports of calls made since.
+
+    LiteLLM's worker takes what it has not told yet from one event loop to the next, and so from one test to the next.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.instance_id = uuid.uuid4().hex
+        self.since = dt.datetime.now()
         self.successes: list[Any] = []
         self.failures: list[Any] = []
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self.successes.append(kwargs)
+        if start_time >= self.since:
+            self.successes.append(kwargs)
 
     async def async_log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
-        self.successes.append(kwargs)
+        if start_time >= self.since:
+            self.successes.append(kwargs)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self.failures.append(kwargs)
+        if start_time >= self.since:
+            self.failures.append(kwargs)
 
     async def async_log_failure_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
-        self.failures.append(kwargs)
+        if start_time >= self.since:
+            self.failures.append(kwargs)
 
     def leave(self) -> None:
         for lists in ("callbacks", "input_callback", "success_callback", "failure_callback"):

@@ -77,14 +77,14 @@ class Judge(Events):
         self.asked = False
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        if not self.asked:
+        if start_time >= self.since and not self.asked:
             self.asked = True
             call("completion", self.provider, max_tokens=1)
 
     async def async_log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
-        if not self.asked:
+        if start_time >= self.since and not self.asked:
             self.asked = True
             await litellm.acompletion(**arguments("completion", self.provider, max_tokens=1))
 
