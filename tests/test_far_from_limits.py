@@ -100,7 +100,7 @@ class World:
             else:  # a ledger may let it through at its bound
                 made.admission = made.call._admission(patient=patient)
                 outcome = self.resume(number, None)
-        self.fast += made.call.far is not None
+        self.fast += made.call.bound is not None
         return outcome
 
     def request(self, model: str, asked: dict[str, Any]) -> Request:
@@ -394,7 +394,7 @@ def test_what_is_left_is_told_as_if_every_call_had_been_counted(monkeypatch):
         monkeypatch.setattr(far, "enabled", is_fast)
         with step("plan", max_usd=100, max_tokens=10**6) as plan:
             calls = [far_call(plan) for _ in range(3)]
-            assert [made.far is not None for made in calls] == [is_fast] * 3
+            assert [made.bound is not None for made in calls] == [is_fast] * 3
             left.append((plan.remaining(), plan.account.held_calls))
             for made in calls:
                 made.settle(Usage(input_tokens=10, output_tokens=5))
@@ -423,9 +423,9 @@ def test_a_call_can_still_be_counted_when_the_thread_or_task_that_began_it_has_e
     with step("plan", max_tokens=10**9) as plan:
         made = begun(lambda: far_call(plan))
         gc.collect()
-        assert made.far is not None
+        assert made.bound is not None
         made.count()
-        assert (made.far, plan.account.held_calls) == (None, 1)
+        assert (made.bound, plan.account.held_calls) == (None, 1)
         made.withdraw()
     assert_nothing_left(plan)
 
@@ -433,7 +433,7 @@ def test_a_call_can_still_be_counted_when_the_thread_or_task_that_began_it_has_e
 def test_the_first_call_of_a_model_is_counted():
     with step("plan", max_tokens=10**9) as plan:
         made = far_call(plan, model="gpt-4o-mini")
-        assert made.far is None
+        assert made.bound is None
         made.withdraw()
 
 
@@ -449,10 +449,10 @@ def held_elsewhere() -> Totals:
 def test_a_shared_limit_that_is_far_is_judged_by_its_ledger_at_the_bound(seen):
     with step("plan", budgets=[SHARED]) as plan:
         made = far_call(plan)
-        assert made.far is not None
+        assert made.bound is not None
         held = held_elsewhere()
-        assert (held.held_calls, held.held.tokens) == (1, made.far.bound.tokens)
-        assert from_pico(held.held.cost) == made.far.bound.cost
+        assert (held.held_calls, held.held.tokens) == (1, made.bound.tokens)
+        assert from_pico(held.held.cost) == made.bound.cost
         made.settle(Usage(input_tokens=10, output_tokens=20))
         assert (held_elsewhere().held_calls, held_elsewhere().settled["calls"]) == (0, 1)
         assert_nothing_left(plan)
@@ -461,12 +461,12 @@ def test_a_shared_limit_that_is_far_is_judged_by_its_ledger_at_the_bound(seen):
 def test_a_shared_limit_that_few_such_calls_reach_is_judged_by_counting(seen):
     with step("plan", budgets=[SHARED]) as plan:
         made = far_call(plan)
-        bound = made.far.bound.cost
+        bound = made.bound.cost
         made.withdraw()
     for times, is_far in ((far.SHARED_TIMES + 1, True), (far.SHARED_TIMES - 1, False)):
         with step("plan", budgets=[Budget(f"{times}", max_usd=to_usd(times * bound))]) as plan:
             made = far_call(plan)
-            assert (made.far is not None) is is_far
+            assert (made.bound is not None) is is_far
             made.withdraw()
             assert_nothing_left(plan)
 
@@ -486,7 +486,7 @@ def test_a_shared_call_that_is_counted_meanwhile_gives_all_back(seen):
     with step("plan", budgets=[SHARED], max_tokens=10**9) as plan:
         made = far_call(plan)
         assert plan.remaining("max_tokens") < 10**9  # whoever asks wants to know it
-        assert made.far is None
+        assert made.bound is None
         assert held_elsewhere().held_calls == 1
         made.withdraw()
         assert held_elsewhere().held_calls == 0
@@ -550,10 +550,10 @@ def test_a_ledger_that_is_away_refuses_a_far_call_and_nothing_is_left(seen, monk
 def test_a_strict_limit_counts_where_the_provider_may_choose_a_dearer_tier(seen):
     with step("plan", max_usd=10**6, enforce="strict") as plan:
         first = far_call(plan)
-        assert first.far is not None
+        assert first.bound is not None
         learn("gpt-4o", output_tokens=20, counted_input=10, input_tokens=10, service_tier="priority")
         second = far_call(plan)
-        assert second.far is None
+        assert second.bound is None
         first.withdraw()
         second.withdraw()
 

@@ -15,9 +15,8 @@ from steptrack_callbacks.values.swaps import ModelSwap, SwapReason
 from steptrack_callbacks.values.usage import Usage
 
 from .amounts import Sums, Tally
-from .forecasts import Flight
-from .holds import Estimate, Holding, Uncounted
-from .in_flight import MONEY, TOKENS, InFlight
+from .holds import MONEY, TOKENS, Estimate, Hold
+from .in_flight import InFlight
 from .limits import Limits, enforce_of
 from .step_ref import StepRef
 
@@ -42,7 +41,7 @@ class Account:
         fixed_cost, fixed_tokens: What others have reserved: under `strict`, or elsewhere.
         held_calls: How many calls have reserved room.
         held_tools: How many of them are uses of tools, which do not count as calls.
-        uncounted: Those of them that hold a bound of what they can come to; see `far`.
+        uncounted: Those of them that hold a bound, by number, and what counts each after all; see `far`.
         bound_cost, bound_tokens: What these hold.
         running_cost, running_tokens: What streams in flight have produced so far.
         cold: Models of which a call with nothing to go by is in flight.
@@ -130,7 +129,7 @@ class Account:
         self.resumed = _NOTHING
         self.in_flight = InFlight() if self.limited else _NONE_IN_FLIGHT
         self.fixed_cost = self.fixed_tokens = self.held_calls = self.held_tools = 0
-        self.uncounted: dict[Uncounted, None] = {}
+        self.uncounted: dict[int, Callable[[], None]] = {}
         self.bound_cost = self.bound_tokens = self.running_cost = self.running_tokens = 0
         self.cold: dict[str, int] = {}
         self.waiting = self.open_calls = self.in_flight_calls = self.late_calls = 0
@@ -171,35 +170,35 @@ class Account:
     def count_all(self) -> None:
         """Count the calls in flight that are not: somebody wants to know what they will come to."""
         if self.uncounted:
-            for call in list(self.uncounted):
-                call.count()
+            for count in list(self.uncounted.values()):
+                count()
 
-    def hold(self, estimate: Estimate, flight: Flight) -> Holding:
-        """Reserve what a call asks, and say what that was."""
+    def hold(self, estimate: Estimate, since: float) -> Hold:
+        """Reserve what a call asks that is sent then, and say what that was."""
         cold = (estimate.unseen or estimate.unbounded) and self.is_cold(estimate)
-        if self.enforce == "strict":
-            holding = Holding(estimate.worst, None, cold=cold, counts=estimate.counts)
+        hold = Hold(estimate, since, is_fixed=self.enforce == "strict", cold=cold)
+        if hold.is_fixed:
             self.fixed_cost += estimate.worst[MONEY]
             self.fixed_tokens += estimate.worst[TOKENS]
         else:
-            limits = (self.limits.cost, self.limits.tokens)
-            expected = self.in_flight.add(estimate.outlook, flight, limits)
-            holding = Holding((0, 0), expected, cold=cold, counts=estimate.counts)
+            self.in_flight.add(hold, self.limits.cost, self.limits.tokens)
         self.held_calls += 1
         self.held_tools += not estimate.counts
         if cold:
             self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
-        return holding
+        return hold
 
-    def release(self, holding: Holding, model: str) -> None:
+    def release(self, hold: Hold) -> None:
         """Give a reservation back."""
-        if holding.expected is not None:
-            self.in_flight.remove(holding.expected)
-        self.fixed_cost -= holding.fixed[MONEY]
-        self.fixed_tokens -= holding.fixed[TOKENS]
+        estimate, model = hold.estimate, hold.estimate.model
+        if hold.is_fixed:
+            self.fixed_cost -= estimate.worst[MONEY]
+            self.fixed_tokens -= estimate.worst[TOKENS]
+        else:
+            self.in_flight.remove(hold)
         self.held_calls -= 1
-        self.held_tools -= not holding.counts
-        if holding.cold:
+        self.held_tools -= not estimate.counts
+        if hold.cold:
             self.cold[model] -= 1
             if not self.cold[model]:
                 del self.cold[model]

@@ -28,8 +28,7 @@ from steptrack_callbacks.values.usage import Usage, count_names
 
 from .account import Account
 from .amounts import Sums, Tally
-from .forecasts import Flight
-from .holds import Estimate, Hold, Holding
+from .holds import Amount, Estimate, Hold, Reserved
 from .step_ref import StepRef
 
 RUN_KEPT_S = 30 * 86400.0
@@ -38,6 +37,7 @@ WINDOW_KEPT_S = 7 * 86400.0
 _NAMES = (*count_names(), COST)
 _INDEX = {name: index for index, name in enumerate(_NAMES)}
 _COST_INDEX = _INDEX[COST]
+_AMOUNTS = ("certain", "alone", "expected", "worst", "least", "inputs", "rates")
 
 
 class BudgetAccount(Account):
@@ -105,8 +105,8 @@ class BudgetAccount(Account):
         self._here = Tally()
         self._known: Sums = ()
         self._said = Totals(key=key, seq=-1)
-        self._acknowledged = Hold()
-        self._elsewhere = Hold()
+        self._acknowledged = Reserved()
+        self._elsewhere = Reserved()
         self._asked_last: tuple[Estimate, Estimate] | None = None
         if self.limits.cost is not None:
             self.limits.cost = _floor(self.limits.cost)
@@ -130,7 +130,7 @@ class BudgetAccount(Account):
         with LOCK:
             cost, tokens, calls, _ = self._acknowledged
             cost += sign * held.cost * UNITS_PER_PICO
-            self._acknowledged = Hold(cost, tokens + sign * held.tokens, calls + sign)
+            self._acknowledged = Reserved(cost, tokens + sign * held.tokens, calls + sign)
 
     def paid(self, amounts: Sums, totals: Totals | None) -> None:
         """Note that the ledger has been told of a charge."""
@@ -143,7 +143,7 @@ class BudgetAccount(Account):
 
     def _count_others(self) -> None:
         said, mine, before = self._said, self._acknowledged, self._elsewhere
-        now = Hold(
+        now = Reserved(
             max(0, said.held.cost * UNITS_PER_PICO - mine.cost),
             max(0, said.held.tokens - mine.tokens),
             max(0, said.held_calls - mine.calls),
@@ -161,7 +161,7 @@ class BudgetAccount(Account):
         self, estimate: Estimate, names: list[LimitName], *, wrapping: bool
     ) -> list[LimitName]:
         """Name limits without room beside what the ledger was told, and says that others hold."""
-        told = Hold(*map(sum, zip(self._acknowledged, self._elsewhere, strict=True)))
+        told = Reserved(*map(sum, zip(self._acknowledged, self._elsewhere, strict=True)))
         found: list[LimitName] = []
         for name, unit, used, most in self.amounts(wrapping=wrapping) if told.calls else ():
             beside, _ = _share(estimate, unit, most)
@@ -189,9 +189,9 @@ class BudgetAccount(Account):
             f" {self.ledger.lease_s:g} s after they began if their process has died"
         )
 
-    def hold(self, estimate: Estimate, flight: Flight) -> Holding:
-        """Reserve what a call asks, and say what that was."""
-        return super().hold(self.whole(estimate), flight)
+    def hold(self, estimate: Estimate, since: float) -> Hold:
+        """Reserve what a call asks that is sent then, and say what that was."""
+        return super().hold(self.whole(estimate), since)
 
     def amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
         """List the limits of amounts that are set; money in whole pico-dollars."""
@@ -228,9 +228,7 @@ class BudgetAccount(Account):
             most_open=self.most_open,
         )
 
-    def _told(
-        self, estimate: Estimate, *, wrapping: bool
-    ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    def _told(self, estimate: Estimate, *, wrapping: bool) -> tuple[Amount, Amount, Amount]:
         """Return what must fit if nobody else holds room, what must fit beside others, and what is held."""
         if self.enforce == "strict":
             return estimate.worst, estimate.worst, estimate.worst
@@ -327,29 +325,20 @@ def _ceil(units: int) -> int:
 
 
 def _rounded_up(estimate: Estimate) -> Estimate:
-    asked = (estimate.certain, estimate.alone, estimate.expected, estimate.worst, estimate.least)
-    outlook = estimate.outlook
-    certain, alone, expected, worst, least, inputs, rates = [
-        (-(-cost // UNITS_PER_PICO) * UNITS_PER_PICO, tokens)
-        for cost, tokens in (*asked, outlook.inputs, outlook.rates)
-    ]
-    return estimate._replace(
-        certain=certain,
-        alone=alone,
-        expected=expected,
-        worst=worst,
-        least=least,
-        outlook=outlook._replace(inputs=inputs, rates=rates),
-    )
+    rounded_up: dict[str, Any] = {}
+    for name in _AMOUNTS:
+        cost, tokens = getattr(estimate, name)
+        rounded_up[name] = (_ceil(cost), tokens)
+    return estimate._replace(**rounded_up)
 
 
 def _share(estimate: Estimate, unit: int, most: int) -> tuple[int, int]:
     """Return what must fit beside the shares of others, and the share of a call, in whole pico-dollars."""
-    share, slack = estimate.outlook.share(unit, most)
+    share, slack = estimate.share(unit, most)
     beside = max(estimate.alone[unit], share - slack)
     return (beside, share) if unit else (_ceil(beside), share)
 
 
-def to_asked(amount: tuple[int, int]) -> Asked:
+def to_asked(amount: Amount) -> Asked:
     """Put an amount in the ledger's words; what is beyond all books is as much as they hold."""
     return Asked(min(to_pico(amount[0], up=True), MOST), min(amount[1], MOST))

@@ -27,7 +27,7 @@ from .account import Account
 from .admission import admission, more_is_granted, raise_if_passed, tell_admitted
 from .amounts import NOTHING, Charge
 from .chain import AccountChain, Wrapping
-from .holds import FarHold
+from .holds import Bound
 from .lease import Lease
 from .open_call import State, open_calls
 from .queue import making_room
@@ -58,7 +58,7 @@ class Call:
         reservation: What it asks of the limited accounts around it, once it has to ask.
         wrapping: The accounts that are being wrapped up around it.
         sent_at: When it began, by the monotonic clock.
-        far: What it holds without being counted, if it does; see `far`.
+        bound: What it holds without being counted, if it does; see `far`.
         produced: Tokens that a stream has produced so far.
         lease: What ledgers have lent to it; `None` if none has an account around it.
         swapping: Its way through the models that a step names for it; `None` if none does.
@@ -71,7 +71,7 @@ class Call:
         "admitted",
         "answered_by",
         "attempts",
-        "far",
+        "bound",
         "lease",
         "number",
         "produced",
@@ -103,7 +103,7 @@ class Call:
         self._before: Charge | None = None
         self.wrapping = wrapping
         self.reservation: Reservation | None = None
-        self.far: FarHold | None = None
+        self.bound: Bound | None = None
         self.lease = Lease(self.number, chain.shared) if chain.shared else None
 
     @property
@@ -350,7 +350,7 @@ class Call:
         open_calls.pop(self, None)
         for account in self.accounts:
             account.open_calls -= 1
-        if self.far is not None:
+        if self.bound is not None:
             far.give_back(self)
         elif self.reservation is not None:
             self.reservation.release()

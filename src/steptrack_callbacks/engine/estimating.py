@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from . import output_stats
-from .forecasts import UNBOUNDED, caution_for
-from .holds import Estimate
-from .in_flight import FAR_TIMES, Outlook
+from .forecasts import UNBOUNDED, Forecast
+from .holds import FAR_TIMES, Amount, Estimate
 from .output_stats import OutputStats
 from .request import MANY, Request
 
@@ -44,47 +43,46 @@ def estimate_of(
 def _worked_out(
     request: Request, outputs: tuple[int, int] | None, seen: OutputStats, *, in_usd: bool, clamps: bool
 ) -> Estimate:
-    outlook = _outlook(request, seen, in_usd=in_usd, clamps=clamps)
-    counted, last, fee = request.counted.tokens, outlook.last, request.fee
-    worst, least = _worst(request, *outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
+    clamps = clamps and _can_clamp(request, seen)
+    most = UNBOUNDED if request.max_output_tokens is None else request.max_output_tokens
+    forecast = seen.fresh(most, clamps=clamps)
+    counted, fee = request.counted.tokens, request.fee
+    likely = counted + (seen.surplus or 0)
+    cost, rate = _priced(request, likely, forecast.mean) if in_usd else (0, 0)
     certain = max(request.cost(counted, 0) or 0, fee.sent) if in_usd else 0
-    expected = (outlook.mean(0), outlook.mean(1))
+    expected = (cost + forecast.mean * rate, likely + forecast.mean)
+    last = _last(request, seen, forecast, clamps=clamps)
+    worst, least = _worst(request, *outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
+    is_bounded = most < UNBOUNDED and not seen.seen
     return Estimate(
-        (certain, counted),
-        expected if request.must_fit else (certain + last * outlook.rates[0], counted + last),
-        expected,
-        worst,
-        least,
-        request.model,
-        outlook,
+        model=request.model,
+        certain=(certain, counted),
+        alone=expected if request.must_fit else (certain + last * rate, counted + last),
+        expected=expected,
+        worst=worst,
+        least=least,
+        inputs=(cost, likely),
+        rates=(rate, 1),
+        forecast=forecast,
+        far=most if is_bounded else min(most, FAR_TIMES * seen.longest(clamps=clamps)),
+        clamps=clamps,
         unseen=seen.surplus is None and not fee.replaces_tokens,
         unbounded=request.max_output_tokens is None and not seen.seen,
         counts=request.counts,
     )
 
 
-def _outlook(request: Request, seen: OutputStats, *, in_usd: bool, clamps: bool) -> Outlook:
-    """Forecast the answer, and price what it will come to."""
-    clamps = clamps and request.can_clamp and not (request.needs_whole_answer or request.streams)
-    clamps = clamps and request.max_output_tokens is None and not seen.thinks
-    caution = caution_for(clamps=clamps)
-    most = UNBOUNDED if request.max_output_tokens is None else request.max_output_tokens
-    forecast = seen.fresh(most, caution)
-    last = 0 if request.streams or not forecast.seen else forecast.excess
+def _can_clamp(request: Request, seen: OutputStats) -> bool:
+    """Tell whether a request can be given what is left as its `max_tokens`, and its answer be of use then."""
+    needs_all = request.needs_whole_answer or request.streams or seen.thinks
+    return request.can_clamp and request.max_output_tokens is None and not needs_all
+
+
+def _last(request: Request, seen: OutputStats, forecast: Forecast, *, clamps: bool) -> int:
+    """Count the tokens of output for which there has to be room if nothing else is in flight."""
     if clamps:
-        last = max(seen.median(), request.least_clamp)
-    likely = request.counted.tokens + (seen.surplus or 0)
-    cost, rate = _priced(request, likely, forecast.mean) if in_usd else (0, 0)
-    far = min(most, FAR_TIMES * seen.longest(caution)) if seen.seen or most == UNBOUNDED else most
-    return Outlook(request.model, (cost, likely), (rate, 1), forecast, last, far, clamps)
-
-
-def clamped(estimate: Estimate, most: int) -> Estimate:
-    """Return what it asks of the accounts once it has been given a `max_tokens`."""
-    forecast = estimate.outlook.forecast
-    mean, usual = min(forecast.mean, most), min(forecast.usual, most)
-    shorter = forecast._replace(mean=mean, usual=usual, most=most)
-    return estimate._replace(outlook=estimate.outlook._replace(forecast=shorter))
+        return max(seen.median(), request.least_clamp)
+    return 0 if request.streams or not forecast.seen else forecast.excess
 
 
 def _priced(request: Request, input_tokens: int, output_tokens: int) -> tuple[int, int]:
@@ -95,9 +93,7 @@ def _priced(request: Request, input_tokens: int, output_tokens: int) -> tuple[in
     return max(cost, request.fee.sent, (request.fee.likely or 0) - rate * output_tokens), rate
 
 
-def _worst(
-    request: Request, worst: int, least: int, *, in_usd: bool
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def _worst(request: Request, worst: int, least: int, *, in_usd: bool) -> tuple[Amount, Amount]:
     most = request.most_input()
     worst_cost, least_cost = (
         max(request.most_cost(most, output), request.fee.most) if in_usd else 0 for output in (worst, least)

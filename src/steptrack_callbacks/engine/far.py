@@ -24,9 +24,8 @@ from . import output_stats
 from .amounts import COST, INPUT, OUTPUT
 from .budget_account import to_asked
 from .chain import AccountChain
-from .forecasts import CLAMPED_CAUTION
-from .holds import Bound, FarHold
-from .in_flight import FAR_TIMES, MONEY, TOKENS, HeldSums
+from .holds import FAR_TIMES, MONEY, TOKENS, Bound
+from .in_flight import HeldSums
 from .lease import Lease, LeaseShare
 from .open_call import OpenCall, open_calls
 from .queue import QUEUE
@@ -58,17 +57,17 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     if output is None:
         if chain.strict or not stats.revision:
             return None
-        output = FAR_TIMES * stats.longest(CLAMPED_CAUTION) * request.answers
+        output = FAR_TIMES * stats.longest(clamps=True) * request.answers
     sent = request.bound_input()
     if sent is None:
         return None
-    sent += stats.surplus
+    sent, owner = sent + stats.surplus, current_owner()
     if not chain.watches_usd:
-        return Bound(0, sent + output, sent)
+        return Bound(0, sent + output, sent, owner)
     rates = request.prices().dearest
     if rates is None:
         return None
-    return Bound(sent * rates.sent + output * rates.made + rates.request, sent + output, sent)
+    return Bound(sent * rates.sent + output * rates.made + rates.request, sent + output, sent, owner)
 
 
 def has_room(chain: AccountChain, bound: Bound) -> bool:
@@ -168,13 +167,13 @@ def _drop(call: OpenCall) -> None:
 
 def _hold(call: OpenCall, bound: Bound) -> bool:
     """Hold the bound of a call on all accounts, if there is room for it."""
-    chain, owner = call.accounts, current_owner()
+    chain, count = call.accounts, call.count
     with LOCK:
         if not has_room(chain, bound):
             return False
-        call.far = FarHold(bound, owner)
+        call.bound = bound
         for account in chain.limited:
-            account.uncounted[call] = None
+            account.uncounted[call.number] = count
             account.bound_cost += bound.cost
             account.bound_tokens += bound.tokens
             account.held_calls += 1
@@ -183,30 +182,30 @@ def _hold(call: OpenCall, bound: Bound) -> bool:
 
 def give_back(call: OpenCall) -> None:
     """Give back what an uncounted call holds; under the lock."""
-    far, call.far = call.far, None
-    if far is None:
+    bound, call.bound = call.bound, None
+    if bound is None:
         return
     for account in call.accounts.limited:
-        del account.uncounted[call]
-        account.bound_cost -= far.bound.cost
-        account.bound_tokens -= far.bound.tokens
+        del account.uncounted[call.number]
+        account.bound_cost -= bound.cost
+        account.bound_tokens -= bound.tokens
         account.held_calls -= 1
     QUEUE.releases += 1
 
 
 def count(call: OpenCall) -> None:
     """Let a call hold what is expected of it, if it holds a bound of that."""
-    if call.far is None:
+    if call.bound is None:
         return
     since = call.sent_at or time.monotonic()
     reservation = Reservation(call.accounts, call.request, call.wrapping)
     reservation.look_up()  # before the lock is taken, as it may take its time
     with LOCK:
-        far = call.far
-        if far is not None:  # else it was settled meanwhile, or counted
+        bound = call.bound
+        if bound is not None:  # else it was settled meanwhile, or counted
             give_back(call)
             call.reservation = reservation
-            reservation.hold_in_flight(far.owner, since)
+            reservation.hold_in_flight(bound.owner, since)
 
 
 def _leave_others_behind() -> None:
@@ -217,7 +216,7 @@ def _leave_others_behind() -> None:
             if reservation.owner != current_owner():
                 reservation.release()
         for call in [*open_calls, *_asking]:
-            if call.far is not None and call.far.owner != current_owner():
+            if call.bound is not None and call.bound.owner != current_owner():
                 give_back(call)
 
 

@@ -28,26 +28,10 @@ LONGEST_KNOWN = 4096
 """Output tokens of the longest answer of a model of which nothing is known."""
 
 
-class Caution(NamedTuple):
-    """How long the one unseen answer is taken to be.
-
-    Attributes:
-        tokens: This long at least.
-        times: This many times the mean of those that were seen, at least.
-    """
-
-    tokens: int
-    times: float
-
-
-USUAL_CAUTION = Caution(600, 2.5)
-CLAMPED_CAUTION = Caution(1000, 5.0)
+UNSEEN_TOKENS, UNSEEN_TIMES = 600, 2.5
+"""How long the one unseen answer is taken to be at least: in tokens, and in means of those that were seen."""
+CLAMPED_UNSEEN_TOKENS, CLAMPED_UNSEEN_TIMES = 1000, 5.0
 """Of a call that may get what is left as its `max_tokens`: it can be waited for longer, and ends well."""
-
-
-def caution_for(*, clamps: bool) -> Caution:
-    """Say how long an unseen answer is taken to be."""
-    return CLAMPED_CAUTION if clamps else USUAL_CAUTION
 
 
 class Forecast(NamedTuple):
@@ -69,25 +53,6 @@ class Forecast(NamedTuple):
     excess: int
     most: int
     seen: int
-
-
-class Flight:
-    """A call in flight, as far as its answer is known.
-
-    Attributes:
-        since: When it was sent, by the monotonic clock.
-        tokens: What it has produced, if it streams; `None` if nobody can see that.
-        most: Its `max_tokens`, or `UNBOUNDED`.
-        caution: How long the unseen answer is taken to be.
-    """
-
-    __slots__ = ("caution", "most", "since", "tokens")
-
-    def __init__(self, since: float, most: int, caution: Caution) -> None:
-        self.since = since
-        self.tokens: int | None = None
-        self.most = most
-        self.caution = caution
 
 
 class Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 from .chain import AccountChain, Wrapping
-from .holds import FarHold, Uncounted
+from .holds import Bound
 from .lease import Lease
 from .request import Request
 from .reservation import Reservation
@@ -17,7 +17,7 @@ open_calls: dict[Any, None] = {}
 """Calls that are neither settled nor swept, in the order in which they began."""
 
 
-class OpenCall(Uncounted, Protocol):
+class OpenCall(Protocol):
     """A call that is being admitted, or is under way; see `Call` for what each of these is."""
 
     number: int
@@ -30,7 +30,7 @@ class OpenCall(Uncounted, Protocol):
     sent_at: float | None
     produced: int
     answered_by: str | None
-    far: FarHold | None
+    bound: Bound | None
     reservation: Reservation | None
     lease: Lease | None
     swapping: Swapping | None
@@ -38,6 +38,9 @@ class OpenCall(Uncounted, Protocol):
     @property
     def max_output_tokens(self) -> int | None:
         """The `max_tokens` that was set on its request."""
+
+    def count(self) -> None:
+        """Hold what is expected of it instead of a bound, if it is still in flight."""
 
     def note(self) -> None:
         """Begin."""

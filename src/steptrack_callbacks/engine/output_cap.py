@@ -9,7 +9,6 @@ from steptrack_callbacks import pricing
 from . import room
 from .account import Account
 from .chain import AccountChain, Wrapping
-from .estimating import clamped
 from .forecasts import LONGEST_KNOWN, UNBOUNDED
 from .holds import Estimate
 from .request import Request
@@ -97,8 +96,8 @@ class OutputCap:
         """
         if not self._clamps:
             return estimate
-        self.max_tokens = self._left_of(estimate) if estimate.outlook.clamps else None
-        return estimate if self.max_tokens is None else clamped(estimate, self.max_tokens)
+        self.max_tokens = self._left_of(estimate) if estimate.clamps else None
+        return estimate if self.max_tokens is None else estimate.clamped(self.max_tokens)
 
     def _left_of(self, estimate: Estimate) -> int | None:
         least = UNBOUNDED
@@ -106,7 +105,7 @@ class OutputCap:
             left = room.output_left(account, estimate, wrapping=account in self._wrapping)
             if left is not None and left < least:
                 least, self.capped_by = left, account
-        reckoned = estimate.outlook.far if estimate.outlook.forecast.seen else self._longest_known()
+        reckoned = estimate.far if estimate.forecast.seen else self._longest_known()
         return max(least, self._request.least_clamp) if least < reckoned else None
 
     def _longest_known(self) -> int:

@@ -11,18 +11,20 @@ from dataclasses import dataclass, field
 from steptrack_callbacks import pricing
 
 from .forecasts import (
+    CLAMPED_UNSEEN_TIMES,
+    CLAMPED_UNSEEN_TOKENS,
     LONGEST_KNOWN,
     UNBOUNDED,
-    USUAL_CAUTION,
+    UNSEEN_TIMES,
+    UNSEEN_TOKENS,
     Ahead,
-    Caution,
-    Flight,
     Forecast,
     Table,
     joined,
     moments,
     rounded,
 )
+from .holds import Hold
 
 REMEMBERED_ANSWERS = 200
 RECENT_ANSWERS = 20
@@ -66,7 +68,7 @@ class OutputStats:
     _by_age: list[tuple[float, int]] = field(default_factory=list)
     _by_length: list[tuple[float, int]] = field(default_factory=list)
     _tables: dict[tuple[bool, int], Table] = field(default_factory=dict)
-    _fresh: dict[tuple[int, Caution], Forecast] = field(default_factory=dict)
+    _fresh: dict[tuple[int, bool], Forecast] = field(default_factory=dict)
     _known_ceiling: int | None = None
     _densest: tuple[int, int] = (0, 1)
     _seconds: float = 0.0
@@ -117,19 +119,21 @@ class OutputStats:
         lengths = self._by_length
         return int(lengths[len(lengths) // 2][0]) if lengths else 0
 
-    def longest(self, caution: Caution) -> int:
-        """Return how long the one unseen answer is taken to be."""
+    def longest(self, *, clamps: bool) -> int:
+        """Return how long the one unseen answer is taken to be; `clamps` is as in `Estimate`."""
         if not self._answers:
             return START_OUTPUT_TOKENS
-        mean = self._tokens / len(self._answers)
-        return max(caution.tokens, math.ceil(caution.times * mean), self._by_length[-1][1])
+        tokens, times = UNSEEN_TOKENS, UNSEEN_TIMES
+        if clamps:
+            tokens, times = CLAMPED_UNSEEN_TOKENS, CLAMPED_UNSEEN_TIMES
+        return max(tokens, math.ceil(times * (self._tokens / len(self._answers))), self._by_length[-1][1])
 
-    def _further(self, so_far: float, caution: Caution, *, by_age: bool) -> int:
+    def _further(self, so_far: float, *, clamps: bool, by_age: bool) -> int:
         """Return how long an unseen answer is taken to be that has come so far already.
 
         By its age alone, a call that hangs would be longer than anything that its model can write.
         """
-        seen = self.longest(caution)
+        seen = self.longest(clamps=clamps)
         further = math.ceil(so_far * (FURTHER_TIMES_BY_AGE if by_age else FURTHER_TIMES))
         return max(seen, min(further, self._ceiling()) if by_age and further > seen else further)
 
@@ -138,18 +142,18 @@ class OutputStats:
             self._known_ceiling = pricing.max_output_tokens(self.model) or LONGEST_KNOWN
         return self._known_ceiling
 
-    def fresh(self, most: int, caution: Caution) -> Forecast:
+    def fresh(self, most: int, *, clamps: bool) -> Forecast:
         """Forecast the answer of a call that is still to be sent."""
-        forecast = self._fresh.get((most, caution))
+        forecast = self._fresh.get((most, clamps))
         if forecast is None:
-            forecast = self._fresh[most, caution] = self._forecast_fresh(most, caution)
+            forecast = self._fresh[most, clamps] = self._forecast_fresh(most, clamps=clamps)
         return forecast
 
-    def _forecast_fresh(self, most: int, caution: Caution) -> Forecast:
+    def _forecast_fresh(self, most: int, *, clamps: bool) -> Forecast:
         if not self._answers and most < UNBOUNDED:
             return Forecast(most, 0, most, most, most, 0)  # nothing is known but the bound
         count, total, squares = self._sums(most)
-        unseen = min(most, self.longest(caution))
+        unseen = min(most, self.longest(clamps=clamps))
         usual = total / count if count else unseen
         excess = squares / total / 2 if total else usual / 2
         return Forecast(
@@ -166,28 +170,28 @@ class OutputStats:
             return len(self._answers), self._tokens, self._squares
         return self._table(most, by_age=False).beyond(-1)
 
-    def in_flight(self, flights: Sequence[Flight], now: float) -> tuple[list[Forecast], list[Ahead]]:
+    def in_flight(self, holds: Sequence[Hold], now: float) -> tuple[list[Forecast], list[Ahead]]:
         """Forecast the answers of calls that are in flight together, those first that have gone furthest.
 
         Returns:
             A forecast for each, and what all of them are for a call that is still to be sent.
         """
-        forecasts: dict[Flight, Forecast] = {}
+        forecasts: dict[Hold, Forecast] = {}
         ahead = []
         for by_age in (True, False):
-            some = [flight for flight in flights if (flight.tokens is None) is by_age]
+            some = [hold for hold in holds if (hold.tokens is None) is by_age]
             if some:
                 ahead.append(self._forecast(some, now, forecasts, by_age=by_age))
-        return [forecasts[flight] for flight in flights], ahead
+        return [forecasts[hold] for hold in holds], ahead
 
-    def behind(self, ahead: Sequence[Ahead], most: int, caution: Caution) -> Forecast:
+    def behind(self, ahead: Sequence[Ahead], most: int, *, clamps: bool) -> Forecast:
         """Forecast the answer of a call that is still to be sent, behind others that are in flight."""
-        alone = self.fresh(most, caution)
+        alone = self.fresh(most, clamps=clamps)
         if not self._answers:
             return alone
         count, total, squares = self._sums(most)
         others, mean, usual, square = joined(ahead, most)
-        unseen = min(most, self.longest(caution))
+        unseen = min(most, self.longest(clamps=clamps))
         return Forecast(
             *moments(count + others + 1, total + mean + unseen, squares + square, unseen, most),
             min(most, math.ceil((total + usual) / (count + others))),
@@ -196,24 +200,22 @@ class OutputStats:
             count,
         )
 
-    def _forecast(
-        self, flights: list[Flight], now: float, into: dict[Flight, Forecast], *, by_age: bool
-    ) -> Ahead:
+    def _forecast(self, holds: list[Hold], now: float, into: dict[Hold, Forecast], *, by_age: bool) -> Ahead:
         """Go from the call that is furthest along to the last one (as Efron's estimate of survival does)."""
         rate = self.tokens_per_s if by_age else 1.0
-        reached = [(now - f.since if by_age else float(f.tokens or 0), f) for f in flights]
+        reached = [(now - hold.since if by_age else float(hold.tokens or 0), hold) for hold in holds]
         reached.sort(key=lambda pair: pair[0], reverse=True)
-        bounds = {rounded(flight.most) for flight in flights}
+        bounds = {rounded(hold.most) for hold in holds}
         widest = max(bounds)
         ahead = {bound: Ahead() for bound in bounds}
-        for so_far, flight in reached:
-            least = so_far * rate
-            unseen = self._further(least, flight.caution, by_age=by_age)
-            if not self._answers and flight.most < UNBOUNDED:
-                unseen = flight.most
-            bound = rounded(flight.most)
+        for so_far, hold in reached:
+            least, most = so_far * rate, hold.most
+            unseen = self._further(least, clamps=hold.estimate.clamps, by_age=by_age)
+            if not self._answers and most < UNBOUNDED:
+                unseen = most
+            bound = rounded(most)
             beyond = self._table(bound, by_age=by_age).beyond(so_far)
-            forecast = into[flight] = ahead[bound].forecast(beyond, unseen, least, flight.most, self.seen)
+            forecast = into[hold] = ahead[bound].forecast(beyond, unseen, least, most, self.seen)
             if bound < widest:  # for those behind that may go further, it counts as what it could have been
                 wider = self._table(widest, by_age=by_age).beyond(so_far)
                 forecast = ahead[widest].forecast(wider, unseen, least, widest, self.seen)
@@ -233,7 +235,7 @@ class OutputStats:
     def _completed(self, tokens: int, took_s: float) -> tuple[int, float]:
         """Say how long an answer would have been that was cut short."""
         count, total, _ = self._table(UNBOUNDED, by_age=False).beyond(tokens)
-        unseen = max(self.longest(USUAL_CAUTION), 2 * tokens)
+        unseen = max(self.longest(clamps=False), 2 * tokens)
         whole = math.ceil((total + unseen) / (count + 1))
         return whole, took_s * whole / max(1, tokens)
 

@@ -21,8 +21,7 @@ from .budget_account import BudgetAccount
 from .chain import AccountChain, Wrapping
 from .decisions import ADMITTED, Decision, MustWait, Outcome, Refused
 from .estimating import estimate_of
-from .forecasts import Flight, caution_for
-from .holds import Estimate, Hold, Holding
+from .holds import Estimate, Hold, Reserved
 from .lease import LeaseShare
 from .output_cap import OutputCap
 from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Waiter, making_room
@@ -39,7 +38,6 @@ class Reservation:
 
     __slots__ = (
         "_estimate",
-        "_flight",
         "_held",
         "_hint",
         "_in_usd",
@@ -67,8 +65,7 @@ class Reservation:
         self._in_usd = chain.limits_usd
         self._hint = ""
         self._estimate: Estimate | None = None
-        self._held: list[tuple[Account, Holding]] = []
-        self._flight: Flight | None = None
+        self._held: list[tuple[Account, Hold]] = []
         self._running = (0, 0)
         self._since: float | None = None
 
@@ -157,11 +154,11 @@ class Reservation:
     def release(self) -> None:
         """Give back what is held; those who wait may then fit."""
         with LOCK:
-            if not self._held or self._estimate is None:
+            if not self._held:
                 return
             cost, tokens = self._running
-            for account, holding in self._held:
-                account.release(holding, self._estimate.model)  # the request's may have been learned since
+            for account, hold in self._held:
+                account.release(hold)
                 account.running_cost -= cost
                 account.running_tokens -= tokens
             self._held, self._running = [], (0, 0)
@@ -175,13 +172,11 @@ class Reservation:
         with LOCK:
             more = (cost - self._running[0], tokens - self._running[1])
             self._running = (cost, tokens)
-            if self._flight is not None:
-                self._flight.tokens = output_tokens
-            for account, holding in self._held:
+            for account, hold in self._held:
                 account.running_cost += more[0]
                 account.running_tokens += more[1]
-                if holding.expected is not None:
-                    account.in_flight.note_growth(holding.expected)
+                if not hold.is_fixed:
+                    account.in_flight.note_growth(hold, output_tokens)
             passed = [(account, names) for account, _ in self._held if (names := self._overrun(account))]
         if not passed:
             return None
@@ -258,9 +253,7 @@ class Reservation:
         return ADMITTED
 
     def _hold(self, estimate: Estimate, since: float) -> None:
-        caution = caution_for(clamps=estimate.outlook.clamps)
-        self._flight = Flight(since, estimate.outlook.forecast.most, caution)
-        self._held = [(account, account.hold(estimate, self._flight)) for account in self.accounts]
+        self._held = [(account, account.hold(estimate, since)) for account in self.accounts]
         _reservations.setdefault(self.owner, {})[self] = None
 
     def hold_in_flight(self, owner: Hashable, since: float) -> None:
@@ -293,12 +286,12 @@ class Reservation:
     def _holds_room(self) -> bool:
         return any(self._own(account).calls for account in self.accounts)
 
-    def _own(self, account: Account, model: str | None = None) -> Hold:
+    def _own(self, account: Account, model: str | None = None) -> Reserved:
         """Sum what calls of the same task or thread hold on an account; `None` for any model."""
         reservations = [each for each in reservations_of(self.owner) if model in (None, each.request.model)]
-        holdings = [pair for reservation in reservations for pair in reservation._held]  # noqa: SLF001
-        parts = [holding.held() for holder, holding in holdings if holder is account]
-        return Hold(*map(sum, zip(*parts, strict=True))) if parts else Hold()
+        holds = [pair for reservation in reservations for pair in reservation._held]  # noqa: SLF001
+        parts = [hold.reserved() for holder, hold in holds if holder is account]
+        return Reserved(*map(sum, zip(*parts, strict=True))) if parts else Reserved()
 
 
 _reservations: dict[Hashable, dict[Reservation, None]] = {}

@@ -12,7 +12,7 @@ from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.money import to_usd
 
 from .account import Account
-from .holds import Estimate, Hold
+from .holds import Amount, Estimate, Reserved
 
 
 def lacking_now(account: Account, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
@@ -33,8 +33,8 @@ def lacking_now(account: Account, estimate: Estimate, *, wrapping: bool) -> list
 
 def lacking(
     account: Account,
-    asked: tuple[int, int],
-    held: Hold | tuple[int, int],
+    asked: Amount,
+    held: Reserved | Amount,
     *,
     wrapping: bool,
     calls: int | None = None,
@@ -66,7 +66,7 @@ def lacking_calls_or_time(
     return names
 
 
-def could_have_room(account: Account, estimate: Estimate, own: Hold, *, wrapping: bool) -> bool:
+def could_have_room(account: Account, estimate: Estimate, own: Reserved, *, wrapping: bool) -> bool:
     """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
     asked = amount_asked(account, account.whole(estimate), alone=own.calls == 0)
     return not lacking(account, asked, own, wrapping=wrapping, counts=estimate.counts)
@@ -75,17 +75,17 @@ def could_have_room(account: Account, estimate: Estimate, own: Hold, *, wrapping
 def may_come_to_have_room(account: Account, estimate: Estimate, *, wrapping: bool) -> bool:
     """Tell whether a call would fit if all that can come back of what is reserved did."""
     asked, lasting = amount_asked(account, account.whole(estimate), alone=True), account.lasting_calls
-    return not lacking(account, asked, Hold(), wrapping=wrapping, calls=lasting, counts=estimate.counts)
+    return not lacking(account, asked, Reserved(), wrapping=wrapping, calls=lasting, counts=estimate.counts)
 
 
-def amount_asked(account: Account, estimate: Estimate, *, alone: bool) -> tuple[int, int]:
+def amount_asked(account: Account, estimate: Estimate, *, alone: bool) -> Amount:
     """Return how much must fit, with nothing else in flight or beside others."""
     if account.enforce == "strict":
         return estimate.least if alone else estimate.worst
     return estimate.alone if alone else estimate.expected
 
 
-def projected(account: Account, estimate: Estimate) -> tuple[int, int]:
+def projected(account: Account, estimate: Estimate) -> Amount:
     """Return what a call that is refused would have come to at the least: its input, if that is too much."""
     alone = account.held_calls == 0
     if alone and account.enforce != "strict" and lacking(account, estimate.certain, (0, 0), wrapping=False):
@@ -99,11 +99,11 @@ def output_left(account: Account, estimate: Estimate, *, wrapping: bool) -> int 
     Beside others these are never fewer than anybody reckons with.
     """
     rooms = [
-        account.in_flight.left_for(estimate.outlook, unit, most - used)
+        account.in_flight.left_for(estimate, unit, most - used)
         for _, unit, used, most in account.amounts(wrapping=wrapping)
     ]
     least = min(rooms, default=None)
-    return least if least is None or not account.held_calls else max(least, estimate.outlook.reckoned)
+    return least if least is None or not account.held_calls else max(least, estimate.reckoned)
 
 
 def remaining(account: Account, limit: LimitName, *, wrapping: bool) -> Decimal | float | None:
@@ -125,10 +125,10 @@ def remaining(account: Account, limit: LimitName, *, wrapping: bool) -> Decimal 
 
 def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, most: int) -> bool:
     left = most - used - (account.fixed_tokens if unit else account.fixed_cost)
-    if account.in_flight.is_far(estimate.outlook, unit, left):
+    if account.in_flight.is_far(estimate, unit, left):
         return True
     account.in_flight.refresh(time.monotonic())
-    return account.in_flight.fits(estimate.outlook, unit, left, most)
+    return account.in_flight.fits(estimate, unit, left, most)
 
 
 def _with_others(

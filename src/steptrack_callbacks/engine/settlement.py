@@ -61,9 +61,9 @@ def learn_from(
 ) -> None:
     """Remember an answer, for the estimates of those to come."""
     request, counted = call.request, call.request.input_count
-    if counted is None and call.far is not None:
+    if counted is None and call.bound is not None:
         seen = output_stats.find(request.model)
-        if seen and seen.is_denser(usage.input_tokens, call.far.bound.sent):  # as nothing that was counted
+        if seen and seen.is_denser(usage.input_tokens, call.bound.sent):  # as nothing that was counted
             counted = request.counted
     tier = terms.service_tier if terms and request.service_tier is None else None
     with LOCK:
