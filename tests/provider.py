@@ -246,7 +246,9 @@ class _Answer:
         self.cut = self.produced < behaviour.output_tokens
         self.words = [] if behaviour.tool else words(self.produced - behaviour.reasoning_tokens)
         self.finish = "tool_calls" if behaviour.tool else "length" if self.cut else "stop"
-        self.choices = range(body.get("n") or 1)
+        asked = body.get("prompt")
+        prompts = [text for text in asked if isinstance(text, str)] if isinstance(asked, list) else []
+        self.choices = range((body.get("n") or 1) * (len(prompts) or 1))
         self.head: Json = {"id": f"id-{time.monotonic_ns()}", "model": body.get("model")}
         self.head |= dict.fromkeys(("created", "created_at"), int(time.time()))
 

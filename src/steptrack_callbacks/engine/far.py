@@ -61,7 +61,7 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     sent = request.bound_input()
     if sent is None:
         return None
-    sent, owner = sent + stats.surplus, current_owner()
+    sent, owner = sent + stats.surplus, request.together or current_owner()
     if not chain.watches_usd:
         return Bound(0, sent + output, sent, owner)
     rates = request.prices().dearest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -93,6 +93,8 @@ class Request:
         counts: Whether it counts as one of `max_calls`; the use of a tool does not.
         must_fit: Whether it is made only if it will fit, though nothing else is in flight; else it may take
             the last of a limit.
+        together: What it has in common with the other calls that one request makes; `None` if there are
+            none, or all are begun by one task or thread. What any of these holds, none of them waits for.
         input_count: The input's tokens if they were counted, else `None`.
     """
 
@@ -121,6 +123,7 @@ class Request:
     needs: Callable[[], frozenset[str]] | None = None
     counts: bool = True
     must_fit: bool = False
+    together: Hashable = None
     input_count: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
     estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False, repr=False)

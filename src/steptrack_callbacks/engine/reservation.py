@@ -77,7 +77,7 @@ class Reservation:
 
     def ask(self, *, patient: bool) -> Outcome | Waiter:
         """Reserve room everywhere, join the line, or be refused; `patient` says that the caller can wait."""
-        self.owner = current_owner()
+        self.owner = self.request.together or current_owner()
         self.patient = patient
         self._hint = "" if patient else NO_WAIT_HINT
         self.look_up()

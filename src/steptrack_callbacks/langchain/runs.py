@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
@@ -20,12 +20,34 @@ from .frames import inside_model
 from .refusals import LangChainStep, langchain_error, raised_in
 
 
+class Batch:
+    """What the runs of one request for several answers have in common.
+
+    Attributes:
+        params: The invocation's parameters: all of them have the same object.
+        size: How many they are.
+        begun: How many of them have begun; the others will, or one of them was refused.
+    """
+
+    __slots__ = ("__weakref__", "begun", "params", "size")
+
+    def __init__(self, params: Mapping[str, Any], size: int) -> None:
+        self.params = params
+        self.size = size
+        self.begun = 0
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the request may have been sent: none is before all of its runs have begun."""
+        return self.begun >= self.size
+
+
 class Run:
     """One run of a model, and its call.
 
     Attributes:
         call: Its call; `None` once it is over, or if another integration has all to do with it.
-        batch: What all runs of one request for several answers have in common.
+        batch: What it has in common with the other runs of one request, if there are any.
         is_waiting: Whether it is still to be admitted, by a seam that can wait.
         has_reported: Whether its answer said what was used.
         offer: Its offer to an integration further down, which may send it and charge it.
@@ -45,7 +67,7 @@ class Run:
         "within",
     )
 
-    def __init__(self, call: Call | None, batch: object, within: Step | None = None) -> None:
+    def __init__(self, call: Call | None, batch: Batch | None, within: Step | None = None) -> None:
         self.call = call
         self.within = within
         self.batch = batch
@@ -171,7 +193,9 @@ class Run:
 
     def lose(self) -> None:
         """Charge an estimate, since nobody is left who could report the answer; its step may have done so."""
-        if self.call is not None and self.call.state == "in flight":
+        if self.batch is not None and not self.batch.is_sent:
+            self.withdraw()
+        elif self.call is not None and self.call.state == "in flight":
             self.abandon()
         self.end()
 
@@ -187,6 +211,7 @@ class _Watch(weakref.ref[UUID]):
 
 
 _runs: dict[int, Run] = {}
+_batches: weakref.WeakValueDictionary[int, Batch] = weakref.WeakValueDictionary()
 _last_begun: ContextVar[Run | None] = ContextVar("steptrack_last_begun", default=None)
 
 
@@ -195,6 +220,8 @@ def add(run_id: UUID, run: Run) -> None:
     watch = run.watch = _Watch(run_id, _lost)
     watch.key = key = run_id.int
     _runs[key] = run
+    if run.batch is not None:
+        run.batch.begun += 1
 
 
 find: Callable[[int], Run | None] = _runs.get
@@ -208,8 +235,18 @@ def offer_last() -> None:
         run.offer = offer(run.call, inside_model())
 
 
-def batch_of(batch: object) -> list[Run]:
-    """Return the runs that were begun with one request."""
+def batch_of(params: Mapping[str, Any] | None, size: int) -> Batch | None:
+    """Return what the runs of one request have in common; `None` if it has one run only."""
+    if params is None or size < 2:  # noqa: PLR2004 - two is a batch
+        return None
+    batch = _batches.get(id(params))
+    if batch is None:
+        batch = _batches[id(params)] = Batch(params, size)
+    return batch
+
+
+def begun_with(batch: Batch) -> list[Run]:
+    """Return the runs of a batch that have begun."""
     return [run for run in list(_runs.values()) if run.batch is batch]
 
 

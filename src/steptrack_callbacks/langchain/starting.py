@@ -60,13 +60,13 @@ class Start(NamedTuple):
             # Only LiteLLM knows its Router's own names for models, and can go on with the next of a step's.
             goes_on = within is None and bool(call.accounts.listing)
             call = call if request.is_priced and not goes_on else None
-        return runs.Run(call, self.params if self.batch_size > 1 else None, within)
+        return runs.Run(call, runs.batch_of(self.params, self.batch_size), within)
 
     def given_up(self, error: BaseException, within: Step | None) -> BaseException:
         """Leave nothing behind of a run that LangChain will report no more of; returns what to raise."""
-        if self.batch_size > 1 and self.params is not None:
-            for run in runs.batch_of(self.params):
-                run.withdraw()  # one request for all of them, which is not sent
+        batch = runs.batch_of(self.params, self.batch_size)
+        for run in () if batch is None else runs.begun_with(batch):
+            run.withdraw()  # one request for all of them, which is not sent
         run_tree.leave(self.run_id, error)
         discard_unasked()
         return raised_in(within, as_langchain_sees(error))
@@ -107,6 +107,8 @@ async def begin_async(
     __tracebackhide__ = True
     try:
         run = start.pin(within)
+        if run.call is not None and isinstance(start.content, str):
+            run.call.request.together = run.batch  # each prompt of a batch begins in a task of its own
         if run.call is not None and (is_last or not will_wait(run)):
             found = start.sending(run) if caps else None
             await run.call.admit_async()
