@@ -61,7 +61,8 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     sent = request.bound_input()
     if sent is None:
         return None
-    sent, owner = sent + stats.surplus, request.together or current_owner()
+    owner = current_owner() if request.together is None else request.together
+    sent += stats.surplus
     if not chain.watches_usd:
         return Bound(0, sent + output, sent, owner)
     rates = request.prices().dearest

@@ -77,7 +77,8 @@ class Reservation:
 
     def ask(self, *, patient: bool) -> Outcome | Waiter:
         """Reserve room everywhere, join the line, or be refused; `patient` says that the caller can wait."""
-        self.owner = self.request.together or current_owner()
+        together = self.request.together
+        self.owner = current_owner() if together is None else together
         self.patient = patient
         self._hint = "" if patient else NO_WAIT_HINT
         self.look_up()
