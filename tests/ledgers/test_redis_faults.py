@@ -577,6 +577,48 @@ def test_connections_of_an_event_loop_serve_its_next_trips(redis_server, prefix,
     assert at(store).settled[COST] == 200
 
 
+def test_trips_of_many_tasks_at_once_share_a_connection_or_two(redis_server, prefix, opened, client):
+    store = opened(redis_server.url(prefix=prefix))
+
+    async def many():
+        await asyncio.gather(*(store.settle_async([charge(cost=1)]) for _ in range(100)))
+
+    before = client.info("stats")["total_connections_received"]
+    asyncio.run(many())
+    assert client.info("stats")["total_connections_received"] - before <= 2
+    assert at(store).settled[COST] == 100
+
+
+def test_what_cannot_be_sent_spoils_no_trip_beside_it(redis_server, prefix, opened):
+    store = opened(redis_server.url(prefix=prefix))
+
+    async def many():
+        keys = ["team", "\ud800", "team"]
+        return await asyncio.gather(*(store.look_async([key]) for key in keys), return_exceptions=True)
+
+    spend(store, cost=1)
+    before, unsent, after = asyncio.run(many())
+    assert before[0].settled[COST] == after[0].settled[COST] == 1
+    assert isinstance(unsent, UnicodeEncodeError)
+
+
+def test_a_loop_whose_every_task_was_cancelled_goes_on_asking(redis_server, prefix, opened):
+    store = opened(redis_server.url(prefix=prefix))
+
+    async def cancel_all():
+        tasks = [asyncio.create_task(store.settle_async([charge(cost=1)])) for _ in range(5)]
+        await asyncio.sleep(0)  # the trips are asked for, and nobody has begun to make them
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        await store.settle_async([charge(cost=1)])
+        return ends
+
+    ends = asyncio.run(cancel_all())
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+    assert at(store).settled[COST] == 1
+
+
 def test_a_task_that_is_cancelled_on_its_way_leaves_a_store_that_works(redis_server, prefix, opened):
     store = opened(redis_server.url(prefix=prefix))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
 from typing import Any, NamedTuple
 
 from .protocol import NO_ROOM, AccountRequest, Asked, Entry, ReservationRequest, Totals
@@ -27,6 +30,22 @@ class RoundTrip(NamedTuple):
     script: str | None
     keys: tuple[str, ...]
     args: tuple[Any, ...]
+
+
+def command(trip: RoundTrip, *, whole: bool = False) -> tuple[Any, ...]:
+    """Return what is sent for a trip: a script by its digest, or whole to a server that does not know it."""
+    if trip.script is None:
+        return trip.args
+    text, digest = _script(trip.script)
+    named = ("EVAL", text) if whole else ("EVALSHA", digest)
+    return (*named, len(trip.keys), *trip.keys, *trip.args)
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    folder = resources.files(__package__) / "lua"
+    text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class Names:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
-from functools import cache
-from importlib import resources
+from collections.abc import Generator
 from typing import Any, TypeVar
 
 from steptrack_callbacks.values.errors import LedgerError
 
-from .redis_forms import RoundTrip
+from .redis_forms import RoundTrip, command
+from .redis_loop import LoopTrips
 from .turns import watch_forks
 
 T = TypeVar("T")
 RoundTrips = Generator[RoundTrip, Any, T]
 """A decision that is written once: it yields trips, is sent their answers, and returns what comes of it."""
-
-AT_ONCE = 16
-"""How many trips an event loop makes at once, and so connections; the time of others is not counted."""
-TURNS = 25
-"""How often an event loop has turned at least before a trip is late: more than connecting or asking takes."""
 
 _NO_RIGHTS = ("can't run this command", "can't access", "ACL failure")
 
@@ -38,7 +30,7 @@ class RedisLink:
         self._timeout_s = timeout_s
         self._cluster = cluster
         self._client: Any = None
-        self._loops: weakref.WeakKeyDictionary[Any, _Loop] = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[Any, LoopTrips] = weakref.WeakKeyDictionary()
         self._redis = _redis(url)
         watch_forks(self)
 
@@ -65,11 +57,17 @@ class RedisLink:
         Raises:
             LedgerError: The server did not answer in time, or not as it should.
         """
+        here = self._loops.get(asyncio.get_running_loop()) or await self._begin()
+        answer: Any = None
         try:
-            async with (await self._here()).connection(self._timeout_s) as client, _within(self._timeout_s):
-                return await self._drive_async(trips, client)
+            while not isinstance(answer, Exception):
+                answer = await here.ask(trips.send(answer))
+        except StopIteration as done:
+            result: T = done.value
+            return result
         except Exception as error:
             raise self._explained(error) from error
+        raise self._explained(answer) from answer  # not itself: it may be that of a whole batch
 
     def close(self) -> None:
         """Let go of the sockets of threads; those of event loops are closed with their loop."""
@@ -100,46 +98,19 @@ class RedisLink:
             return self._send(trip)
 
     def _send(self, trip: RoundTrip) -> Any:
-        if trip.script is None:
-            return self._client.execute_command(*trip.args)
-        text, digest = _script(trip.script)
         try:
-            return self._client.evalsha(digest, len(trip.keys), *trip.keys, *trip.args)
+            return self._client.execute_command(*command(trip))
         except self._redis.exceptions.NoScriptError:
-            return self._client.eval(text, len(trip.keys), *trip.keys, *trip.args)
+            return self._client.execute_command(*command(trip, whole=True))
 
-    async def _drive_async(self, trips: RoundTrips[T], client: Any) -> T:
-        answer: Any = None
-        try:
-            while True:
-                trip = trips.send(answer)
-                try:
-                    answer = await self._send_async(trip, client)
-                except self._redis.exceptions.ConnectionError:
-                    answer = await self._send_async(trip, client)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-
-    async def _send_async(self, trip: RoundTrip, client: Any) -> Any:
-        if trip.script is None:
-            return await client.execute_command(*trip.args)
-        text, digest = _script(trip.script)
-        try:
-            return await client.evalsha(digest, len(trip.keys), *trip.keys, *trip.args)
-        except self._redis.exceptions.NoScriptError:
-            return await client.eval(text, len(trip.keys), *trip.keys, *trip.args)
-
-    async def _here(self) -> _Loop:
-        loop = asyncio.get_running_loop()
-        here = self._loops.get(loop)
-        if here is None:
-            for other in [each for each in self._loops if each.is_closed()]:
-                del self._loops[other]  # what waits for a loop refers to it, and would keep it
-            module = self._redis.asyncio
-            here = _Loop(self._connected(module, module.retry.Retry, timeout_s=None))
-            self._loops[loop] = here
-            await here.closing.asend(None)
+    async def _begin(self) -> LoopTrips:
+        for other in [each for each in self._loops if each.is_closed()]:
+            del self._loops[other]  # what waits for a loop refers to it, and would keep it
+        module = self._redis.asyncio
+        client = self._connected(module, module.retry.Retry, timeout_s=None)
+        here = LoopTrips(client, self._redis.exceptions, self._timeout_s)
+        self._loops[asyncio.get_running_loop()] = here
+        await here.closing.asend(None)
         return here
 
     def _connected(self, module: Any, retry: Any, *, timeout_s: float | None) -> Any:
@@ -174,68 +145,6 @@ class RedisLink:
         return explained
 
 
-class _Loop:
-    """What belongs to one event loop: a client, and a connection for each who is on a trip."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.closing = self._closing()
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._connections: list[Any] = []
-        self._free: list[Any] = []
-
-    @asynccontextmanager
-    async def connection(self, timeout_s: float) -> AsyncGenerator[Any]:
-        """Lend a connection that is made already, so that the time of a trip is not spent on it."""
-        async with self._places:
-            client = self._free.pop() if self._free else self._new()
-            try:
-                async with _within(timeout_s):
-                    await client.initialize()
-                yield client
-            finally:
-                self._free.append(client)
-
-    def _new(self) -> Any:
-        """Return a client with a connection of its own; that of a cluster keeps one for each node."""
-        if not hasattr(self.client, "client"):
-            return self.client
-        self._connections.append(self.client.client())
-        return self._connections[-1]
-
-    async def _closing(self) -> AsyncGenerator[None, None]:
-        # A loop closes the async generators that are open when it ends: the one moment to close sockets.
-        try:
-            yield
-        finally:
-            for client in (*self._connections, self.client):
-                await client.aclose()
-
-
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncGenerator[None]:
-    """Bound the time of a trip, and grant it some turns of its event loop.
-
-    A loop that others hold up reads an answer late: which does not make the server slow.
-    """
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle
-    async with asyncio.timeout(None) as limit:
-
-        def turned(left: int) -> None:
-            nonlocal timer
-            if left:
-                timer = loop.call_later(seconds / TURNS, turned, left - 1)
-            else:
-                limit.reschedule(loop.time())
-
-        timer = loop.call_later(seconds / TURNS, turned, TURNS - 1)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-
 def _of_response(error: Exception) -> str:
     message, kind = str(error), type(error).__name__
     if "WRONGTYPE" in message:
@@ -253,13 +162,6 @@ def _of_response(error: Exception) -> str:
 
 def _of_rights(message: str) -> str:
     return f"its user may not do all that a ledger needs, see docs/ledgers.md for the rights: {message}"
-
-
-@cache
-def _script(name: str) -> tuple[str, str]:
-    folder = resources.files(__package__) / "lua"
-    text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _redis(url: str) -> Any:
