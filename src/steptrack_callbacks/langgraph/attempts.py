@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from steptrack_callbacks.langchain.refusals import langchain_error
+from steptrack_callbacks.steps.active import hidden_exhaustion
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from .running import AgentRun
@@ -48,7 +49,7 @@ class Attempts:
         except StepTrackError as error:
             raise langchain_error(error) from None
         except Exception as error:
-            hidden = self._run.step.hidden_exhaustion(error)
+            hidden = hidden_exhaustion(self._run.step, error)
             if hidden is None:
                 raise
             self.exhaustion = self._act_on(hidden)

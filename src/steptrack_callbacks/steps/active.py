@@ -9,8 +9,6 @@ from typing import Any
 
 from steptrack_callbacks.concurrency.contexts import Stack
 
-from .failures import Failures
-
 stack: Stack[Any] = Stack("steptrack_steps")
 """The steps of this context; typed as `Step` where that is known."""
 by_id: weakref.WeakValueDictionary[str | None, Any] = weakref.WeakValueDictionary()
@@ -39,14 +37,26 @@ def find(step_id: str) -> Any:
 
 
 def note_failure(error: BaseException) -> None:
-    """Let the steps that are active here know what a call in them has failed with."""
+    """Let the steps that are active here know what a call in them has failed with.
+
+    Whoever tries one model after another mostly raises the first error in the end. If a call of the step was
+    refused after that failure, the refusal has kept the step from its answer, and its boundary acts on it.
+    """
     step = innermost()
     while step is not None:
         # A step that raises what it fails with anyway need not know.
         if step.status == "open" and step.definition.error_boundary != "fail":
-            step.failures = step.failures or Failures()
-            step.failures.note(error, step.account.raised)
+            step.failures.append((error, step.account.raised))
         step = step.parent
+
+
+def hidden_exhaustion(step: Any, error: BaseException | None) -> Any:
+    """Return the exhaustion of a step that an error hides which was there before it, or `None`."""
+    last = step.account.raised
+    for failure, refused_by_then in step.failures:
+        if failure is error:
+            return None if last is refused_by_then else last
+    return None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -30,15 +31,15 @@ from . import active, beginning, ending, recording, remaining, shown
 from .active import stack
 from .boundary import Ending, decide, leave, pass_on, status_of
 from .decorators import decorate
-from .failures import Failures
 from .placement import Placement, place
 from .recording import Recording
-from .tool_policy import ToolPolicy, ToolUses
+from .tool_policy import ToolPolicy
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _NO_ACCOUNTS = AccountChain(())
+_MOST_FAILURES = 16
 wrapping: Stack[Account] = Stack("steptrack_wrapping_up")
 
 
@@ -57,7 +58,6 @@ class Step(metaclass=ShowsPublicNames):
     """
 
     _public = shown.PUBLIC
-    tool_uses: ToolUses
     said: Collection[str] = ()  # the options that the code gives, though some may be as by default
     holds_runs = False  # whether steps right inside may name runs: it is around a whole program
 
@@ -78,6 +78,7 @@ class Step(metaclass=ShowsPublicNames):
         self.errors: tuple[str | None, str | None] = (None, None)
         self.left: Recording | None = None
         self.tool_calls = 0
+        self.tool_uses: dict[str, int] = {}
         self.stages_met: set[str] = set()
         self.left_elsewhere = False
         self.put_away: tuple[Step, ...] = ()
@@ -87,7 +88,7 @@ class Step(metaclass=ShowsPublicNames):
         self.placement: Placement | None = None
         self._accounts = _NO_ACCOUNTS
         self._accounts_until: float | None = None
-        self.failures: Failures | None = None
+        self.failures: deque[tuple[BaseException, BudgetExhausted | None]] = deque(maxlen=_MOST_FAILURES)
 
     def __dir__(self) -> list[str]:
         return type(self).shown(super().__dir__())
@@ -334,7 +335,6 @@ class Step(metaclass=ShowsPublicNames):
         persona = self if self.kind == "persona" else None
         self.placement = place(self.definition, within=around, run_id=self._run_id, persona=persona)
         self._gather_accounts()
-        self.tool_uses = ToolUses(self.definition.max_tool_calls)
         if self.placement.account.limited:
             attachments.warn_if_unwatched(self.path)
         self.times, self.status = (time.time(), time.monotonic()), "open"
@@ -359,9 +359,9 @@ class Step(metaclass=ShowsPublicNames):
             What must be raised now: `None` for nothing, the very error for passing it on.
         """
         account = self.account
-        if self.failures is not None:
-            error = self.hidden_exhaustion(error) or error
-            self.failures.forget()
+        if self.failures:
+            error = active.hidden_exhaustion(self, error) or error
+            self.failures.clear()  # errors hold the frames that they have passed
         close_and_sweep(account)
         budgets = self.budgets
         if error is None and not (account.limited or account.raised or budgets):
@@ -376,10 +376,6 @@ class Step(metaclass=ShowsPublicNames):
             raise
         ending.finish(self, end)
         return end.leaving
-
-    def hidden_exhaustion(self, error: BaseException | None) -> BudgetExhausted | None:
-        """Return the exhaustion of this step that a fallback hides behind the failure of an earlier call."""
-        return None if self.failures is None else self.failures.hidden(error, self.account.raised)
 
 
 def current_step() -> Step | None:

@@ -64,40 +64,6 @@ class ToolPolicy:
         return self.objection(tool, side_effect_level) is None
 
 
-class ToolUses:
-    """How often tools were used in a step and inside it, and how often they may be.
-
-    Attributes:
-        limit: All together, or by name; `None` for any number.
-    """
-
-    __slots__ = ("_by_name", "_total", "limit")
-
-    def __init__(self, limit: ToolLimit | None) -> None:
-        self.limit = limit
-        self._total = 0
-        self._by_name: dict[str, int] = {}
-
-    def objection(self, tool: str, path: str) -> str | None:
-        """Say why a tool may not be used once more, or `None` if it may."""
-        limit = self.limit
-        most, used = (
-            (limit.get(tool), self._by_name.get(tool, 0))
-            if isinstance(limit, Mapping)
-            else (limit, self._total)
-        )
-        if most is None or used < most:
-            return None
-        whose = f" of {tool!r}" if isinstance(limit, Mapping) else ""
-        return f"max_tool_calls{whose} in step {path!r} is {most}, and so many were made"
-
-    def count(self, tool: str) -> None:
-        """Count one use."""
-        self._total += 1
-        if isinstance(self.limit, Mapping):
-            self._by_name[tool] = self._by_name.get(tool, 0) + 1
-
-
 def let_through(step: Any, tool: str) -> str | None:
     """Count the use of a tool in a step and in all around it; say why not if one of them has no more."""
     around = [step]
@@ -105,12 +71,28 @@ def let_through(step: Any, tool: str) -> str | None:
         around.append(outer)
     with LOCK:
         for each in around:
-            if (why := each.tool_uses.objection(tool, each.path)) is not None:
-                return str(why)
+            if (why := _too_many(each, tool)) is not None:
+                return why
         for each in around:
-            each.tool_uses.count(tool)
+            name = _counted_as(each, tool)
+            each.tool_uses[name] = each.tool_uses.get(name, 0) + 1
         step.tool_calls += 1
     return None
+
+
+def _too_many(step: Any, tool: str) -> str | None:
+    """Say why a tool may not be used once more under a step's `max_tool_calls`, or `None` if it may."""
+    limit: ToolLimit | None = step.definition.max_tool_calls
+    most = limit.get(tool) if isinstance(limit, Mapping) else limit
+    if most is None or step.tool_uses.get(_counted_as(step, tool), 0) < most:
+        return None
+    whose = f" of {tool!r}" if isinstance(limit, Mapping) else ""
+    return f"max_tool_calls{whose} in step {step.path!r} is {most}, and so many were made"
+
+
+def _counted_as(step: Any, tool: str) -> str:
+    """Return what uses of a tool are counted under: its name, or nothing where all count together."""
+    return tool if isinstance(step.definition.max_tool_calls, Mapping) else ""
 
 
 def with_tools(before: Settings, tools: Mapping[str, ToolSaid]) -> Settings:
