@@ -26,7 +26,7 @@ from .budget_account import to_asked
 from .chain import AccountChain
 from .holds import FAR_TIMES, MONEY, TOKENS, Bound
 from .in_flight import HeldSums
-from .lease import Lease, LeaseShare
+from .lease import Lease
 from .open_call import OpenCall, open_calls
 from .queue import QUEUE
 from .request import NO_FEE, Request
@@ -137,11 +137,11 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
     if bound is None or not shared or not _hold(call, bound):
         return False
     asked = to_asked((bound.cost, bound.tokens))
-    shares = [LeaseShare(each, each.ask_for(asked, counts=call.request.counts)) for each in shared]
+    asks = {account: account.ask_for(asked, counts=call.request.counts) for account in shared}
     try:
         _asking[call] = None
         patience_s = min([account.definition.wait_s for account in shared]) if patient else 0.0
-        reason = yield from lease.reserve(shares, patience_s=patience_s)
+        reason = yield from lease.reserve(asks, patience_s=patience_s)
         with LOCK:
             if reason == "room" and not chain[0].closed:
                 call.note()

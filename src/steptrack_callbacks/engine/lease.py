@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
 
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.forks import process_name
@@ -30,14 +29,8 @@ from .budget_account import BudgetAccount, to_amounts, to_asked, to_sums
 from .queue import QUEUE, making_room
 from .request import Request
 
-T = TypeVar("T")
-
-
-class LeaseShare(NamedTuple):
-    """What a call asks of one shared account."""
-
-    account: BudgetAccount
-    ask: AccountRequest
+Asks = Mapping[BudgetAccount, AccountRequest]
+"""What a call asks of each shared account around it."""
 
 
 class Lease:
@@ -53,16 +46,16 @@ class Lease:
     def __init__(self, number: int, accounts: Sequence[BudgetAccount]) -> None:
         self.name = f"{process_name()}-{number}"
         self.accounts = accounts
-        self._lent: Sequence[LeaseShare] = ()
+        self._lent: Asks = {}
         self._grown = 0
         self._revision = 0
         self._untold: list[Flow[None]] | None = None
 
-    def reserve(self, shares: Sequence[LeaseShare], *, patience_s: float) -> Flow[Reason]:
+    def reserve(self, asks: Asks, *, patience_s: float) -> Flow[Reason]:
         """Ask for room on all accounts or none, each ledger for its own; a no takes back what others gave.
 
         Args:
-            shares: What is asked of each account.
+            asks: What is asked of each account.
             patience_s: For how long to ask again if a ledger is merely slow.
 
         Returns:
@@ -75,8 +68,8 @@ class Lease:
         granted: list[tuple[LedgerClient, ReservationRequest]] = []
         found: list[tuple[LedgerClient, Sequence[Totals]]] = []
         try:
-            for ledger, some in _by_ledger(shares, [share.account.ledger for share in shares]):
-                reservation = self._request(ledger, some)
+            for ledger, accounts in _by_ledger(tuple(asks)):
+                reservation = self._request(ledger, [asks[account] for account in accounts])
                 verdict = yield from ledger.reserve(reservation, patience_s=patience_s)
                 if verdict.reason != "room":
                     yield from self._refuse(ledger, verdict, granted)
@@ -87,9 +80,9 @@ class Lease:
             for ledger, reservation in granted:
                 ledger.owe_back(reservation)
             raise
-        self._lent = shares
-        for share in shares:
-            share.account.acknowledge(share.ask.held, 1)
+        self._lent = asks
+        for account, ask in asks.items():
+            account.acknowledge(ask.held, 1)
         for ledger, totals in found:
             _take_over(self.accounts, ledger, totals)
         return "room"
@@ -100,34 +93,30 @@ class Lease:
         It waits for nothing and is refused nothing; so others are admitted by the truth, after few trips.
         """
         lent, produced = self._lent, _taken(request, output_tokens)
-        if output_tokens <= self._grown or not any(_is_outgrown(share.ask, produced) for share in lent):
+        if output_tokens <= self._grown or not any(_is_outgrown(ask, produced) for ask in lent.values()):
             return
         most = request.max_output_tokens
         self._grown = 2 * output_tokens if most is None else max(output_tokens, min(2 * output_tokens, most))
         twice = _taken(request, self._grown)
-        shares = [share._replace(ask=_grown_to(twice, share.ask)) for share in lent]
-        for ledger, some in _by_ledger(shares, [share.account.ledger for share in shares]):
-            if totals := (yield from ledger.grow(self._request(ledger, some, grows=True))):
-                self._swap(ledger, some)
+        for ledger, accounts in _by_ledger(tuple(lent)):
+            grown = {account: _grown_to(twice, lent[account]) for account in accounts}
+            if totals := (yield from ledger.grow(self._request(ledger, grown.values(), grows=True))):
+                self._note_growth(grown)
                 _take_over(self.accounts, ledger, totals)
 
     def _request(
-        self, ledger: LedgerClient, shares: Sequence[LeaseShare], *, grows: bool = False
+        self, ledger: LedgerClient, asks: Iterable[AccountRequest], *, grows: bool = False
     ) -> ReservationRequest:
-        asks = tuple([share.ask for share in shares])
-        return ReservationRequest(id=self.name, asks=asks, lease_s=ledger.lease_s, grows=grows)
+        return ReservationRequest(id=self.name, asks=tuple(asks), lease_s=ledger.lease_s, grows=grows)
 
-    def _swap(self, ledger: LedgerClient, shares: Sequence[LeaseShare]) -> None:
-        """Note that a ledger has lent other shares; a call that was charged meanwhile has given all back."""
+    def _note_growth(self, grown: Asks) -> None:
+        """Note that a ledger has lent more; a call that was charged meanwhile has given all back."""
         with LOCK:
-            before = [share for share in self._lent if share.account.ledger is ledger]
-            if before:
-                for share in before:
-                    share.account.acknowledge(share.ask.held, -1)
-                for share in shares:
-                    share.account.acknowledge(share.ask.held, 1)
-                others = [share for share in self._lent if share.account.ledger is not ledger]
-                self._lent = [*others, *shares]
+            if self._lent:
+                for account, ask in grown.items():
+                    account.acknowledge(self._lent[account].held, -1)
+                    account.acknowledge(ask.held, 1)
+                self._lent = {**self._lent, **grown}
 
     def _refuse(
         self, ledger: LedgerClient, verdict: Verdict, granted: list[tuple[LedgerClient, ReservationRequest]]
@@ -144,13 +133,12 @@ class Lease:
         """Tell of a charge, which takes the place of what was lent; a ledger that is away is told later."""
         amounts = to_amounts(sums, instead_of)
         with LOCK:
-            (lent, self._lent), revision = (self._lent, ()), self._revision
+            (lent, self._lent), revision = (self._lent, {}), self._revision
             if not amounts and not lent:
                 return
             self._revision += 1
         charged = partial(self._pending_charge, lent=lent, amounts=amounts, revision=revision, detail=detail)
-        parts = _by_ledger(self.accounts, [account.ledger for account in self.accounts])
-        charges = [(ledger, charged(ledger, accounts)) for ledger, accounts in parts]
+        charges = [(ledger, charged(ledger, some)) for ledger, some in _by_ledger(self.accounts)]
         while charges:
             ledger, pending = charges.pop(0)
             try:
@@ -185,17 +173,17 @@ class Lease:
         ledger: LedgerClient,
         accounts: Sequence[BudgetAccount],
         *,
-        lent: Sequence[LeaseShare],
+        lent: Asks,
         amounts: Mapping[str, int],
         revision: int,
         detail: Mapping[str, str],
     ) -> PendingCharge:
         change = to_sums(amounts)
-        returned = [share for share in lent if share.account.ledger is ledger]
+        returned = [(account, ask.held) for account, ask in lent.items() if account.ledger is ledger]
 
         def paid(totals: Mapping[str, Totals]) -> None:
-            for share in returned:
-                share.account.acknowledge(share.ask.held, -1)
+            for account, held in returned:
+                account.acknowledge(held, -1)
             for account in accounts:
                 account.paid(change, totals.get(account.key))
             if QUEUE.waiters:
@@ -239,21 +227,17 @@ def look(accounts: Sequence[BudgetAccount], *, patience_s: float = 0.0) -> Flow[
     Raises:
         LedgerError: A ledger is away, and may not be done without.
     """
-    for ledger, some in _by_ledger(accounts, [account.ledger for account in accounts]):
+    for ledger, some in _by_ledger(accounts):
         totals = yield from ledger.look([account.key for account in some], patience_s=patience_s)
         _take_over(some, ledger, totals)
 
 
-def _by_ledger(
-    things: Sequence[T], ledgers: Sequence[LedgerClient]
-) -> list[tuple[LedgerClient, Sequence[T]]]:
-    """Sort things by the ledger that they are of: one, unless another was installed in an open step."""
-    if len(set(ledgers)) == 1:
-        return [(ledgers[0], things)]
-    return [
-        (ledger, [thing for thing, its in zip(things, ledgers, strict=True) if its is ledger])
-        for ledger in dict.fromkeys(ledgers)
-    ]
+def _by_ledger(accounts: Sequence[BudgetAccount]) -> list[tuple[LedgerClient, Sequence[BudgetAccount]]]:
+    """Sort accounts by their ledgers: one, unless another was installed in an open step."""
+    ledgers = dict.fromkeys([account.ledger for account in accounts])
+    if len(ledgers) == 1:
+        return [(accounts[0].ledger, accounts)]
+    return [(ledger, [account for account in accounts if account.ledger is ledger]) for ledger in ledgers]
 
 
 def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: Sequence[Totals]) -> None:

@@ -140,7 +140,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 
 class AdmissionQueue:
-    """All who wait, in the order in which they came.
+    """All who wait, in the order in which they came; and, as a context manager, `making_room`.
 
     Attributes:
         releases: Counts the reservations that were given back.
@@ -154,6 +154,16 @@ class AdmissionQueue:
 
     def __bool__(self) -> bool:
         return bool(self.waiters)
+
+    def __enter__(self) -> None:
+        """Begin what may make room."""
+
+    def __exit__(self, *_: object) -> None:
+        if self.waiters:
+            with LOCK:
+                woken = self.move()
+            for waiter in woken:
+                waiter.wake()
 
     def join(self, reservation: Queued, blocked_on: frozenset[Account]) -> Waiter:
         """Give a reservation its place, which it must leave or be dropped from."""
@@ -239,28 +249,9 @@ def _count_waiting(accounts: Iterable[Account], change: int) -> None:
         account.waiting += change
 
 
-QUEUE = AdmissionQueue()
-
-
-class _MakingRoom:
-    """Around whatever may make room: what gives room back, closes an account, grants more or hears of it.
-
-    At its end those who wait are looked at, whatever was raised, and woken; nothing else wakes anybody. So
-    nobody waits for room that is there. It does not hold the lock: a ledger may have to be told of room
-    before others can have it.
-    """
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, *_: object) -> None:
-        if QUEUE.waiters:
-            with LOCK:
-                woken = QUEUE.move()
-            for waiter in woken:
-                waiter.wake()
-
-
-making_room = _MakingRoom()
+QUEUE = making_room = AdmissionQueue()
+"""`with making_room` stands around whatever may do so: what gives room back, closes an account, grants more
+or hears of it. At its end those who wait are looked at, whatever was raised, and woken; nothing else wakes
+anybody. So nobody waits for room that is there. It does not hold the lock: a ledger may have to be told of
+room before others can have it.
+"""

@@ -22,7 +22,7 @@ from .chain import AccountChain, Wrapping
 from .decisions import ADMITTED, Decision, MustWait, Outcome, Refused
 from .estimating import estimate_of
 from .holds import Estimate, Hold, Reserved
-from .lease import LeaseShare
+from .lease import Asks
 from .output_cap import OutputCap
 from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Waiter, making_room
 from .request import Request
@@ -101,15 +101,12 @@ class Reservation:
         """Return how long it has been asking already, over earlier places in line."""
         return 0.0 if self._since is None else time.monotonic() - self._since
 
-    def shares(self) -> tuple[LeaseShare, ...]:
+    def asks(self) -> Asks:
         """Put what is held on shared accounts in the ledger's words."""
         estimate = self._estimate
         assert estimate is not None  # whoever holds room has asked for it
-        return tuple(
-            LeaseShare(account, account.ask(estimate, wrapping=account in self.wrapping))
-            for account, _ in self._held
-            if isinstance(account, BudgetAccount)
-        )
+        shared = [account for account, _ in self._held if isinstance(account, BudgetAccount)]
+        return {account: account.ask(estimate, wrapping=account in self.wrapping) for account in shared}
 
     def refuse_busy(self) -> Refused:
         """Refuse because a ledger keeps saying no to what would fit by all that is known here."""

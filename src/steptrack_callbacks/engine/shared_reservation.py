@@ -49,7 +49,7 @@ def _borrow(reservation: Reservation, lease: Lease, *, patient: bool) -> Flow[Re
     granted = False
     try:
         patience_s = _patience_s(reservation, patient=patient)
-        reason = yield from lease.reserve(reservation.shares(), patience_s=patience_s)
+        reason = yield from lease.reserve(reservation.asks(), patience_s=patience_s)
         granted = reason == "room"
     finally:
         if not granted:
