@@ -13,13 +13,16 @@ from steptrack_callbacks import (
     BudgetEscalated,
     BudgetExhausted,
     Grant,
+    StepDenied,
     Usage,
     bind,
     peek_completed_steps,
     settings,
     step,
 )
+from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import escalation
+from steptrack_callbacks.hooks import Escalated, on
 from steptrack_callbacks.steps import step as steps
 
 
@@ -370,9 +373,9 @@ def test_a_refusal_that_a_grant_has_overtaken_asks_for_room_again_and_not_for_mo
         ask()
         stale = plan.account.exhaustion("denied", plan.account.breaches(["max_calls"]))
         ask()
-        assert escalation.question_about(plan.account, stale).block()
+        assert run_sync(escalation.consult(plan.account, stale))
         fresh = plan.account.exhaustion("denied", plan.account.breaches(["max_calls"]))
-        assert isinstance(escalation.question_about(plan.account, fresh), escalation.Question)
+        assert isinstance(next(escalation.consult(plan.account, fresh)), escalation.Question)
         plan.account.question = None
     assert len(asked.errors) == 1
 
@@ -404,6 +407,39 @@ def test_who_waits_for_an_answer_that_never_comes_asks_again():
         asking.wait(20)
         until(lambda: plan.account.question is not None and plan.account.question.waiting)
         waiting.set()
+        for thread in threads:
+            thread.join()
+    assert outcomes == ["the answer"]
+
+
+def test_who_waits_for_an_answer_goes_on_though_a_hook_has_refused_to_hear_of_the_grant():
+    asking, answering = threading.Event(), threading.Event()
+    outcomes = []
+
+    def answer(error):
+        asking.set()
+        answering.wait(20)
+        return Grant(max_calls=1)
+
+    def refuse(event):
+        raise StepDenied("not on a Sunday")
+
+    def first():
+        with pytest.raises(StepDenied):
+            ask()
+
+    def second():
+        asking.wait(20)
+        outcomes.append(ask())
+
+    on(Escalated, refuse)
+    with limited(answer) as plan:
+        ask()
+        threads = [threading.Thread(target=bind(job)) for job in (first, second)]
+        for thread in threads:
+            thread.start()
+        until(lambda: plan.account.question is not None and plan.account.question.waiting)
+        answering.set()
         for thread in threads:
             thread.join()
     assert outcomes == ["the answer"]

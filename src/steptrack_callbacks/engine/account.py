@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from steptrack_callbacks.concurrency.flow import Waitable
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.definitions import Grant, LimitName, StepDefinition
 from steptrack_callbacks.values.errors import Breach, BudgetExhausted, Phase
@@ -144,7 +145,7 @@ class Account:
         self.raised: BudgetExhausted | None = None
         self.fired: set[tuple[LimitName, float]] = set()
         self.grants: tuple[Grant, ...] = ()
-        self.question: Any = None
+        self.question: Waitable | None = None
         self.declined = ""
         self.on_late_charge: Callable[[Account], None] | None = None
 

@@ -11,7 +11,7 @@ from . import call_log, far
 from .account import Account
 from .chain import AccountChain
 from .decisions import ADMITTED, Outcome, Refused
-from .escalation import question_about
+from .escalation import consult
 from .lease import Lease
 from .open_call import OpenCall
 from .queue import Waiter
@@ -92,11 +92,10 @@ def _turn_to(call: OpenCall, request: Request | None) -> bool:
 def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
     """Ask whoever can grant more, if anybody can; the refusal stands if nobody does."""
     __tracebackhide__ = True
-    question = question_about(account, error)
-    granted = question is not None and (yield question)
+    granted = yield from consult(account, error)
     if not granted and error.phase not in ("busy", "closed"):
         account.blame(error)
-    return bool(granted)
+    return granted
 
 
 def raise_if_passed(accounts: AccountChain) -> Flow[None]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Hashable
-from typing import Any, cast
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
 
 from steptrack_callbacks import hooks, settings
-from steptrack_callbacks.concurrency.flow import Waitable
+from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import current_owner, running_loop
 from steptrack_callbacks.values.definitions import Escalation, Grant
@@ -21,21 +22,28 @@ ASYNC_ONLY = "an async escalation function can only answer async calls; make it 
 
 
 class Question:
-    """What is being asked about one account; the first who is refused asks, the others wait.
+    """One question, which the first who is refused asks, while the others wait for its answer.
 
     Both ways of waiting return whether to ask for room again: more was granted, or whoever asked went
     without an answer, so that the next one has to ask.
+
+    Args:
+        ask: Asks it; what it returns may have to be awaited.
+        take_answer: Takes the answer over, and tells whether it is a yes.
+        close: Called once nobody needs to wait for it any more, answered or not.
 
     Attributes:
         waiting: How many wait for the answer of another.
     """
 
-    __slots__ = ("_account", "_answered", "_ask", "_asker", "_done", "_error", "_granted", "waiting")
+    __slots__ = ("_answered", "_ask", "_asker", "_close", "_done", "_granted", "_take_answer", "waiting")
 
-    def __init__(self, account: Account, error: BudgetExhausted, ask: Escalation | None) -> None:
-        self._account = account
-        self._error = error
-        self._ask = ask
+    def __init__(
+        self, ask: Callable[[], Any], take_answer: Callable[[Any], bool], close: Callable[[], None]
+    ) -> None:
+        self._ask: Callable[[], Any] | None = ask
+        self._take_answer = take_answer
+        self._close = close
         self._asker: Hashable = None
         self._done = threading.Event()
         self._granted = False
@@ -44,7 +52,7 @@ class Question:
 
     def block(self) -> bool:
         """Ask, or wait for the answer, in a plain function."""
-        ask = self._take()
+        ask = self._begin()
         if ask is None:
             # Nothing may block a loop, nor whoever asks: a call of the escalation's own.
             if not self._done.is_set() and (running_loop() is not None or self._asker == current_owner()):
@@ -52,19 +60,19 @@ class Question:
             self._done.wait()
             return self._granted or not self._answered
         try:
-            answer = ask(self._error)
+            answer = ask()
             if inspect.isawaitable(answer):
                 _discard(answer)
                 raise TypeError(ASYNC_ONLY)
             return self._answer(answer)
         finally:
-            self._close()
+            self._end()
 
     async def wait(self) -> bool:
         """Ask, or wait for the answer, in a coroutine; the function may be one too."""
         import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
 
-        ask = self._take()
+        ask = self._begin()
         if ask is None:
             if not self._done.is_set() and self._asker == current_owner():
                 return False
@@ -72,17 +80,13 @@ class Question:
                 await asyncio.to_thread(self._done.wait, 1)
             return self._granted or not self._answered
         try:
-            answer = ask(self._error)
+            answer = ask()
             return self._answer(await answer if inspect.isawaitable(answer) else answer)
         finally:
-            self._close()
+            self._end()
 
-    def answer_is_yes(self) -> None:
-        """Answer it, for somebody else has."""
-        self._granted = self._answered = True
-        self._done.set()
-
-    def _take(self) -> Escalation | None:
+    def _begin(self) -> Callable[[], Any] | None:
+        """Return how to ask, to the first who comes."""
         with LOCK:
             ask, self._ask = self._ask, None
             if ask is not None:
@@ -94,43 +98,57 @@ class Question:
     def _answer(self, answer: Any) -> bool:
         if not (answer is None or answer is False or isinstance(answer, Grant)):
             raise TypeError(f"an escalation must answer with a Grant, or with None for no, not {answer!r}")
-        account, grant = self._account, answer or None
-        self._answered = True
-        if grant is not None:
-            with making_room:
-                account.grant(grant)
-        account.declined = no_in(grant, self._error)
-        self._granted = not account.declined
-        if hooks.wanted(hooks.Escalated):
-            hooks.emit(hooks.Escalated(**account.ref.event_fields(), error=self._error, grant=grant))
+        self._granted = self._take_answer(answer or None)
+        self._answered = (
+            True  # and if that raises, the others ask for room again, and see what it has come to
+        )
         return self._granted
 
-    def _close(self) -> None:
-        with LOCK:
-            self._account.question = None
+    def _end(self) -> None:
+        self._close()
         self._done.set()
 
 
-def question_about(account: Account, error: BudgetExhausted) -> Waitable | None:
-    """Return the open question about an exhaustion, or `None` if there is nobody to ask or they said no."""
+def consult(account: Account, error: BudgetExhausted) -> Flow[bool]:
+    """Ask whoever can grant an account more; tells whether to ask for room again.
+
+    There is one question at a time about an account, and none once somebody has said no.
+    """
+    __tracebackhide__ = True
     if account.ref.error_boundary != "escalate" or error.phase in ("busy", "closed"):
-        return None
+        return False
     with LOCK:
         ask = account.definition.escalation or settings.now.escalation
         if ask is None or account.declined:
-            return None
+            return False
         if account.limits.as_dict().get(error.limit) != error.limit_value:
-            return _overtaken(account, error)
-        if account.question is None:
-            account.question = Question(account, error, ask)
-        return cast(Question, account.question)
+            return True  # a grant has overtaken the refusal
+        question = account.question
+        if question is None:
+            answered = partial(_take_answer, account, error)
+            question = account.question = Question(partial(ask, error), answered, partial(_forget, account))
+    return bool((yield question))
 
 
-def _overtaken(account: Account, error: BudgetExhausted) -> Question:
-    """Return a question that a grant has answered already: ask for room again."""
-    question = Question(account, error, None)
-    question.answer_is_yes()
-    return question
+def _take_answer(account: Account, error: BudgetExhausted, grant: Grant | None) -> bool:
+    granted = take_answer(account, error, grant)
+    if hooks.wanted(hooks.Escalated):
+        hooks.emit(hooks.Escalated(**account.ref.event_fields(), error=error, grant=grant))
+    return granted
+
+
+def take_answer(account: Account, error: BudgetExhausted, grant: Grant | None) -> bool:
+    """Add what was granted for an exhaustion to its account's limits, or remember the no; tells which."""
+    if grant is not None:
+        with making_room:
+            account.grant(grant)
+    account.declined = no_in(grant, error)
+    return not account.declined
+
+
+def _forget(account: Account) -> None:
+    with LOCK:
+        account.question = None
 
 
 def no_in(grant: Grant | None, error: BudgetExhausted) -> str:

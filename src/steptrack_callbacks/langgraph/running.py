@@ -21,8 +21,7 @@ from langgraph.errors import GraphInterrupt
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.escalation import has_default, no_in, why_not_granted
-from steptrack_callbacks.engine.queue import making_room
+from steptrack_callbacks.engine.escalation import has_default, take_answer, why_not_granted
 from steptrack_callbacks.langchain import run_tree
 from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.steps.boundary import escalated
@@ -231,11 +230,7 @@ class AgentRun:
     def ask(self, error: BudgetExhausted) -> None:
         """Pause the graph for a person's answer, where the call itself could not."""
         account = self._account_of(error)
-        grant = people.ask(error)
-        if grant is not None:
-            with making_room:
-                account.grant(grant)
-        account.declined = no_in(grant, error)
+        take_answer(account, error, people.ask(error))
 
     def _account_of(self, error: BudgetExhausted) -> Account:
         """Return whose limit it is: one run's, or the thread's."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_account import BudgetAccount
-from steptrack_callbacks.engine.escalation import question_about, why_not_granted
+from steptrack_callbacks.engine.escalation import consult, why_not_granted
 from steptrack_callbacks.values.errors import BudgetEscalated, BudgetExhausted
 from steptrack_callbacks.values.statuses import Status
 
@@ -65,8 +65,7 @@ def _overspent(account: Account, budgets: Sequence[Account]) -> Flow[BudgetExhau
     for each in (account, *budgets):
         while account.raised is None and each.enforce != "observe" and (names := each.passed_limits()):
             error = each.exhaustion("settled", each.breaches(names))
-            question = question_about(each, error)
-            if question is None or not (yield question):
+            if not (yield from consult(each, error)):
                 return error
     return None
 
