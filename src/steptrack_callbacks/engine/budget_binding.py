@@ -49,6 +49,7 @@ class BudgetBinding:
             budgets=(),
         )
         self._account = self._open()
+        ledger.connect()
 
     def account(self) -> BudgetAccount:
         """Return the account of the window that is running; a clock that is set back opens no old one."""

@@ -75,6 +75,12 @@ class LedgerClient:
         """How many charges the store has not been told."""
         return len(self._owed)
 
+    def connect(self) -> None:
+        """Let a store that has to connect begin to, since it will be asked."""
+        connect = getattr(self.store, "connect", None)
+        if connect is not None:
+            connect()
+
     def reserve(self, reservation: ReservationRequest, *, patience_s: float = 0.0) -> Flow[Verdict]:
         """Ask for room: the store, or what this process knows if it is away and `on_error` allows.
 

@@ -239,6 +239,16 @@ class PromptLedger(Protocol):
         """Do as `Ledger.settle`, likewise."""
 
 
+class RemoteLedger(Protocol):
+    """The same for those who will ask it soon, by ledgers that have to connect first."""
+
+    def connect(self) -> None:
+        """Begin to connect in the background, and return at once.
+
+        It is asked for often, and in vain raises nothing: the first question will.
+        """
+
+
 class Groups(Protocol):
     """Accounts that belong together: the steps of a run, the runs of a key."""
 

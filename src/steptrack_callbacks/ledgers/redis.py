@@ -71,6 +71,10 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
+    def connect(self) -> None:
+        """Begin to connect in the background, for threads and for an event loop that runs here."""
+        self._link.connect()
+
     def reserve(self, reservation: ReservationRequest) -> Verdict:
         """Reserve room on all accounts or on none. Sent again while it holds room, its lease starts again.
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
 import weakref
 from collections.abc import Generator
 from typing import Any, TypeVar
 
+from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.values.errors import LedgerError
 
 from .redis_forms import RoundTrip, command
 from .redis_loop import LoopTrips
 from .turns import watch_forks
+
+logger = logging.getLogger("steptrack_callbacks")
 
 T = TypeVar("T")
 RoundTrips = Generator[RoundTrip, Any, T]
@@ -30,9 +35,22 @@ class RedisLink:
         self._timeout_s = timeout_s
         self._cluster = cluster
         self._client: Any = None
+        self._connecting: threading.Thread | None = None
         self._loops: weakref.WeakKeyDictionary[Any, LoopTrips] = weakref.WeakKeyDictionary()
         self._redis = _redis(url)
         watch_forks(self)
+
+    def connect(self) -> None:
+        """Begin to connect, unless that was begun before: for threads, and for an event loop that runs here.
+
+        It fails in silence: the first trip will say why.
+        """
+        if self._client is None and self._connecting is None:
+            self._connecting = threading.Thread(target=self._connect, name="steptrack-redis", daemon=True)
+            self._connecting.start()
+        loop = running_loop()  # on which plain functions charge through the connection of threads
+        if loop is not None and loop not in self._loops:
+            self._begin(loop).connect()
 
     def drive(self, trips: RoundTrips[T]) -> T:
         """Make trips from this thread.
@@ -57,7 +75,8 @@ class RedisLink:
         Raises:
             LedgerError: The server did not answer in time, or not as it should.
         """
-        here = self._loops.get(asyncio.get_running_loop()) or await self._begin()
+        loop = asyncio.get_running_loop()
+        here = self._loops.get(loop) or self._begin(loop)
         answer: Any = None
         try:
             while not isinstance(answer, Exception):
@@ -71,46 +90,61 @@ class RedisLink:
 
     def close(self) -> None:
         """Let go of the sockets of threads; those of event loops are closed with their loop."""
+        self.before_fork()
+        self._connecting = None
         client, self._client = self._client, None
         if client is not None:
             client.close()
 
     def before_fork(self) -> None:
-        """Do nothing: redis-py's pools know to which process a socket belongs."""
+        """Let nobody be on the way to a socket: redis-py's pools know to which process one belongs."""
+        if self._connecting is not None:
+            self._connecting.join(self._timeout_s)
 
     def after_fork(self, *, child: bool) -> None:
         """Use new sockets in a child."""
         if child:
-            self._client = None
+            self._client = self._connecting = None
             self._loops = weakref.WeakKeyDictionary()
+
+    def _connect(self) -> None:
+        try:
+            client = self._for_threads()  # that of a cluster has connected now
+            if not self._cluster:
+                client.client().close()
+        except Exception:  # noqa: BLE001 - whatever it is, the first trip meets it as well
+            logger.debug("could not connect to %s beforehand", self.url, exc_info=True)
+
+    def _for_threads(self) -> Any:
+        if self._client is None:
+            self._client = self._connected(self._redis, self._redis.retry.Retry, timeout_s=self._timeout_s)
+        return self._client
 
     def _make(self, trip: RoundTrip, until: float) -> Any:
         if time.monotonic() > until:
             raise TimeoutError
-        if self._client is None:
-            self._client = self._connected(self._redis, self._redis.retry.Retry, timeout_s=self._timeout_s)
+        client = self._for_threads()
         try:
-            return self._send(trip)
+            return self._send(trip, client)
         except self._redis.exceptions.ConnectionError:
             # A server that has gone and come back leaves sockets that fail once; all may be sent twice.
             if time.monotonic() > until:
                 raise
-            return self._send(trip)
+            return self._send(trip, client)
 
-    def _send(self, trip: RoundTrip) -> Any:
+    def _send(self, trip: RoundTrip, client: Any) -> Any:
         try:
-            return self._client.execute_command(*command(trip))
+            return client.execute_command(*command(trip))
         except self._redis.exceptions.NoScriptError:
-            return self._client.execute_command(*command(trip, whole=True))
+            return client.execute_command(*command(trip, whole=True))
 
-    async def _begin(self) -> LoopTrips:
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> LoopTrips:
         for other in [each for each in self._loops if each.is_closed()]:
             del self._loops[other]  # what waits for a loop refers to it, and would keep it
         module = self._redis.asyncio
         client = self._connected(module, module.retry.Retry, timeout_s=None)
         here = LoopTrips(client, self._redis.exceptions, self._timeout_s)
-        self._loops[asyncio.get_running_loop()] = here
-        await here.closing.asend(None)
+        self._loops[loop] = here
         return here
 
     def _connected(self, module: Any, retry: Any, *, timeout_s: float | None) -> Any:

@@ -8,13 +8,16 @@ share one of each.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any
 
 from .redis_forms import RoundTrip, command
+
+logger = logging.getLogger("steptrack_callbacks")
 
 AT_ONCE = 2
 """How many batches of an event loop are under way at once, and so connections."""
@@ -31,13 +34,10 @@ class LoopTrips:
         client: A client of redis-py's for event loops.
         errors: The exceptions of redis-py.
         timeout_s: Most seconds that a batch may take; connecting has as many of its own.
-
-    Attributes:
-        closing: Closes the connections, once it has begun and its loop ends.
     """
 
     def __init__(self, client: Any, errors: Any, timeout_s: float) -> None:
-        self.closing = self._closing()
+        self._closing: AsyncGenerator[None, None] | None = None
         self._client = client
         self._errors = errors
         self._timeout_s = timeout_s
@@ -47,17 +47,23 @@ class LoopTrips:
         self._connections: list[Any] = []
         self._free: list[Any] = []
 
+    def connect(self) -> None:
+        """Begin to make a connection, for a batch to come; in vain it says nothing, as that will."""
+        self._start(self._connect())
+
     def ask(self, trip: RoundTrip) -> asyncio.Future[Any]:
         """Make a trip with the next batch; its result is the answer, or the exception that came of it."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((trip, answer))
         if not self._is_due and len(self._tasks) < AT_ONCE:
             self._is_due = True
-            task = loop.create_task(self._send_waiting(), context=Context())  # it is nobody's alone
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            self._start(self._send_waiting())
         return answer
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, context=Context())  # it is nobody's alone
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -66,12 +72,28 @@ class LoopTrips:
             _give(self._waiting, None)
             self._waiting.clear()
 
+    async def _connect(self) -> None:
+        try:
+            async with self._connection() as client, _within(self._timeout_s):
+                await client.initialize()
+        except Exception:  # noqa: BLE001 - whatever it is, the first batch meets it as well
+            logger.debug("could not connect to Redis beforehand", exc_info=True)
+
     async def _send_waiting(self) -> None:
         self._is_due = False
-        client = self._free.pop() if self._free else self._new()
-        try:
+        async with self._connection() as client:
             while self._waiting:
                 await self._send_batch(client)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[Any]:
+        """Lend a connection, which may still have to be made."""
+        if self._closing is None:
+            self._closing = self._closed_with_loop()
+            await self._closing.asend(None)
+        client = self._free.pop() if self._free else self._new()
+        try:
+            yield client
         finally:
             self._free.append(client)
 
@@ -136,7 +158,7 @@ class LoopTrips:
         self._connections.append(self._client.client())
         return self._connections[-1]
 
-    async def _closing(self) -> AsyncGenerator[None, None]:
+    async def _closed_with_loop(self) -> AsyncGenerator[None, None]:
         # A loop closes the async generators that are open when it ends: the one moment to close sockets.
         try:
             yield
