@@ -112,7 +112,7 @@ class RedisLink:
             client = self._for_threads()  # that of a cluster has connected now
             if not self._cluster:
                 client.client().close()
-        except Exception:  # noqa: BLE001 - whatever it is, the first trip meets it as well
+        except Exception:
             logger.debug("could not connect to %s beforehand", self.url, exc_info=True)
 
     def _for_threads(self) -> Any:

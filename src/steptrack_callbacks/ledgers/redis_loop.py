@@ -76,7 +76,7 @@ class LoopTrips:
         try:
             async with self._connection() as client, _within(self._timeout_s):
                 await client.initialize()
-        except Exception:  # noqa: BLE001 - whatever it is, the first batch meets it as well
+        except Exception:
             logger.debug("could not connect to Redis beforehand", exc_info=True)
 
     async def _send_waiting(self) -> None:
@@ -168,7 +168,7 @@ class LoopTrips:
 
 
 def _packed(connection: Any, command: tuple[Any, ...]) -> Any:
-    """Return what is written for a command, or why it cannot be: that is no fault of the others'."""
+    """Return what is written for a command, or why it cannot be, which concerns none of the others."""
     try:
         return connection.pack_command(*command)
     except (TypeError, UnicodeEncodeError) as error:
