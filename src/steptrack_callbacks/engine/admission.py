@@ -117,8 +117,12 @@ def _ask(call: OpenCall, *, patient: bool) -> Flow[Outcome]:
         return _begin(call, ADMITTED)
     if call.lease is not None and reservation.shared:
         return (yield from _reserve_everywhere(call, reservation, call.lease, patient=patient))
-    answer = reservation.ask(patient=patient)
-    return _begin(call, (yield answer) if isinstance(answer, Waiter) else answer)
+    reservation.prepare(patient=patient)
+    with LOCK:
+        answer = reservation.ask()
+        if not isinstance(answer, Waiter):
+            return _begin(call, answer)
+    return _begin(call, (yield answer))
 
 
 def _reserve_everywhere(

@@ -237,8 +237,7 @@ class Call:
             return
         self.answered_by = model
         took_s = None if self.sent_at is None else time.monotonic() - self.sent_at
-        if not estimated:
-            settlement.learn_from(self, usage, terms, took_s, truncated=truncated)
+        learn = None if estimated else settlement.lesson_of(self, usage, terms, took_s, cut=truncated)
         if truncated:
             settlement.note_cut(self)
         if cost_usd is not None:
@@ -248,7 +247,7 @@ class Call:
         else:
             cost = self.request.cost_of(usage, parts[0][0] if parts else model, terms, took_s)
         charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
-        self._close(charge, "settled", response)
+        self._close(charge, "settled", response, learn)
 
     def settle_free(self) -> None:
         """Charge nothing: the answer came from a cache."""
@@ -322,11 +321,15 @@ class Call:
         charge = Charge(usage, cost, calls=1 + retries, failed=failed + retries, estimated=estimated)
         return charge if self.request.counts else Charge(usage, cost, calls=0)
 
-    def _close(self, charge: Charge, state: State, response: object = None) -> None:
+    def _close(
+        self, charge: Charge, state: State, response: object = None, learn: settlement.Lesson | None = None
+    ) -> None:
         with making_room:
             with LOCK:
                 if self.state not in _OPEN:
                     return
+                if learn is not None:
+                    learn()
                 swept, before = self.state == "swept", self._charge
                 if swept:
                     self._before = before

@@ -75,14 +75,17 @@ class Reservation:
         other._since = self._since
         return other
 
-    def ask(self, *, patient: bool) -> Outcome | Waiter:
-        """Reserve room everywhere, join the line, or be refused; `patient` says that the caller can wait."""
+    def prepare(self, *, patient: bool) -> None:
+        """Do what takes its time before the lock is taken; `patient` says that the caller can wait."""
         together = self.request.together
         self.owner = current_owner() if together is None else together
         self.patient = patient
         self._hint = "" if patient else NO_WAIT_HINT
         self.look_up()
-        self._count_others()  # here and not under the lock, since to count takes its time
+        self._count_others()
+
+    def ask(self) -> Outcome | Waiter:
+        """Reserve room everywhere, join the line, or be refused."""
         with LOCK:
             decision = self._decide_undisturbed()
             if isinstance(decision, MustWait):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from steptrack_callbacks import hooks
@@ -14,6 +16,9 @@ from .amounts import NOTHING, Charge, Sums, Tally
 from .chain import AccountChain
 from .open_call import OpenCall
 from .thresholds import announce_thresholds, warn_if_observed
+
+Lesson = Callable[[], None]
+"""What an answer teaches of its model; to be called under the lock."""
 
 
 def max_tokens_to_set(call: OpenCall) -> int | None:
@@ -56,27 +61,27 @@ def swept(call: OpenCall, duration_s: float | None) -> tuple[Usage, int | None]:
     return usage, cost if request.is_priced else None
 
 
-def learn_from(
-    call: OpenCall, usage: Usage, terms: Terms | None, took_s: float | None, *, truncated: bool
-) -> None:
-    """Remember an answer, for the estimates of those to come."""
+def lesson_of(
+    call: OpenCall, usage: Usage, terms: Terms | None, took_s: float | None, *, cut: bool
+) -> Lesson:
+    """Return what remembers an answer, for the estimates of those to come."""
     request, counted = call.request, call.request.input_count
     if counted is None and call.bound is not None:
         seen = output_stats.find(request.model)
         if seen and seen.is_denser(usage.input_tokens, call.bound.sent):  # as nothing that was counted
             counted = request.counted
     tier = terms.service_tier if terms and request.service_tier is None else None
-    with LOCK:
-        output_stats.learn(
-            request.model,
-            output_tokens=usage.output_tokens,
-            took_s=took_s or 0.0,
-            truncated=truncated,
-            counted_input=None if counted is None else counted.tokens,
-            input_tokens=usage.input_tokens,
-            service_tier=tier,
-            thought=usage.reasoning_tokens > 0,
-        )
+    return partial(
+        output_stats.learn,
+        request.model,
+        output_tokens=usage.output_tokens,
+        took_s=took_s or 0.0,
+        truncated=cut,
+        counted_input=None if counted is None else counted.tokens,
+        input_tokens=usage.input_tokens,
+        service_tier=tier,
+        thought=usage.reasoning_tokens > 0,
+    )
 
 
 def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: str) -> tuple[Sums, Sums]:

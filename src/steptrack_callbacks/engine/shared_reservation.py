@@ -28,7 +28,8 @@ def reserve_everywhere(reservation: Reservation, lease: Lease, *, patient: bool)
     """
     began = time.monotonic()
     for _ in range(MOST_ROUNDS):
-        outcome = reservation.ask(patient=patient)
+        reservation.prepare(patient=patient)
+        outcome = reservation.ask()
         while isinstance(outcome, Waiter):
             outcome = yield from _wait(reservation, outcome)
         if outcome is ADMITTED:
