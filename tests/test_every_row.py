@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from steptrack_callbacks import pricing
-from steptrack_callbacks.pricing import chain, cost_usd, prices_of, reset, source_of, table
+from steptrack_callbacks.pricing import cost_usd, prices_of, reset, source_of, sources, table
 from steptrack_callbacks.pricing.doubts import doubts_of
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.values.usage import Usage, count_names
@@ -34,7 +34,7 @@ def listed(monkeypatch):
 
     def put(rates):
         monkeypatch.setattr(table, "_loaded", [table.Table({"m": PRICE | rates})])
-        monkeypatch.setattr(chain, "live_entries", lambda: None)
+        monkeypatch.setattr(sources, "live_entries", lambda: None)
         reset()
 
     return put
@@ -148,7 +148,7 @@ def test_a_model_that_is_priced_by_no_token_is_priced_by_what_one_request_has_at
 ):
     entry = {"litellm_provider": "meta", "mode": "responses"} | rates
     monkeypatch.setattr(table, "_loaded", [table.Table({"m": entry})])
-    monkeypatch.setattr(chain, "live_entries", lambda: None)
+    monkeypatch.setattr(sources, "live_entries", lambda: None)
     assert cost_usd("m", PLAIN, provider="meta") == usd
 
 

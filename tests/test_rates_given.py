@@ -10,7 +10,7 @@ import pytest
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, Usage, pricing, step
 from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.integrations.asked import kinds_in, terms_asked
+from steptrack_callbacks.integrations.request_terms import kinds_in, terms_asked
 from steptrack_callbacks.litellm.requests import request_of
 from steptrack_callbacks.pricing import Terms, prices_of, rates_in
 from steptrack_callbacks.steps.attribution import new_call

@@ -13,7 +13,7 @@ import pytest
 from fake_framework import CALL_TOKENS, FakeFramework, until_async
 from internals import assert_nothing_left
 from steptrack_callbacks import Budget, step
-from steptrack_callbacks.engine import lookout
+from steptrack_callbacks.engine import shared_reservation
 from steptrack_callbacks.engine.queue import LOOK_EVERY_S, QUEUE
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.protocol import AccountRequest, Asked, Entry, ReservationRequest
@@ -85,7 +85,9 @@ def test_one_of_many_that_wait_for_an_account_asks_for_all(store):
 
     many_at_once(meanwhile)
     asked_while_waiting = store.looks[MANY:]  # each has looked once before it stood in line
-    assert all(b - a >= LOOK_EVERY_S - 2 * lookout.ROUNDING_S for a, b in pairwise(asked_while_waiting))
+    assert all(
+        b - a >= LOOK_EVERY_S - 2 * shared_reservation.ROUNDING_S for a, b in pairwise(asked_while_waiting)
+    )
 
 
 def test_when_the_one_who_asked_is_gone_the_next_one_asks(store):
@@ -99,7 +101,7 @@ def test_when_the_one_who_asked_is_gone_the_next_one_asks(store):
 
 
 def test_when_the_one_who_asks_gets_no_answer_another_one_asks(store, monkeypatch):
-    monkeypatch.setattr(lookout, "LONGEST_LOOK_S", LOOK_EVERY_S)
+    monkeypatch.setattr(shared_reservation, "LONGEST_LOOK_S", LOOK_EVERY_S)
 
     async def meanwhile(_tasks: list[Any]) -> None:
         answer = store.hangs = asyncio.Event()
@@ -118,6 +120,6 @@ def test_nothing_is_kept_of_accounts_that_nobody_waits_for(store):
         come_back(store)
 
     many_at_once(meanwhile)
-    with lookout.looking([]) as due:
+    with shared_reservation.looking([]) as due:
         assert due == []
-    assert set(lookout._next_look) <= {(current.ledger(), KEY)}
+    assert set(shared_reservation._next_look) <= {(current.ledger(), KEY)}

@@ -18,7 +18,7 @@ from .config import Config, load
 from .integrations import changes, http_clients, import_hooks, losses, proxy_client
 from .ledgers import current
 from .ledgers.protocol import Store
-from .pricing.chain import with_prices
+from .pricing.sources import with_prices
 from .settings import FileSettings, OnIntegrationChange, OnStoreError, Settings
 from .steps import registry
 from .steps.tool_policy import ToolSaid, with_tools

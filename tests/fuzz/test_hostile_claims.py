@@ -24,7 +24,7 @@ from steptrack_callbacks.litellm_proxy.accounts import Accounts
 from steptrack_callbacks.litellm_proxy.identity import Identity, MalformedIdentity, identity_of
 from steptrack_callbacks.litellm_proxy.requests import request_from
 from steptrack_callbacks.litellm_proxy.tools import narrow
-from steptrack_callbacks.pricing import chain
+from steptrack_callbacks.pricing import sources
 from steptrack_callbacks.steps.tool_policy import ToolPolicy
 from steptrack_callbacks.values.definitions import Stage
 from steptrack_callbacks.values.usage import MOST_TOKENS
@@ -265,10 +265,10 @@ def test_a_client_that_makes_up_names_fills_no_memory(monkeypatch: pytest.Monkey
         )
         pricing.cost_usd(f"model-{number}", Usage(input_tokens=1), service_tier=f"tier-{number}")
     assert len(accounts._met) <= 100
-    monkeypatch.setattr(chain, "_MOST_ANSWERS", 50)
+    monkeypatch.setattr(sources, "_MOST_ANSWERS", 50)
     for number in range(200):
         pricing.cost_usd("gpt-4o", Usage(input_tokens=1), service_tier=f"other-tier-{number}")
-    assert len(chain._answers) <= 50
+    assert len(sources._answers) <= 50
 
 
 class Answer:

@@ -22,9 +22,9 @@ from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
-from . import call_log, far, settlement
+from . import call_log, far, settlement, streaming
 from .account import Account
-from .admission import admission, more_is_granted, raise_if_passed, tell_admitted
+from .admission import admission, raise_if_passed, tell_admitted
 from .amounts import NOTHING, Charge
 from .chain import AccountChain, Wrapping
 from .holds import Bound
@@ -186,7 +186,7 @@ class Call:
             BudgetExhausted: It has passed a limit (phase `stream`); the caller must cut the stream
                 and `abandon` the call.
         """
-        run_sync(self._progress(output_tokens))
+        run_sync(streaming.progress(self, output_tokens))
 
     async def progress_async(self, output_tokens: int) -> None:
         """Do as `progress`, where an escalation may be awaited.
@@ -194,18 +194,7 @@ class Call:
         Raises:
             BudgetExhausted: It has passed a limit (phase `stream`).
         """
-        await run_async(self._progress(output_tokens))
-
-    def _progress(self, output_tokens: int) -> Flow[None]:
-        self.produced = output_tokens
-        if self.state != "in flight":
-            return
-        self.count()
-        refusal = None if self.reservation is None else self.reservation.run_on(output_tokens)
-        if refusal and not (yield from more_is_granted(refusal.account, error := refusal.error())):
-            raise error
-        if self.lease is not None:
-            yield from self.lease.keep_up(self.request, output_tokens)
+        await run_async(streaming.progress(self, output_tokens))
 
     # Once it is over
 

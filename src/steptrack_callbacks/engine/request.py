@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from steptrack_callbacks.pricing import Prices, Terms, prices_of
-from steptrack_callbacks.pricing.chain import Question, answer
+from steptrack_callbacks.pricing.sources import Question, answer
 from steptrack_callbacks.pricing.terms import NO_TERMS
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.usage import Usage

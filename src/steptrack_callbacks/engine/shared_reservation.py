@@ -1,20 +1,35 @@
-"""Room on accounts that others charge too: here first, then on the ledger, and again if it refuses."""
+"""Room on accounts that others charge too: here first, then on the ledger, and again if it refuses.
+
+Processes do not notify each other, so whoever waits for a shared account has to ask again. But what one is
+told, all are told: so only the first in line asks, and the others ask if it has not.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from steptrack_callbacks.concurrency.flow import Flow
+from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import Reason
 
+from .budget_account import BudgetAccount
 from .decisions import ADMITTED, Outcome
 from .lease import Lease, look
-from .lookout import looking
-from .queue import QUEUE, Waiter, making_room
+from .queue import LOOK_EVERY_S, QUEUE, Waiter, making_room
 from .reservation import Reservation
 
 MOST_ROUNDS = 100
 """How often a call asks again after a no; what the ledger says with it mostly settles the matter here."""
+LONGEST_LOOK_S = 1.0
+"""After how long another one looks, if who has begun to look has not come back."""
+ROUNDING_S = 0.01
+"""A timer may ring so much early."""
+
+_next_look: dict[tuple[LedgerClient, str], float] = {}
+"""When an account may be looked at again, by its name."""
 
 
 def reserve_everywhere(reservation: Reservation, lease: Lease, *, patient: bool) -> Flow[Outcome]:
@@ -81,3 +96,27 @@ def _patience_s(reservation: Reservation, *, patient: bool) -> float:
         return 0.0
     longest = min(account.definition.wait_s for account in reservation.shared)
     return max(0.0, longest - reservation.waited_s())
+
+
+@contextmanager
+def looking(accounts: Sequence[BudgetAccount]) -> Generator[list[BudgetAccount]]:
+    """Take it upon oneself to look at those accounts that nobody has looked at just now."""
+    with LOCK:
+        due = _due(accounts, time.monotonic() + ROUNDING_S)
+        _note(due, LONGEST_LOOK_S)
+    try:
+        yield due
+    finally:
+        with LOCK:
+            _note(due, LOOK_EVERY_S)
+
+
+def _due(accounts: Sequence[BudgetAccount], now: float) -> list[BudgetAccount]:
+    for name in [name for name, at in _next_look.items() if at <= now]:
+        del _next_look[name]
+    return [account for account in accounts if (account.ledger, account.key) not in _next_look]
+
+
+def _note(accounts: Sequence[BudgetAccount], seconds: float) -> None:
+    at = time.monotonic() + seconds
+    _next_look.update({(account.ledger, account.key): at for account in accounts})

@@ -7,9 +7,9 @@ from functools import cache, lru_cache, partial
 from typing import Any
 
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.integrations.asked import PRICED, kinds_in, terms_asked
 from steptrack_callbacks.integrations.bounds import UNSEEN, bound_messages, is_all_sent
 from steptrack_callbacks.integrations.needs import needs_in
+from steptrack_callbacks.integrations.request_terms import PRICED, kinds_in, terms_asked
 from steptrack_callbacks.integrations.servers import server_at
 from steptrack_callbacks.pricing.names import GATEWAYS, accepts, canonical
 from steptrack_callbacks.pricing.table import installed

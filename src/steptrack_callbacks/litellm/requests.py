@@ -8,9 +8,9 @@ from typing import Any
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.integrations.asked import kinds_in, terms_asked
 from steptrack_callbacks.integrations.bounds import bound_messages, bound_prompt, is_all_sent
 from steptrack_callbacks.integrations.needs import needs_in, needs_whole_answer
+from steptrack_callbacks.integrations.request_terms import kinds_in, terms_asked
 from steptrack_callbacks.integrations.seams_litellm import GIVEN_RATES
 from steptrack_callbacks.tokens import InputCount, count_messages, count_prompt
 from steptrack_callbacks.values.untrusted import field, items, whole_number

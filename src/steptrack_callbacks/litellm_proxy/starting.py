@@ -14,7 +14,7 @@ from steptrack_callbacks import settings
 from steptrack_callbacks.config import LedgerOptions, load
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.pricing.chain import with_prices
+from steptrack_callbacks.pricing.sources import with_prices
 from steptrack_callbacks.steps.tool_policy import with_tools
 
 from .accounts import Accounts

@@ -26,10 +26,10 @@ from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.usage import Usage
 
 from .abilities import Abilities, abilities_of
-from .chain import Question, answer, forget, max_output, with_prices
 from .checks import check_usage
 from .entries import rates_of
 from .quotes import Flat
+from .sources import Question, answer, forget, max_output, with_prices
 from .terms import Terms
 from .user import checked, rates_in
 

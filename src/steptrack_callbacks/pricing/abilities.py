@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from .chain import Question, entries_of, owner_of
+from .sources import Question, entries_of, owner_of
 
 _SUPPORTS = "supports_"
 _MODES = {"responses": "chat"}  # which LiteLLM translates into each other

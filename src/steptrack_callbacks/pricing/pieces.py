@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from steptrack_callbacks.values.money import to_units
 
-from .chain import Question, maker_of, published
 from .names import accepts, split
+from .sources import Question, maker_of, published
 from .table import Entry, tables
 
 _SIZE = re.compile(r"(\d+)-?x-?(\d+)")

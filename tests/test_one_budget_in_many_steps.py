@@ -1,0 +1,113 @@
+"""Several steps of one process on one budget: each has its own limits, and none decides by what has changed.
+
+Each step has an account of its own that stands for the one in the ledger. What they know may be of different
+age; what is decided may not.
+"""
+
+import threading
+from contextvars import Context
+
+import pytest
+
+from fake_framework import until
+from spending import ask, open_call
+from steptrack_callbacks import Budget, BudgetExhausted, Grant, Usage, step
+from steptrack_callbacks.engine import queue
+from steptrack_callbacks.ledgers import current
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"], autouse=True)
+def ledger(request, tmp_path):
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_server").url(prefix=tmp_path.name, timeout_s=5)
+    else:
+        url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/books.db?timeout_s=5"
+    current.use(url)
+
+
+class Running:
+    """A step that runs beside others of the same thread, in a context of its own."""
+
+    def __init__(self, name, limits=None, **options):
+        budgets = [Budget("team", **(limits or {"max_tokens": 60}))]
+        self.step = step(name, budgets=budgets, **options)
+        self.do = Context().run
+        self.do(self.step.__enter__)
+
+    def end(self):
+        self.do(self.step.__exit__, None, None, None)
+        return self.step.record()
+
+    def refusal(self):
+        with pytest.raises(BudgetExhausted) as caught:
+            self.do(ask)
+        return caught.value
+
+
+def test_what_one_step_has_spent_refuses_the_next_call_of_another():
+    one, other = Running("one"), Running("other")
+    other.do(ask)
+    for _ in range(3):
+        one.do(ask)
+    assert (other.refusal().phase, one.refusal().phase) == ("denied", "denied")
+    assert other.step.remaining("max_tokens") == one.step.remaining("max_tokens") == 0
+
+
+def test_what_one_step_holds_is_not_left_for_another_and_comes_back():
+    one, other = Running("one", wait_s=0), Running("other", wait_s=0)
+    calls = [one.do(open_call, 25, 5), one.do(open_call, 20, 5)]
+    assert other.step.remaining("max_tokens") == one.step.remaining("max_tokens") < 15
+    assert other.refusal().phase == "busy"
+    for call in calls:
+        call.withdraw()
+    other.do(ask)
+    assert other.step.remaining("max_tokens") == 60 - 15
+
+
+def test_steps_that_limit_one_budget_differently_share_its_spend_and_keep_their_own_limits():
+    wide, narrow = Running("wide", {"max_tokens": 100}), Running("narrow", {"max_tokens": 20})
+    wide.do(ask)
+    assert narrow.refusal().limit_value == 20
+    wide.do(ask)
+    assert (wide.step.remaining("max_tokens"), narrow.step.remaining("max_tokens")) == (70, 0)
+
+
+def test_a_grant_of_one_step_leaves_the_limit_of_another():
+    asked = {"error_boundary": "escalate", "escalation": lambda error: Grant(max_tokens=40)}
+    one, other = Running("one", {"max_tokens": 20}, **asked), Running("other", {"max_tokens": 20})
+    one.do(ask)
+    one.do(ask)
+    assert other.refusal().limit_value == 20
+    assert (one.step.remaining("max_tokens"), other.step.remaining("max_tokens")) == (30, 0)
+
+
+def test_a_step_that_begins_later_knows_what_the_others_have_spent_and_hold():
+    one = Running("one", wait_s=0)
+    one.do(ask)
+    call = one.do(open_call, 40, 5)
+    later = Running("later", wait_s=0)
+    assert later.refusal().phase == "busy"
+    call.settle(Usage(input_tokens=40, output_tokens=5))
+    assert later.refusal().phase == "denied"
+
+
+def test_each_record_tells_the_spend_of_the_whole_budget_and_what_was_charged_here():
+    one, other = Running("one"), Running("other")
+    one.do(ask)
+    other.do(ask)
+    record = other.end()
+    assert record.budgets["team"]["spent"] == {"max_tokens": 30}
+    assert (record.usage.total_tokens, one.end().usage.total_tokens) == (15, 15)
+
+
+def test_who_waits_is_told_at_once_what_the_ledger_has_told_another_step(monkeypatch):
+    monkeypatch.setattr(queue, "LOOK_EVERY_S", 3600.0)  # it does not look for itself
+    one, waiting = Running("one"), Running("waiting", wait_s=20)
+    calls = [one.do(open_call, 25, 5), one.do(open_call, 20, 5)]
+    outcomes = []
+    thread = threading.Thread(target=waiting.do, args=(lambda: outcomes.append(ask()),))
+    thread.start()
+    until(lambda: queue.QUEUE.waiters)
+    calls[0].settle(Usage(input_tokens=5))
+    thread.join()
+    assert outcomes == ["the answer"]
