@@ -402,6 +402,19 @@ def test_what_is_left_is_told_as_if_every_call_had_been_counted(monkeypatch):
     assert left[0] == left[1]
 
 
+@pytest.mark.parametrize(("limit_usd", "counts"), [(10**6, False), (0.01, True)])
+def test_what_is_left_is_known_to_a_hundredth_and_nobody_is_counted_for_less(limit_usd, counts, seen):
+    with step("plan", max_usd=limit_usd, max_tokens=10**9, max_calls=9) as plan:
+        calls = [far_call(plan) for _ in range(2)]
+        about = room.about_left(plan.account)
+        assert (not plan.account.uncounted) is counts
+        exact = {name: remaining(plan.account, name, wrapping=False) for name in about}
+        assert set(exact) == {"max_usd", "max_tokens", "max_calls"}
+        assert all(exact[name] * Decimal("0.99") <= about[name] <= exact[name] for name in exact)
+        for each in calls:
+            each.withdraw()
+
+
 def test_no_more_than_so_many_calls_stay_uncounted(seen):
     with step("plan", max_tokens=10**9) as plan:
         calls = [far_call(plan) for _ in range(far.MOST_UNCOUNTED + 1)]

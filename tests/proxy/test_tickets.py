@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 
 import litellm
 import pytest
@@ -68,6 +69,31 @@ def test_a_request_that_nobody_reports_any_more_is_charged_if_it_was_sent(accoun
     asyncio.run(forget())
     for kept in totals(accounts).values():
         assert (kept.settled.get("calls", 0), kept.held_calls) == (calls, 0)
+
+
+class Logged:
+    """Where LiteLLM keeps what it knows of a request; what is sent knows it in turn."""
+
+    def __init__(self):
+        self.model_call_details = {}
+
+
+def test_a_request_that_is_over_is_not_left_to_the_garbage_collector(accounts):
+    async def serve():
+        made, logged = ticket(accounts, "plan"), Logged()
+        options = {**OPTIONS, "litellm_logging_obj": logged}
+        made.bind(options)
+        await made.admit(request_from("chat", "gpt-4o-mini", options))
+        await made.begin_attempt(request_from("chat", "openai/gpt-4o-mini", options))
+        await made.give_up()
+        return weakref.ref(logged), weakref.ref(made)
+
+    gc.disable()
+    try:
+        gone = asyncio.run(serve())
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_each_account_is_asked_once_however_often_it_is_named(accounts):

@@ -185,6 +185,14 @@ class Request:
             self._prices = found
         return found
 
+    def take_over(self, before: Request) -> None:
+        """Take over what was found out about an earlier description of the same, as far as it still holds."""
+        if self.model != before.model:
+            return
+        self.count_input, self.input_count = lambda: before.counted, before.input_count
+        if self._question(self.model, NO_TERMS) == before._question(self.model, NO_TERMS):
+            self._prices = before._prices
+
     def rename(self, model: str) -> None:
         """Take a name of the model that is known only now."""
         self.model, self._prices = model, None

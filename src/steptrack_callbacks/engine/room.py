@@ -123,6 +123,26 @@ def remaining(account: Account, limit: LimitName, *, wrapping: bool) -> Decimal 
     return None if most is None else max(0, most - used)
 
 
+def about_left(account: Account) -> dict[LimitName, Decimal | float]:
+    """Say what is left of amounts and calls, to within a hundredth of it.
+
+    Calls in flight that nobody has counted are taken at their bounds where that makes no more difference.
+    """
+    bounds = (account.bound_cost, account.bound_tokens)
+    held = (account.fixed_cost, account.fixed_tokens)
+    names, left = [], dict[LimitName, Decimal | float]()
+    for name, unit, used, most in account.amounts(wrapping=False):
+        rest = most - used - held[unit] - account.in_flight.mean(unit) - bounds[unit]
+        if rest < bounds[unit] * 100 or rest < 0:
+            names.append(name)
+        else:
+            left[name] = rest if unit else to_usd(rest)
+    if account.limits.call_room(wrapping=False) is not None:
+        names.append("max_calls")
+    exactly = ((name, remaining(account, name, wrapping=False)) for name in names)
+    return left | {name: rest for name, rest in exactly if rest is not None}
+
+
 def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, most: int) -> bool:
     left = most - used - (account.fixed_tokens if unit else account.fixed_cost)
     if account.in_flight.is_far(estimate, unit, left):

@@ -158,7 +158,8 @@ def _own_rates(options: Mapping[str, Any]) -> dict[str, Any] | None:
     Of the call's own arguments only what LiteLLM takes as a rate is one: on its proxy, these are what no
     client can set.
     """
-    given = {name: options[name] for name in options.keys() & rate_names()}
+    names = rate_names()
+    given = {} if names.isdisjoint(options) else {name: options[name] for name in options.keys() & names}
     info = options.get("model_info")
     return pricing.rates_in(_fields(info), given) or None if given or info else None
 

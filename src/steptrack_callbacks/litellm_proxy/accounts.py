@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from steptrack_callbacks import pricing
@@ -29,6 +29,8 @@ MOST_OPEN_STEPS = 1_000
 STEP_TTL_S = 86_400.0
 KEPT_AFTER_S = 86_400.0
 MOST_MIRRORS = 2_000
+REMEMBERED_S = 60.0
+"""How long it is remembered which accounts are around the requests of a step."""
 
 
 class ProxyAccount(BudgetAccount):
@@ -69,6 +71,25 @@ class ProxyAccount(BudgetAccount):
         return self.ttl_s + KEPT_AFTER_S - (time.monotonic() - self.started)
 
 
+class Surroundings(NamedTuple):
+    """What is around the requests of one identity.
+
+    Attributes:
+        accounts: What they are charged to, innermost first; `None` if there is nothing.
+        policy: What tools the stages around them allow together.
+        until: When to look again, in seconds since the epoch, as the window of a budget may have ended.
+    """
+
+    accounts: AccountChain | None
+    policy: ToolPolicy
+    until: float
+
+    def stands(self, now: float) -> bool:
+        """Tell whether it is still so."""
+        steps = [each for each in self.accounts or () if isinstance(each, ProxyAccount)]
+        return now < self.until and not [each for each in steps if each.is_forgotten]
+
+
 class Accounts:
     """All accounts that this worker has met; the ledger has the last word on each.
 
@@ -86,25 +107,46 @@ class Accounts:
         self._config = config
         self._options = options
         self._met: OrderedDict[tuple[object, ...], BudgetAccount] = OrderedDict()
+        self._surroundings: dict[Identity, Surroundings] = {}
 
     def around(self, identity: Identity) -> AccountChain | None:
         """Return the accounts that a request is charged to, innermost first; `None` if there are none."""
-        accounts = [*self._of_steps(identity), *self._of_proxy(identity)]
-        first = {account.key: account for account in reversed(accounts)}  # the outermost of each budget
-        kept = [account for account in accounts if first[account.key] is account]
-        return AccountChain(kept) if kept else None
-
-    def price_of(self, name: str) -> Price | None:
-        """Return what the file says that a model costs, by the name that clients know it by."""
-        return partial(pricing.cost_units, name) if name in self._config.prices else None
+        return self.surroundings(identity).accounts
 
     def policy(self, identity: Identity) -> ToolPolicy:
         """Return what tools the stages around a request allow together."""
+        return self.surroundings(identity).policy
+
+    def surroundings(self, identity: Identity) -> Surroundings:
+        """Return what is around a request: as it was for the last one of its step, for a while."""
+        now = time.time()
+        known = self._surroundings.get(identity)
+        if known is None or not known.stands(now):
+            accounts = self._around(identity)
+            ends = [each.window.ends_at.timestamp() for each in accounts or () if each.window is not None]
+            known = Surroundings(
+                AccountChain(accounts) if accounts else None,
+                self._policy(identity),
+                min([now + REMEMBERED_S, *ends]),
+            )
+            self._surroundings[identity] = known
+        return known
+
+    def _around(self, identity: Identity) -> list[BudgetAccount]:
+        accounts = [*self._of_steps(identity), *self._of_proxy(identity)]
+        first = {account.key: account for account in reversed(accounts)}  # the outermost of each budget
+        return [account for account in accounts if first[account.key] is account]
+
+    def _policy(self, identity: Identity) -> ToolPolicy:
         policy = ToolPolicy()
         for depth in range(1, len(identity.path) + 1):
             for stage in self._stages(identity, depth):
                 policy = policy.narrowed(stage)
         return policy
+
+    def price_of(self, name: str) -> Price | None:
+        """Return what the file says that a model costs, by the name that clients know it by."""
+        return partial(pricing.cost_units, name) if name in self._config.prices else None
 
     def prefix(self, key: str, run: str) -> str:
         """Return how the names of all accounts of a run begin."""
@@ -220,13 +262,15 @@ class Accounts:
         return self._meet((stored, step_account and step_account.key), make)
 
     def _meet(self, mark: tuple[object, ...], make: Callable[[], BudgetAccount]) -> BudgetAccount:
-        """Return the mirror of an account; the ones that were used longest ago are let go."""
+        """Return the mirror of an account; of too many, those that were asked for longest ago are let go."""
         account = self._met.pop(mark, None)
         if account is None or (isinstance(account, ProxyAccount) and account.is_forgotten):
             account = make()
         self._met[mark] = account
-        while len(self._met) > MOST_MIRRORS:
-            self._met.popitem(last=False)
+        if len(self._met) > MOST_MIRRORS:
+            self._surroundings.clear()  # which hold mirrors as well
+            while len(self._met) > MOST_MIRRORS * 7 // 8:
+                self._met.popitem(last=False)
         return account
 
 

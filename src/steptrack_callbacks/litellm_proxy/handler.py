@@ -64,7 +64,7 @@ class StepTrackProxyHandler(CustomLogger):
             identity = identity_of(key_of(user_api_key_dict), data)
         except MalformedIdentity as error:
             raise malformed(error) from None
-        around = self._accounts.around(identity)
+        around, policy, _ = self._accounts.surroundings(identity)
         if around is None:
             return data
         if kind == "chat" and data.get("stream") and asks_several(data):
@@ -72,7 +72,7 @@ class StepTrackProxyHandler(CustomLogger):
         ticket = Ticket(kind, around, self._accounts)
         ticket.bind(data)
         try:
-            narrow(data, self._accounts.policy(identity), "/".join(identity.path))
+            narrow(data, policy, "/".join(identity.path))
             price = self._accounts.price_of(str(data.get("model") or ""))
             request = request_for(kind, data, getattr(user_api_key_dict, "team_id", None), price)
             if request is not None:

@@ -21,6 +21,7 @@ LONGEST_RUN = 256
 LONGEST_PATH = 1_024
 DEFAULT_STEP = "run"
 """The step of requests that name a run only."""
+_FIELD_OF = {header: field for field, header in FIELDS.items()}
 
 
 class MalformedIdentity(ValueError):
@@ -151,14 +152,15 @@ def _amount(claimed: str | None) -> Decimal | None:
 
 def _from_headers(data: Mapping[str, Any]) -> dict[str, str]:
     sent = (data.get("proxy_server_request") or {}).get("headers") or {}
-    lower = {str(name).lower(): str(value) for name, value in sent.items()}
-    fields = {header: field for field, header in FIELDS.items()}
     claimed = {}
-    for header in filter(lambda name: name.startswith(PREFIX), lower):
-        if header not in fields:
+    for name, value in sent.items():
+        header = str(name).lower()
+        if not header.startswith(PREFIX):
+            continue
+        if header not in _FIELD_OF:
             raise MalformedIdentity(header, f"is not a known header{_meant(header)}")
         try:
-            claimed[fields[header]] = decoded(lower[header])
+            claimed[_FIELD_OF[header]] = decoded(str(value))
         except ValueError:
             raise MalformedIdentity(header, "must be percent-encoded UTF-8") from None
     return claimed

@@ -13,7 +13,7 @@ from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
-from steptrack_callbacks.engine.room import remaining
+from steptrack_callbacks.engine.room import about_left
 from steptrack_callbacks.engine.swapping import Swap
 from steptrack_callbacks.litellm import batches
 from steptrack_callbacks.litellm.call_types import Kind
@@ -29,6 +29,7 @@ from .runs import close_overdue
 TICKET = "steptrack_ticket"
 """Where a request is found again, in LiteLLM's own account of it."""
 
+_NAMED: tuple[LimitName, ...] = ("max_usd", "max_tokens", "max_calls")
 _request: ContextVar[Ticket | None] = ContextVar("steptrack_proxy_request", default=None)
 _attempt: ContextVar[Call | None] = ContextVar("steptrack_proxy_attempt", default=None)
 
@@ -130,14 +131,13 @@ class Ticket:
 
     def _let_pass(self, call: Call, exact: Request) -> None:
         """Go on with the deployment that was chosen; its price must be known as well."""
+        exact.take_over(call.request)
         blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact)
         if blind is not None:
             call.withdraw()
             raise blind
-        if exact.model == call.request.model:
-            counted = call.request.counted
-            exact.count_input = lambda: counted
-        exact.counted  # noqa: B018 - what is learned of a model is learned against a count
+        if call.bound is None or call.request.model != exact.model:
+            exact.counted  # noqa: B018 - what is learned of a model is learned against a count
         call.request = exact
 
     async def _get_to_know(self) -> None:
@@ -268,17 +268,11 @@ class Ticket:
 
     def remaining(self) -> dict[LimitName, Any]:
         """Return what is left under each sort of limit: the least of all accounts."""
-        names: tuple[LimitName, ...] = ("max_usd", "max_tokens", "max_calls")
         left: dict[LimitName, Any] = {}
-        for name in names:
-            rests = [
-                rest
-                for account in self.around
-                if (rest := remaining(account, name, wrapping=False)) is not None
-            ]
-            if rests:
-                left[name] = min(rests)
-        return left
+        for account in self.around:
+            for name, rest in about_left(account).items() if account.limited else ():
+                left[name] = min(rest, left.get(name, rest))
+        return {name: left[name] for name in _NAMED if name in left}
 
 
 def _nothing(_usage: Usage) -> int:
