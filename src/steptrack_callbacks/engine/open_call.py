@@ -1,20 +1,24 @@
-"""A call, as the parts of the engine see it that it is made of; the call itself is in `call`."""
+"""A call, as the parts of the engine see it that it is made of; the call itself is in `call`.
+
+And those that are open, with what becomes of them when their step ends.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from steptrack_callbacks.concurrency.lock import LOCK
+
+from .account import Account
 from .chain import AccountChain, Wrapping
 from .holds import Bound
 from .lease import Lease
+from .queue import making_room
 from .request import Request
 from .reservation import Reservation
 from .swapping import Swapping
 
 State = Literal["new", "in flight", "swept", "settled", "failed", "abandoned", "denied", "withdrawn"]
-
-open_calls: dict[Any, None] = {}
-"""Calls that are neither settled nor swept, in the order in which they began."""
 
 
 class OpenCall(Protocol):
@@ -47,3 +51,27 @@ class OpenCall(Protocol):
 
     def announce(self) -> None:
         """Let hooks see that it is admitted."""
+
+    def sweep(self) -> None:
+        """Charge its estimate now."""
+
+
+open_calls: dict[OpenCall, None] = {}
+"""Calls that are neither settled nor swept, in the order in which they began."""
+
+
+def open_calls_of(account: Account) -> list[OpenCall]:
+    """Find the calls of an account that are neither settled nor swept."""
+    if not account.open_calls:
+        return []
+    return [call for call in list(open_calls) if account in call.accounts]
+
+
+def close_and_sweep(account: Account) -> None:
+    """Close the account of a step that ends, and charge what is still open in it."""
+    with making_room:
+        with LOCK:
+            account.close()
+        if account.open_calls:
+            for call in open_calls_of(account):
+                call.sweep()

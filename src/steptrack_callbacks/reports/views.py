@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from steptrack_callbacks.engine.call_log import in_flight, seen_calls
-from steptrack_callbacks.engine.sweeping import open_calls_of
+from steptrack_callbacks.engine.open_call import open_calls_of
 from steptrack_callbacks.steps.active import running
 from steptrack_callbacks.steps.attribution import (
     unattributed_account,

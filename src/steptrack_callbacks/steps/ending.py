@@ -8,7 +8,7 @@ from typing import Any
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.sweeping import open_calls_of
+from steptrack_callbacks.engine.open_call import open_calls_of
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
 from steptrack_callbacks.values.errors import StepDenied, StepTrackError

@@ -18,7 +18,7 @@ from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_account import BudgetAccount
 from steptrack_callbacks.engine.budget_binding import checked_run_id
 from steptrack_callbacks.engine.chain import AccountChain
-from steptrack_callbacks.engine.sweeping import close_and_sweep
+from steptrack_callbacks.engine.open_call import close_and_sweep
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import to_usd
