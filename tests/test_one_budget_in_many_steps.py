@@ -5,11 +5,13 @@ age; what is decided may not.
 """
 
 import threading
+from contextlib import suppress
 from contextvars import Context
 
 import pytest
 
 from fake_framework import until
+from internals import assert_nothing_left
 from spending import ask, open_call
 from steptrack_callbacks import Budget, BudgetExhausted, Grant, Usage, step
 from steptrack_callbacks.engine import queue
@@ -25,6 +27,17 @@ def ledger(request, tmp_path):
     current.use(url)
 
 
+@pytest.fixture
+def run():
+    """Begins steps, which end with the test."""
+    begun = []
+    yield lambda *args, **options: begun.append(Running(*args, **options)) or begun[-1]
+    for each in begun:
+        if each.step.status == "open":
+            each.end()
+    assert_nothing_left(*[each.step for each in begun])
+
+
 class Running:
     """A step that runs beside others of the same thread, in a context of its own."""
 
@@ -35,7 +48,8 @@ class Running:
         self.do(self.step.__enter__)
 
     def end(self):
-        self.do(self.step.__exit__, None, None, None)
+        with suppress(BudgetExhausted):
+            self.do(self.step.__exit__, None, None, None)
         return self.step.record()
 
     def refusal(self):
@@ -44,8 +58,8 @@ class Running:
         return caught.value
 
 
-def test_what_one_step_has_spent_refuses_the_next_call_of_another():
-    one, other = Running("one"), Running("other")
+def test_what_one_step_has_spent_refuses_the_next_call_of_another(run):
+    one, other = run("one"), run("other")
     other.do(ask)
     for _ in range(3):
         one.do(ask)
@@ -53,8 +67,8 @@ def test_what_one_step_has_spent_refuses_the_next_call_of_another():
     assert other.step.remaining("max_tokens") == one.step.remaining("max_tokens") == 0
 
 
-def test_what_one_step_holds_is_not_left_for_another_and_comes_back():
-    one, other = Running("one", wait_s=0), Running("other", wait_s=0)
+def test_what_one_step_holds_is_not_left_for_another_and_comes_back(run):
+    one, other = run("one", wait_s=0), run("other", wait_s=0)
     calls = [one.do(open_call, 25, 5), one.do(open_call, 20, 5)]
     assert other.step.remaining("max_tokens") == one.step.remaining("max_tokens") < 15
     assert other.refusal().phase == "busy"
@@ -64,35 +78,35 @@ def test_what_one_step_holds_is_not_left_for_another_and_comes_back():
     assert other.step.remaining("max_tokens") == 60 - 15
 
 
-def test_steps_that_limit_one_budget_differently_share_its_spend_and_keep_their_own_limits():
-    wide, narrow = Running("wide", {"max_tokens": 100}), Running("narrow", {"max_tokens": 20})
+def test_steps_that_limit_one_budget_differently_share_its_spend_and_keep_their_own_limits(run):
+    wide, narrow = run("wide", {"max_tokens": 100}), run("narrow", {"max_tokens": 20})
     wide.do(ask)
     assert narrow.refusal().limit_value == 20
     wide.do(ask)
     assert (wide.step.remaining("max_tokens"), narrow.step.remaining("max_tokens")) == (70, 0)
 
 
-def test_a_grant_of_one_step_leaves_the_limit_of_another():
+def test_a_grant_of_one_step_leaves_the_limit_of_another(run):
     asked = {"error_boundary": "escalate", "escalation": lambda error: Grant(max_tokens=40)}
-    one, other = Running("one", {"max_tokens": 20}, **asked), Running("other", {"max_tokens": 20})
+    one, other = run("one", {"max_tokens": 20}, **asked), run("other", {"max_tokens": 20})
     one.do(ask)
     one.do(ask)
     assert other.refusal().limit_value == 20
     assert (one.step.remaining("max_tokens"), other.step.remaining("max_tokens")) == (30, 0)
 
 
-def test_a_step_that_begins_later_knows_what_the_others_have_spent_and_hold():
-    one = Running("one", wait_s=0)
+def test_a_step_that_begins_later_knows_what_the_others_have_spent_and_hold(run):
+    one = run("one", wait_s=0)
     one.do(ask)
     call = one.do(open_call, 40, 5)
-    later = Running("later", wait_s=0)
+    later = run("later", wait_s=0)
     assert later.refusal().phase == "busy"
     call.settle(Usage(input_tokens=40, output_tokens=5))
     assert later.refusal().phase == "denied"
 
 
-def test_each_record_tells_the_spend_of_the_whole_budget_and_what_was_charged_here():
-    one, other = Running("one"), Running("other")
+def test_each_record_tells_the_spend_of_the_whole_budget_and_what_was_charged_here(run):
+    one, other = run("one"), run("other")
     one.do(ask)
     other.do(ask)
     record = other.end()
@@ -100,9 +114,9 @@ def test_each_record_tells_the_spend_of_the_whole_budget_and_what_was_charged_he
     assert (record.usage.total_tokens, one.end().usage.total_tokens) == (15, 15)
 
 
-def test_who_waits_is_told_at_once_what_the_ledger_has_told_another_step(monkeypatch):
+def test_who_waits_is_told_at_once_what_the_ledger_has_told_another_step(run, monkeypatch):
     monkeypatch.setattr(queue, "LOOK_EVERY_S", 3600.0)  # it does not look for itself
-    one, waiting = Running("one"), Running("waiting", wait_s=20)
+    one, waiting = run("one"), run("waiting", wait_s=20)
     calls = [one.do(open_call, 25, 5), one.do(open_call, 20, 5)]
     outcomes = []
     thread = threading.Thread(target=waiting.do, args=(lambda: outcomes.append(ask()),))
