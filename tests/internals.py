@@ -13,13 +13,15 @@ from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.steps import registry
 from steptrack_callbacks.steps.tool_policy import with_tools
 
-_HELD = ("held_cost", "held_tokens", "held_calls", "running_cost", "running_tokens")
-_WATCHED = (*_HELD, "open_calls", "waiting", "cold")
+_WATCHED = ("held_cost", "held_tokens", "held_calls", "open_calls", "waiting")
 
 
 def left_on(account: Account) -> dict[str, object]:
     """Return everything on an account that must be gone once no call is in flight; empty if it is."""
-    return {name: value for name in _WATCHED if (value := getattr(account, name))}
+    held = account.in_flight
+    beside = {"cold": held.cold, "running": any(held.running), "bounds": any(held.bounds)}
+    found = {name: getattr(account, name) for name in _WATCHED} | beside
+    return {name: value for name, value in found.items() if value}
 
 
 def assert_nothing_left(*steps: Step) -> None:

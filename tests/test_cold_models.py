@@ -32,7 +32,7 @@ def test_a_cold_call_that_fails_lets_the_next_cold_one_through(framework):
         second, third = (ask_and_wait(framework, plan, max_output_tokens=None) for _ in range(2))
         first.fail()
         until(lambda: framework.sent == 2)
-        assert plan.account.cold == {"fake-model": 1}
+        assert plan.account.in_flight.cold == {"fake-model": 1}
         calls = [asking.end() for asking in (second, third) if not asking.is_waiting]
         for asking in calls:
             framework.answer(asking.call)

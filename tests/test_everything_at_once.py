@@ -84,7 +84,12 @@ def _ask_and_end(framework: FakeFramework, draw: random.Random) -> None:
 
 def assert_nothing_held_by(inner: Any) -> None:
     account = inner.account
-    assert (account.held_calls, account.held_tokens, account.running_tokens, account.waiting) == (0, 0, 0, 0)
+    assert (account.held_calls, account.held_tokens, account.in_flight.running, account.waiting) == (
+        0,
+        0,
+        [0, 0],
+        0,
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -155,12 +155,12 @@ class World:
         found = []
         for running in self.steps:
             account = running.account
-            account.count_all()
+            account.in_flight.count_all()
             account.in_flight._stale = True
             account.in_flight.refresh(now)
             limits = ("max_usd", "max_tokens", "max_calls")
             left = [remaining(account, limit, wrapping=False) for limit in limits]
-            found.append((account.held_cost, account.held_tokens, account.cold, left))
+            found.append((account.held_cost, account.held_tokens, account.in_flight.cold, left))
         return [(cost, tokens, sorted(cold.values()), left) for cost, tokens, cold, left in found]
 
 
@@ -407,7 +407,7 @@ def test_what_is_left_is_known_to_a_hundredth_and_nobody_is_counted_for_less(lim
     with step("plan", max_usd=limit_usd, max_tokens=10**9, max_calls=9) as plan:
         calls = [far_call(plan) for _ in range(2)]
         about = room.about_left(plan.account)
-        assert (not plan.account.uncounted) is counts
+        assert (not plan.account.in_flight.uncounted) is counts
         exact = {name: remaining(plan.account, name, wrapping=False) for name in about}
         assert set(exact) == {"max_usd", "max_tokens", "max_calls"}
         assert all(exact[name] * Decimal("0.99") <= about[name] <= exact[name] for name in exact)
@@ -419,7 +419,7 @@ def test_no_more_than_so_many_calls_stay_uncounted(seen):
     with step("plan", max_tokens=10**9) as plan:
         calls = [far_call(plan) for _ in range(far.MOST_UNCOUNTED + 1)]
         assert plan.account.held_calls == len(calls)
-        assert not plan.account.uncounted  # the last one was counted, and so all others
+        assert not plan.account.in_flight.uncounted  # the last one was counted, and so all others
         for made in calls:
             made.withdraw()
 
@@ -511,7 +511,7 @@ def test_a_step_that_ends_while_a_ledger_is_asked_lets_nothing_through(seen, mon
 
     def ending(store, reservation):
         verdict = reserve(store, reservation)
-        plan.account.count_all()  # somebody counts it on its way
+        plan.account.in_flight.count_all()  # somebody counts it on its way
         plan.account.close()
         return verdict
 

@@ -86,7 +86,7 @@ def outcome(make: Callable[..., None], upstream: Upstream, **options: Any) -> tu
             0,
             0,
         )
-        assert (account.running_cost, account.running_tokens) == (0, 0)
+        assert account.in_flight.running == [0, 0]
     assert plan.usage.calls == upstream.count
     return plan, error
 

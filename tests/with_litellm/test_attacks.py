@@ -20,7 +20,7 @@ from steptrack_callbacks import BudgetExhausted, StepDenied, hooks, step
 def assert_nothing_is_held(plan: Any) -> None:
     account = plan.account
     assert account.held_cost == account.held_tokens == account.held_calls == 0
-    assert account.running_cost == account.running_tokens == 0
+    assert account.in_flight.running == [0, 0]
     assert account.waiting == account.open_calls == 0
 
 

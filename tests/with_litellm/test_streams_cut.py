@@ -68,7 +68,7 @@ def assert_cut(refused: BudgetExhausted, plan: Any, provider: Provider, chunks: 
     assert (usage.calls, usage.estimated_calls) == (1, 1)
     assert usage.output_tokens == len(partial.split())
     account = plan.account
-    assert account.held_calls == account.held_tokens == account.held_cost == account.running_tokens == 0
+    assert account.held_calls == account.held_tokens == account.held_cost == account.in_flight.running[1] == 0
     provider.wait_until(lambda: provider.requests[0].end == "client closed")
     assert provider.requests[0].tokens_sent < 20_000
     assert provider.count() == 1

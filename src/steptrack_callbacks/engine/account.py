@@ -38,14 +38,7 @@ class Account:
         settled: What calls have been charged, in the account and in those inside it.
         own, models: The part of that which was charged to this very account, whole and by model.
         resumed: The part of what is settled that it began with: somebody had spent it before.
-        in_flight: Calls that are held at what is expected of them.
-        fixed_cost, fixed_tokens: What others have reserved: under `strict`, or elsewhere.
-        held_calls: How many calls have reserved room.
-        held_tools: How many of them are uses of tools, which do not count as calls.
-        uncounted: Those of them that hold a bound, by number, and what counts each after all; see `far`.
-        bound_cost, bound_tokens: What these hold.
-        running_cost, running_tokens: What streams in flight have produced so far.
-        cold: Models of which a call with nothing to go by is in flight.
+        in_flight: What calls in flight hold.
         waiting: Calls that wait for room here.
         open_calls: Calls that are neither settled nor swept.
         in_flight_calls: Calls that were still open when the step ended.
@@ -73,12 +66,9 @@ class Account:
     __slots__ = (
         "__weakref__",
         "_swaps",
-        "bound_cost",
-        "bound_tokens",
         "breached",
         "busy",
         "closed",
-        "cold",
         "cut",
         "declined",
         "definition",
@@ -86,11 +76,7 @@ class Account:
         "ended",
         "enforce",
         "fired",
-        "fixed_cost",
-        "fixed_tokens",
         "grants",
-        "held_calls",
-        "held_tools",
         "in_flight",
         "in_flight_calls",
         "judges",
@@ -109,11 +95,8 @@ class Account:
         "ref",
         "response",
         "resumed",
-        "running_cost",
-        "running_tokens",
         "settled",
         "started",
-        "uncounted",
         "waiting",
         "warned",
     )
@@ -129,10 +112,6 @@ class Account:
         self.models: dict[str, Tally] = {}
         self.resumed = _NOTHING
         self.in_flight = InFlight() if self.limited else _NONE_IN_FLIGHT
-        self.fixed_cost = self.fixed_tokens = self.held_calls = self.held_tools = 0
-        self.uncounted: dict[int, Callable[[], None]] = {}
-        self.bound_cost = self.bound_tokens = self.running_cost = self.running_tokens = 0
-        self.cold: dict[str, int] = {}
         self.waiting = self.open_calls = self.in_flight_calls = self.late_calls = 0
         self.denied = self.busy = self.cut = self.breached = 0
         self.last_is_taken = self.closed = self.warned = False
@@ -154,55 +133,29 @@ class Account:
     @property
     def held_cost(self) -> int:
         """Money units that calls in flight have reserved."""
-        self.count_all()
-        return self.fixed_cost + self.in_flight.mean(MONEY)
+        return self.in_flight.held(MONEY)
 
     @property
     def held_tokens(self) -> int:
         """Tokens that calls in flight have reserved."""
-        self.count_all()
-        return self.fixed_tokens + self.in_flight.mean(TOKENS)
+        return self.in_flight.held(TOKENS)
+
+    @property
+    def held_calls(self) -> int:
+        """How many calls have reserved room."""
+        return self.in_flight.calls
 
     @property
     def lasting_calls(self) -> int:
         """How many calls in flight are known to count in the end: nearly all do."""
-        return self.held_calls
-
-    def count_all(self) -> None:
-        """Count the calls in flight that are not: somebody wants to know what they will come to."""
-        if self.uncounted:
-            for count in list(self.uncounted.values()):
-                count()
+        return self.in_flight.calls
 
     def hold(self, estimate: Estimate, since: float) -> Hold:
         """Reserve what a call asks that is sent then, and say what that was."""
         cold = (estimate.unseen or estimate.unbounded) and self.is_cold(estimate)
         hold = Hold(estimate, since, is_fixed=self.enforce == "strict", cold=cold)
-        if hold.is_fixed:
-            self.fixed_cost += estimate.worst[MONEY]
-            self.fixed_tokens += estimate.worst[TOKENS]
-        else:
-            self.in_flight.add(hold, self.limits.cost, self.limits.tokens)
-        self.held_calls += 1
-        self.held_tools += not estimate.counts
-        if cold:
-            self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
+        self.in_flight.add(hold, self.limits.cost, self.limits.tokens)
         return hold
-
-    def release(self, hold: Hold) -> None:
-        """Give a reservation back."""
-        estimate, model = hold.estimate, hold.estimate.model
-        if hold.is_fixed:
-            self.fixed_cost -= estimate.worst[MONEY]
-            self.fixed_tokens -= estimate.worst[TOKENS]
-        else:
-            self.in_flight.remove(hold)
-        self.held_calls -= 1
-        self.held_tools -= not estimate.counts
-        if hold.cold:
-            self.cold[model] -= 1
-            if not self.cold[model]:
-                del self.cold[model]
 
     def is_cold(self, estimate: Estimate) -> bool:
         """Tell whether there is nothing to reserve a call by; `strict` trusts no bound untried."""
@@ -253,7 +206,7 @@ class Account:
         """Name the limits that streams in flight have passed, for which they must be cut."""
         if not self.definition.cut_streams:
             return []
-        running = (self.running_cost, self.running_tokens)
+        running = self.in_flight.running
         names = [
             name for name, unit, used, most in self.amounts(wrapping=wrapping) if used + running[unit] > most
         ]
@@ -263,12 +216,12 @@ class Account:
     def consumed(self, limit: LimitName, *, running: bool = False) -> Decimal | float:
         """Return what is settled against a limit, in its unit; `running` adds what streams have produced."""
         if limit == "max_usd":
-            return to_usd(self.settled.cost + running * self.running_cost)
+            return to_usd(self.settled.cost + running * self.in_flight.running[MONEY])
         if limit == "max_seconds":
             return self._seconds()
         if limit == "max_calls":
             return self.settled.calls
-        return self.settled.tokens + running * self.running_tokens
+        return self.settled.tokens + running * self.in_flight.running[TOKENS]
 
     def reserved(self, limit: LimitName) -> Decimal | float:
         """Return what calls in flight hold of a limit, in its unit."""
@@ -280,8 +233,9 @@ class Account:
     def cap_calls(self, most: int) -> None:
         """Lower `max_calls` to a stage's; the smaller of both holds."""
         self.limits.cap_calls(most)
-        if not self.limited:
-            self.limited, self.in_flight = True, InFlight()
+        self.limited = True
+        if self.in_flight is _NONE_IN_FLIGHT:
+            self.in_flight = InFlight()
 
     def grant(self, grant: Grant) -> None:
         """Raise the limits, and remember by what."""
@@ -369,7 +323,7 @@ class Account:
         mine = (self.ref.step_id, beside.get("budget"))
         own = next((breach for breach in breaches if (breach.step_id, breach.budget) == mine), breaches[-1])
         projected = own.projected if own.limit == "max_usd" else None
-        running = phase == "stream"
+        running = self.in_flight.running if phase == "stream" else (0, 0)
         return BudgetExhausted(
             step=self.ref.name,
             step_id=self.ref.step_id,
@@ -379,8 +333,8 @@ class Account:
             phase=phase,
             limit=own.limit,
             limit_value=own.limit_value,
-            consumed_tokens=self.settled.tokens + running * self.running_tokens,
-            consumed_cost_usd=to_usd(self.settled.cost + running * self.running_cost),
+            consumed_tokens=self.settled.tokens + running[TOKENS],
+            consumed_cost_usd=to_usd(self.settled.cost + running[MONEY]),
             projected_cost_usd=projected if isinstance(projected, Decimal) else None,
             breaches=breaches,
             error_boundary=self.ref.error_boundary,

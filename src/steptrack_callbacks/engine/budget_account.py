@@ -28,7 +28,8 @@ from steptrack_callbacks.values.usage import Usage, count_names
 
 from .account import Account
 from .amounts import Sums, Tally
-from .holds import Amount, Estimate, Hold, Reserved
+from .holds import MONEY, TOKENS, Amount, Estimate, Hold, Reserved
+from .in_flight import InFlight
 from .step_ref import StepRef
 
 RUN_KEPT_S = 30 * 86400.0
@@ -92,6 +93,7 @@ class BudgetAccount(Account):
         forgets: bool = False,
     ) -> None:
         super().__init__(ref, definition)
+        self.in_flight = InFlight()  # of its own though it may have no limits: others may hold room on it
         self.key = key
         self.ledger = ledger
         self.budget = budget
@@ -150,9 +152,10 @@ class BudgetAccount(Account):
         )
         if now == before:
             return
-        self.fixed_cost += now.cost - before.cost
-        self.fixed_tokens += now.tokens - before.tokens
-        self.held_calls += now.calls - before.calls
+        held = self.in_flight
+        held.fixed[MONEY] += now.cost - before.cost
+        held.fixed[TOKENS] += now.tokens - before.tokens
+        held.calls += now.calls - before.calls
         self._elsewhere = now
 
     # What is asked of it
@@ -178,7 +181,7 @@ class BudgetAccount(Account):
     @property
     def lasting_calls(self) -> int:
         """How many calls in flight are known to count in the end: others may have died."""
-        return self.held_calls - self._elsewhere.calls
+        return self.in_flight.calls - self._elsewhere.calls
 
     def hint_if_busy(self) -> str:
         """Say when what others hold comes back, if they hold anything."""

@@ -79,18 +79,18 @@ def has_room(chain: AccountChain, bound: Bound) -> bool:
     if chain[0].closed:
         return False
     for account in chain.limited:
-        if account.waiting or len(account.uncounted) >= MOST_UNCOUNTED:
+        limits, settled, held = account.limits, account.settled.sums, account.in_flight
+        if account.waiting or len(held.uncounted) >= MOST_UNCOUNTED:
             return False
-        limits, settled, sums = account.limits, account.settled.sums, account.in_flight.sums
-        others = account.held_calls > len(account.uncounted)
+        others = held.calls > len(held.uncounted)
         times = SHARED_TIMES if account in chain.shared else 1
         if limits.cost is not None:
-            held = account.fixed_cost + account.bound_cost + (others and _longest(sums[MONEY]))
-            if settled[COST] + held + times * bound.cost >= limits.cost - limits.kept_cost:
+            beside = held.fixed[MONEY] + held.bounds[MONEY] + (others and _longest(held.sums[MONEY]))
+            if settled[COST] + beside + times * bound.cost >= limits.cost - limits.kept_cost:
                 return False
         if limits.tokens is not None:
-            held = account.fixed_tokens + account.bound_tokens + (others and _longest(sums[TOKENS]))
-            if settled[INPUT] + settled[OUTPUT] + held + times * bound.tokens >= limits.tokens:
+            beside = held.fixed[TOKENS] + held.bounds[TOKENS] + (others and _longest(held.sums[TOKENS]))
+            if settled[INPUT] + settled[OUTPUT] + beside + times * bound.tokens >= limits.tokens:
                 return False
         counts = limits.calls is not None or limits.seconds is not None
         if counts and lacking_calls_or_time(account, wrapping=False):
@@ -174,10 +174,11 @@ def _hold(call: OpenCall, bound: Bound) -> bool:
             return False
         call.bound = bound
         for account in chain.limited:
-            account.uncounted[call.number] = count
-            account.bound_cost += bound.cost
-            account.bound_tokens += bound.tokens
-            account.held_calls += 1
+            held = account.in_flight
+            held.uncounted[call.number] = count
+            held.bounds[MONEY] += bound.cost
+            held.bounds[TOKENS] += bound.tokens
+            held.calls += 1
     return True
 
 
@@ -187,10 +188,11 @@ def give_back(call: OpenCall) -> None:
     if bound is None:
         return
     for account in call.accounts.limited:
-        del account.uncounted[call.number]
-        account.bound_cost -= bound.cost
-        account.bound_tokens -= bound.tokens
-        account.held_calls -= 1
+        held = account.in_flight
+        del held.uncounted[call.number]
+        held.bounds[MONEY] -= bound.cost
+        held.bounds[TOKENS] -= bound.tokens
+        held.calls -= 1
     QUEUE.releases += 1
 
 

@@ -1,4 +1,4 @@
-"""What the calls in flight on an account will come to together, and whether one more fits beside them.
+"""What the calls in flight hold on an account, and whether one more fits beside them.
 
 Each is held at a mean with a variance, and the sums of both are kept: a call is admitted by a few
 additions. It may go if
@@ -15,11 +15,12 @@ next call asks and the limit is near.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isqrt
 
 from . import output_stats
 from .forecasts import UNBOUNDED, Ahead, Forecast
-from .holds import CHEAP_SHARE, DEVIATIONS, MONEY, TOKENS, Estimate, Hold
+from .holds import CHEAP_SHARE, DEVIATIONS, MONEY, TOKENS, Amount, Estimate, Hold
 
 
 class HeldSums:
@@ -60,32 +61,98 @@ class _Doubt:
 
 
 class InFlight:
-    """The calls in flight on an account; whoever changes or reads it holds the lock of the accounts.
+    """What calls in flight hold on an account; whoever changes or reads it holds the lock of the accounts.
+
+    Pairs are of money units and of tokens.
 
     Attributes:
-        sums: Over all of them, in money units and in tokens.
+        calls: How many calls have reserved room.
+        tools: How many of them are uses of tools, which do not count as calls.
+        sums: Over those of them that are held at what is expected of them.
+        fixed: What others hold: under `strict`, or elsewhere.
+        uncounted: Those that hold a bound of what they can come to, by number, and what counts each after
+            all; see `far`.
+        bounds: What these hold.
+        running: What streams have produced so far.
+        cold: Models of which a call with nothing to go by is in flight.
     """
 
-    __slots__ = ("_ahead", "_doubts", "_fresh", "_holds", "_known", "_stale", "sums")
+    __slots__ = (
+        "_ahead",
+        "_doubts",
+        "_fresh",
+        "_holds",
+        "_known",
+        "_stale",
+        "bounds",
+        "calls",
+        "cold",
+        "fixed",
+        "running",
+        "sums",
+        "tools",
+        "uncounted",
+    )
 
     def __init__(self) -> None:
-        self._holds: dict[Hold, None] = {}
+        self.calls = self.tools = 0
         self.sums = (HeldSums(), HeldSums())
+        self.fixed, self.bounds, self.running = [0, 0], [0, 0], [0, 0]
+        self.uncounted: dict[int, Callable[[], None]] = {}
+        self.cold: dict[str, int] = {}
+        self._holds: dict[Hold, None] = {}
         self._doubts: dict[str, _Doubt] = {}
         self._ahead: dict[str, list[Ahead]] = {}
         self._fresh: dict[tuple[str, int, bool], Forecast] = {}
         self._known = 0
         self._stale = False
 
-    def __len__(self) -> int:
-        return len(self._holds)
+    def held(self, unit: int) -> int:
+        """Return what all of them hold."""
+        self.count_all()
+        return self.fixed[unit] + self.mean(unit)
 
     def mean(self, unit: int) -> int:
-        """What they are expected to come to."""
+        """Return what those are expected to come to that are held at that."""
         return self.sums[unit].inputs + self.sums[unit].mean
 
+    def count_all(self) -> None:
+        """Count the calls that are not: somebody wants to know what they will come to."""
+        if self.uncounted:
+            for count in list(self.uncounted.values()):
+                count()
+
     def add(self, hold: Hold, money: int | None, tokens: int | None) -> None:
-        """Hold what a call is expected to come to, under these limits."""
+        """Hold what a call asks, under these limits."""
+        estimate = hold.estimate
+        if hold.is_fixed:
+            self._fix(estimate.worst, 1)
+        else:
+            self._expect(hold, money, tokens)
+        self.calls += 1
+        self.tools += not estimate.counts
+        if hold.cold:
+            self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
+
+    def remove(self, hold: Hold) -> None:
+        """Give back what is held for a call."""
+        estimate, model = hold.estimate, hold.estimate.model
+        if hold.is_fixed:
+            self._fix(estimate.worst, -1)
+        else:
+            self._expect_no_more(hold)
+        self.calls -= 1
+        self.tools -= not estimate.counts
+        if hold.cold:
+            self.cold[model] -= 1
+            if not self.cold[model]:
+                del self.cold[model]
+
+    def _fix(self, amount: Amount, sign: int) -> None:
+        self.fixed[MONEY] += sign * amount[MONEY]
+        self.fixed[TOKENS] += sign * amount[TOKENS]
+
+    def _expect(self, hold: Hold, money: int | None, tokens: int | None) -> None:
         estimate = hold.estimate
         hold.forecast = self._behind(estimate)
         hold.cheap = (
@@ -95,8 +162,8 @@ class InFlight:
         self._holds[hold] = None
         self._count(hold, 1)
 
-    def remove(self, hold: Hold) -> None:
-        """Give back what is held for a call; what the others will come to is worked out when next asked."""
+    def _expect_no_more(self, hold: Hold) -> None:
+        """Forget a call; what the others will come to is worked out when next asked."""
         del self._holds[hold]
         self._count(hold, -1)
         self._stale = True

@@ -82,7 +82,7 @@ class OutputCap:
         clampable = request.can_clamp and all(account.definition.clamp for account in self._strict)
         if self.longest is not None and not clampable:
             return most, most
-        alone = not any(account.held_calls for account in self._strict)
+        alone = not any(account.in_flight.calls for account in self._strict)
         left = max(min(limits), request.answers if alone else request.expected_output())
         worst = left if self.longest is None else min(left, self.longest)
         self.max_tokens = worst if clampable else None

@@ -21,7 +21,7 @@ from .budget_account import BudgetAccount
 from .chain import AccountChain, Wrapping
 from .decisions import ADMITTED, Decision, MustWait, Outcome, Refused
 from .estimating import estimate_of
-from .holds import Estimate, Hold, Reserved
+from .holds import MONEY, TOKENS, Estimate, Hold, Reserved
 from .lease import Asks
 from .output_cap import OutputCap
 from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Waiter, making_room
@@ -122,7 +122,7 @@ class Reservation:
 
     def _count_others(self) -> None:
         for account in reversed(self.accounts):  # the outermost knows all calls, in their order
-            account.count_all()
+            account.in_flight.count_all()
 
     def look_up(self) -> None:
         """Do what is slow before the lock is taken."""
@@ -159,9 +159,9 @@ class Reservation:
                 return
             cost, tokens = self._running
             for account, hold in self._held:
-                account.release(hold)
-                account.running_cost -= cost
-                account.running_tokens -= tokens
+                account.in_flight.remove(hold)
+                account.in_flight.running[MONEY] -= cost
+                account.in_flight.running[TOKENS] -= tokens
             self._held, self._running = [], (0, 0)
             _forget(self)
             QUEUE.releases += 1
@@ -174,8 +174,8 @@ class Reservation:
             more = (cost - self._running[0], tokens - self._running[1])
             self._running = (cost, tokens)
             for account, hold in self._held:
-                account.running_cost += more[0]
-                account.running_tokens += more[1]
+                account.in_flight.running[MONEY] += more[MONEY]
+                account.in_flight.running[TOKENS] += more[TOKENS]
                 if not hold.is_fixed:
                     account.in_flight.note_growth(hold, output_tokens)
             passed = [(account, names) for account, _ in self._held if (names := self._overrun(account))]
@@ -237,13 +237,13 @@ class Reservation:
         if not room.lacking_now(account, estimate, wrapping=wrapping):
             return True
         own = self._own(account)
-        if not own.calls or own.calls < account.held_calls:
+        if not own.calls or own.calls < account.in_flight.calls:
             return False
         # All that is in flight is its own, which it would wait for in vain: no margin is kept for that.
         return room.could_have_room(account, estimate, own, wrapping=wrapping)
 
     def _others_are_cold(self, account: Account, estimate: Estimate) -> bool:
-        in_flight = account.cold.get(estimate.model, 0)
+        in_flight = account.in_flight.cold.get(estimate.model, 0)
         return in_flight > 0 and in_flight > self._own(account, estimate.model).cold
 
     def _could_fit(self, account: Account, estimate: Estimate) -> bool:

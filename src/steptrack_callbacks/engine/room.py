@@ -21,7 +21,7 @@ def lacking_now(account: Account, estimate: Estimate, *, wrapping: bool) -> list
     if account.enforce == "strict":
         held = (account.held_cost, account.held_tokens)
         return lacking(account, estimate.worst, held, wrapping=wrapping, counts=estimate.counts)
-    if account.held_calls == 0:
+    if account.in_flight.calls == 0:
         return lacking(account, estimate.alone, (0, 0), wrapping=wrapping, counts=estimate.counts)
     names: list[LimitName] = []
     for name, unit, used, most in account.amounts(wrapping=wrapping):
@@ -56,7 +56,8 @@ def lacking_calls_or_time(
 ) -> list[LimitName]:
     """Name the limits of calls and time without room for a call beside so many in flight, or all."""
     names: list[LimitName] = []
-    counted = (account.held_calls if calls is None else calls) - account.held_tools
+    held = account.in_flight
+    counted = (held.calls if calls is None else calls) - held.tools
     most = account.limits.call_room(wrapping=wrapping)
     if counts and most is not None and account.settled.calls + counted >= most:
         names.append("max_calls")
@@ -87,7 +88,7 @@ def amount_asked(account: Account, estimate: Estimate, *, alone: bool) -> Amount
 
 def projected(account: Account, estimate: Estimate) -> Amount:
     """Return what a call that is refused would have come to at the least: its input, if that is too much."""
-    alone = account.held_calls == 0
+    alone = account.in_flight.calls == 0
     if alone and account.enforce != "strict" and lacking(account, estimate.certain, (0, 0), wrapping=False):
         return estimate.certain
     return amount_asked(account, estimate, alone=alone)
@@ -103,7 +104,7 @@ def output_left(account: Account, estimate: Estimate, *, wrapping: bool) -> int 
         for _, unit, used, most in account.amounts(wrapping=wrapping)
     ]
     least = min(rooms, default=None)
-    return least if least is None or not account.held_calls else max(least, estimate.reckoned)
+    return least if least is None or not account.in_flight.calls else max(least, estimate.reckoned)
 
 
 def remaining(account: Account, limit: LimitName, *, wrapping: bool) -> Decimal | float | None:
@@ -119,7 +120,7 @@ def remaining(account: Account, limit: LimitName, *, wrapping: bool) -> Decimal 
         most, used = account.limits.tokens, settled.tokens + account.held_tokens
     else:
         most = account.limits.call_room(wrapping=wrapping)
-        used = settled.calls + account.held_calls - account.held_tools
+        used = settled.calls + account.in_flight.calls - account.in_flight.tools
     return None if most is None else max(0, most - used)
 
 
@@ -128,12 +129,11 @@ def about_left(account: Account) -> dict[LimitName, Decimal | float]:
 
     Calls in flight that nobody has counted are taken at their bounds where that makes no more difference.
     """
-    bounds = (account.bound_cost, account.bound_tokens)
-    held = (account.fixed_cost, account.fixed_tokens)
+    held = account.in_flight
     names, left = [], dict[LimitName, Decimal | float]()
     for name, unit, used, most in account.amounts(wrapping=False):
-        rest = most - used - held[unit] - account.in_flight.mean(unit) - bounds[unit]
-        if rest < bounds[unit] * 100 or rest < 0:
+        rest = most - used - held.fixed[unit] - held.mean(unit) - held.bounds[unit]
+        if rest < held.bounds[unit] * 100 or rest < 0:
             names.append(name)
         else:
             left[name] = rest if unit else to_usd(rest)
@@ -144,11 +144,12 @@ def about_left(account: Account) -> dict[LimitName, Decimal | float]:
 
 
 def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, most: int) -> bool:
-    left = most - used - (account.fixed_tokens if unit else account.fixed_cost)
-    if account.in_flight.is_far(estimate, unit, left):
+    held = account.in_flight
+    left = most - used - held.fixed[unit]
+    if held.is_far(estimate, unit, left):
         return True
-    account.in_flight.refresh(time.monotonic())
-    return account.in_flight.fits(estimate, unit, left, most)
+    held.refresh(time.monotonic())
+    return held.fits(estimate, unit, left, most)
 
 
 def _with_others(

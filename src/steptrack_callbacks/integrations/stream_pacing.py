@@ -10,6 +10,7 @@ from __future__ import annotations
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.holds import MONEY, TOKENS
 
 LONGEST_STRIDE = 1_024
 """Bytes between two looks at most, as others than LangChain's streams may use up what is left."""
@@ -81,10 +82,10 @@ def _share_out(account: Account) -> None:
         return
     tokens = LONGEST_STRIDE if account.limits.seconds is None else TIMED_STRIDE
     if account.limits.tokens is not None:
-        left = account.limits.tokens - account.settled.tokens - account.running_tokens
+        left = account.limits.tokens - account.settled.tokens - account.in_flight.running[TOKENS]
         tokens = min(tokens, left // len(running))
     cost = account.limits.cost_room(wrapping=False)
     if cost is not None:
-        cost = (cost - account.settled.cost - account.running_cost) // len(running)
+        cost = (cost - account.settled.cost - account.in_flight.running[MONEY]) // len(running)
     for stream in running:
         stream.shorten(tokens, cost)
