@@ -9,7 +9,6 @@ import pytest
 from genai_prices.types import ModelPrice
 
 from steptrack_callbacks.pricing import (
-    chain,
     cost_usd,
     genai,
     max_output_tokens,
@@ -17,6 +16,7 @@ from steptrack_callbacks.pricing import (
     reset,
     set_prices,
     source_of,
+    sources,
     table,
 )
 from steptrack_callbacks.values.usage import Usage
@@ -49,7 +49,7 @@ def listed(monkeypatch):
 
     def put(entries):
         monkeypatch.setattr(table, "_loaded", [table.Table(entries)])
-        monkeypatch.setattr(chain, "live_entries", lambda: None)
+        monkeypatch.setattr(sources, "live_entries", lambda: None)
         reset()
 
     return put
@@ -123,7 +123,7 @@ def test_a_price_of_answers_alone_is_no_source_of_both():
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "no-such-model"])
 def test_a_model_is_looked_up_once_while_nothing_changes(litellm, monkeypatch, is_imported, model):
     if not is_imported:
-        monkeypatch.setattr(chain, "live_entries", lambda: None)
+        monkeypatch.setattr(sources, "live_entries", lambda: None)
     found = prices_of(model)
     assert prices_of(model) is found
     set_prices({"another-model": {"input_usd_per_mtok": 1}})
@@ -132,7 +132,7 @@ def test_a_model_is_looked_up_once_while_nothing_changes(litellm, monkeypatch, i
 
 def test_a_model_is_looked_up_anew_once_litellm_is_imported(litellm, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr(chain, "live_entries", lambda: None)
+        before.setattr(sources, "live_entries", lambda: None)
         found = prices_of("gpt-4o-mini")
     assert prices_of("gpt-4o-mini") is not found
 

@@ -8,7 +8,6 @@ import pytest
 
 from steptrack_callbacks.pricing import (
     Terms,
-    chain,
     cost_units,
     cost_usd,
     max_output_tokens,
@@ -16,6 +15,7 @@ from steptrack_callbacks.pricing import (
     reset,
     set_prices,
     source_of,
+    sources,
     table,
 )
 from steptrack_callbacks.values.usage import Usage
@@ -37,7 +37,7 @@ def listed(monkeypatch):
 
     def put(entries):
         monkeypatch.setattr(table, "_loaded", [table.Table(entries)])
-        monkeypatch.setattr(chain, "live_entries", lambda: None)
+        monkeypatch.setattr(sources, "live_entries", lambda: None)
         reset()
 
     return put

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steptrack_callbacks.pricing import (
-    chain,
     cost_units,
     cost_usd,
     max_output_tokens,
     reset,
     set_prices,
     source_of,
+    sources,
     table,
 )
 from steptrack_callbacks.pricing.doubts import doubts_of
@@ -48,7 +48,7 @@ def listed(monkeypatch):
             "_loaded",
             [table.Table({k: {"litellm_provider": "openai"} | v for k, v in entries.items()})],
         )
-        monkeypatch.setattr(chain, "live_entries", lambda: None)
+        monkeypatch.setattr(sources, "live_entries", lambda: None)
         reset()
 
     return put
@@ -151,7 +151,7 @@ def test_no_genai_prices_is_no_error(monkeypatch):
 def test_no_litellm_is_no_error(monkeypatch):
     monkeypatch.setattr(table, "_loaded", [])
     monkeypatch.setattr(table, "package_folder", lambda _: None)
-    monkeypatch.setattr(chain, "live_entries", lambda: None)
+    monkeypatch.setattr(sources, "live_entries", lambda: None)
     assert table.installed().entries == {}
 
 
@@ -519,7 +519,7 @@ def test_many_threads_read_the_table_once(monkeypatch):
 
 
 def test_answers_for_names_from_outside_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr(chain, "_MOST_ANSWERS", 10)
+    monkeypatch.setattr(sources, "_MOST_ANSWERS", 10)
     for n in range(50):
         cost_usd(f"model-{n}", HELLO, provider="local")
-    assert len(chain._answers) <= 10
+    assert len(sources._answers) <= 10
