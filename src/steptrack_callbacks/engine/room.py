@@ -12,7 +12,7 @@ from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.money import to_usd
 
 from .account import Account
-from .holds import Amount, Estimate, Reserved
+from .holds import MONEY, TOKENS, Amount, Estimate, Reserved
 
 
 def lacking_now(account: Account, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
@@ -129,18 +129,23 @@ def about_left(account: Account) -> dict[LimitName, Decimal | float]:
 
     Calls in flight that nobody has counted are taken at their bounds where that makes no more difference.
     """
-    held = account.in_flight
-    names, left = [], dict[LimitName, Decimal | float]()
-    for name, unit, used, most in account.amounts(wrapping=False):
-        rest = most - used - held.fixed[unit] - held.mean(unit) - held.bounds[unit]
-        if rest < held.bounds[unit] * 100 or rest < 0:
-            names.append(name)
-        else:
-            left[name] = rest if unit else to_usd(rest)
-    if account.limits.call_room(wrapping=False) is not None:
-        names.append("max_calls")
-    exactly = ((name, remaining(account, name, wrapping=False)) for name in names)
-    return left | {name: rest for name, rest in exactly if rest is not None}
+    limits, settled, held = account.limits, account.settled, account.in_flight
+    cost = settled.cost + held.fixed[MONEY] + held.mean(MONEY)
+    tokens = settled.tokens + held.fixed[TOKENS] + held.mean(TOKENS)
+    amounts: tuple[tuple[LimitName, int | None, int, int], ...] = (
+        ("max_usd", limits.cost_room(wrapping=False), cost, held.bounds[MONEY]),
+        ("max_tokens", limits.tokens, tokens, held.bounds[TOKENS]),
+    )
+    left: dict[LimitName, Decimal | float] = {}
+    for name, most, used, bound in amounts:
+        if most is not None:
+            rest = max(0, most - used - bound)
+            left[name] = to_usd(rest) if name == "max_usd" else rest
+            if rest < 100 * bound:
+                left[name] = remaining(account, name, wrapping=False) or 0
+    if limits.call_room(wrapping=False) is not None:
+        left["max_calls"] = remaining(account, "max_calls", wrapping=False) or 0
+    return left
 
 
 def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, most: int) -> bool:

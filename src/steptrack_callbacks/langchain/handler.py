@@ -358,16 +358,15 @@ def _settle(run: runs.Run, call: Call, response: LLMResult) -> None:
         return  # an integration further down has charged it
     if call.request.model == UNKNOWN_MODEL:
         call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
-    elsewhere = _is_counted(run, response)
+    elsewhere = run.batch is not None and _is_counted(run.batch, response)
     run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
     stream_pacing.tighten(call)
 
 
-def _is_counted(run: runs.Run, response: LLMResult) -> bool:
+def _is_counted(batch: runs.Batch, response: LLMResult) -> bool:
     """Tell whether the usage of a completion stands on another one of the same request."""
-    if run.batch is None or not usage.has_lost_its_usage(response):
-        return False
-    return any(other.has_reported for other in runs.begun_with(run.batch))
+    lost = usage.has_lost_its_usage(response)
+    return lost and any(other.has_reported for other in runs.begun_with(batch))
 
 
 def _charge_failed(run: runs.Run, error: BaseException, response: LLMResult | None) -> None:

@@ -60,7 +60,8 @@ class Start(NamedTuple):
             # Only LiteLLM knows its Router's own names for models, and can go on with the next of a step's.
             goes_on = within is None and bool(call.accounts.listing)
             call = call if request.is_priced and not goes_on else None
-        return runs.Run(call, runs.batch_of(self.params, self.batch_size), within)
+        batch = None if self.batch_size == 1 else runs.batch_of(self.params, self.batch_size)
+        return runs.Run(call, batch, within)
 
     def given_up(self, error: BaseException, within: Step | None) -> BaseException:
         """Leave nothing behind of a run that LangChain will report no more of; returns what to raise."""

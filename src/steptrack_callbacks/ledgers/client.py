@@ -57,6 +57,7 @@ class LedgerClient:
         self._uncounted: dict[tuple[str, int], PendingCharge] = {}
         self._owed_records: deque[Mapping[str, Any]] = deque(maxlen=MOST_OWED_RECORDS)
         self._snapshot = Snapshot()
+        self._untold = (self._owed, self._owed_records, self._snapshot.lent_here)
         self._snapshot_store: SnapshotStore | None = None
         self._away_until = 0.0
 
@@ -131,7 +132,7 @@ class LedgerClient:
             self.owe(charges)
             return
         try:
-            if self._is_behind:
+            if any(self._untold):
                 yield from self._catch_up()
             yield from self._tell(charges)
         except LedgerError as error:
@@ -171,7 +172,7 @@ class LedgerClient:
         until = time.monotonic() + patience_s
         while True:
             try:
-                if self._is_behind:
+                if any(self._untold):
                     yield from self._catch_up()
                 return (yield from asking(self.store, verb, question))
             except LedgerError as error:
@@ -186,7 +187,7 @@ class LedgerClient:
 
     def flush(self) -> None:
         """Tell the store all that it is owed, if it can be reached."""
-        if (self._owed or self._owed_records or self._snapshot.lent_here) and not must_not_ask():
+        if any(self._untold) and not must_not_ask():
             run_sync(self._try_to(self._catch_up()))
 
     def flush_for_good(self) -> None:
@@ -210,11 +211,6 @@ class LedgerClient:
             self._note_absence(error)
         else:
             self._note_presence()
-
-    @property
-    def _is_behind(self) -> bool:
-        """Whether there is anything that the store has not been told."""
-        return bool(self._owed or self._owed_records or self._snapshot.lent_here)
 
     def _catch_up(self) -> Flow[None]:
         """Tell what is owed; who else does so at the same time does no harm, as each charge counts once."""
@@ -247,7 +243,7 @@ class LedgerClient:
             with LOCK:
                 self._snapshot.note(totals)
         for pending in charges:
-            name = pending.name
+            name = (pending.entry.id, pending.entry.revision)
             with LOCK:  # another thread may have told it at the same time, or the stand-in may know it
                 self._snapshot.note_settled(pending.entry.id)
                 self._owed.pop(name, None)
@@ -359,9 +355,7 @@ class LedgerClient:
         """Note that the store has answered, and what: it may be away the next time."""
         if self.is_durable:
             with LOCK:
-                self._snapshot.note(totals)
-                if lent is not None:
-                    self._snapshot.note_lent(lent)
+                self._snapshot.note(totals, lent)
         if self._away_until:
             logger.warning("ledger %s is back; it has been told what it was owed", self.store.url)
             with LOCK:

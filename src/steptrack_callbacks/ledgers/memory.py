@@ -18,6 +18,7 @@ from .turns import Turn, watch_forks
 from .validation import check_entries, check_reservation
 
 KEPT_RECORDS = 10_000
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 
@@ -116,7 +117,7 @@ class MemoryStore:
             LedgerError: A sum would be too large to be kept, or it is called from within itself.
         """
         check_reservation(reservation)
-        return self._at_the_books(lambda now: rules.reserve(self._shelf, reservation, now))
+        return self._at_the_books(rules.reserve, reservation)
 
     def settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...]:
         """Charge; returns the accounts that were touched, each once.
@@ -132,7 +133,7 @@ class MemoryStore:
         if self._turn.mine:
             self._later.extend(entries)
             return ()
-        return self._at_the_books(lambda now: rules.settle(self._shelf, entries, now))
+        return self._at_the_books(rules.settle, entries)
 
     def try_reserve(self, reservation: ReservationRequest) -> Verdict:
         """Do as `reserve`: nobody has to be waited for."""
@@ -144,27 +145,24 @@ class MemoryStore:
 
     def look(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Return accounts as they are now, in the order of the keys; an unknown one is all zeros."""
-        return self._at_the_books(
-            lambda now: tuple(rules.current(self._shelf, key, now).totals() for key in keys)
-        )
+        return self._at_the_books(_look, keys)
 
     def members(self, group: str) -> tuple[Totals, ...]:
         """Return the accounts of a group, the oldest first."""
-        return self._at_the_books(
-            lambda now: tuple(totals for totals in self._all(now) if group and totals.group == group)
-        )
+        found = self._at_the_books(_all, None)
+        return tuple(totals for totals in found if group and totals.group == group)
 
     def close(self, keys: Sequence[str]) -> None:
         """Let accounts admit no more calls, for good; unknown ones are remembered for 30 days."""
-        self._at_the_books(lambda now: rules.close(self._shelf, keys, now))
+        self._at_the_books(rules.close, keys)
 
     def put_record(self, record: Mapping[str, Any]) -> None:
         """Keep a record, in place of an earlier revision of the same step."""
-        self._at_the_books(lambda _: self._put_record(dict(record)))
+        self._at_the_books(self._put_record, dict(record))
 
     def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         """Return records in the order of ending; `since` is in seconds since the epoch."""
-        found = self._at_the_books(lambda _: list(self._records.values()))
+        found = self._at_the_books(lambda *_: list(self._records.values()), None)
         found = [
             dict(record)
             for record in found
@@ -174,21 +172,21 @@ class MemoryStore:
 
     def charges(self, *, since: float | None = None) -> list[dict[str, Any]]:
         """Return the newest charges in the order of their time; `since` is in seconds since the epoch."""
-        kept = self._at_the_books(lambda _: list(self._shelf.charges.values()))
+        kept = self._at_the_books(lambda shelf, *_: list(shelf.charges.values()), None)
         found = [entry.to_dict() for entry in kept if since is None or entry.at >= since]
         return sorted(found, key=lambda charge: charge["at"])
 
     def info(self) -> dict[str, Any]:
         """Return kind, place, size, and how much of each thing is kept."""
-        return self._at_the_books(self._info)
+        return self._at_the_books(self._info, None)
 
     def accounts(self) -> list[Totals]:
         """Return all accounts, by name."""
-        return self._at_the_books(lambda now: sorted(self._all(now), key=lambda totals: totals.key))
+        return sorted(self._at_the_books(_all, None), key=lambda totals: totals.key)
 
     def prune(self, before: float) -> int:
         """Forget what has ended or expired before a time; returns how many rows that was."""
-        return self._at_the_books(lambda now: self._prune(min(before, now)))
+        return self._at_the_books(self._prune, before)
 
     def close_connections(self) -> None:
         """Do nothing: there is nothing to let go of."""
@@ -205,13 +203,13 @@ class MemoryStore:
         elif self._turn.mine:
             self._turn.give()
 
-    def _at_the_books(self, work: Callable[[float], T]) -> T:
+    def _at_the_books(self, work: Callable[[MemoryShelf, Q, float], T], question: Q) -> T:
         turn = self._turn
         if turn.mine:
             raise LedgerError(ledger=self.url, why="it was asked from within itself; ask again")
         turn.take()
         try:
-            return work(self._clock())
+            return work(self._shelf, question, self._clock())
         except OverflowError as error:
             raise LedgerError(ledger=self.url, why=str(error)) from error
         finally:
@@ -221,9 +219,9 @@ class MemoryStore:
 
     def _charge_later(self) -> None:
         entries = [self._later.popleft() for _ in range(len(self._later))]
-        self._at_the_books(lambda now: rules.settle(self._shelf, entries, now))
+        self._at_the_books(rules.settle, entries)
 
-    def _put_record(self, record: dict[str, Any]) -> None:
+    def _put_record(self, _shelf: MemoryShelf, record: dict[str, Any], _now: float) -> None:
         earlier = self._records.get(record["id"])
         if earlier is not None and earlier.get("revision", 0) > record.get("revision", 0):
             return
@@ -231,13 +229,8 @@ class MemoryStore:
         while len(self._records) > self._kept:
             self._records.popitem(last=False)
 
-    def _all(self, now: float) -> list[Totals]:
-        accounts = [rules.current(self._shelf, key, now) for key in list(self._shelf.accounts)]
-        accounts = [account for account in accounts if account.seq]
-        return [account.totals() for account in sorted(accounts, key=lambda account: account.opened_at)]
-
-    def _info(self, now: float) -> dict[str, Any]:
-        accounts = self._all(now)
+    def _info(self, shelf: MemoryShelf, _: None, now: float) -> dict[str, Any]:
+        accounts = _all(shelf, None, now)
         return {
             "kind": "memory",
             "url": self.url,
@@ -246,17 +239,27 @@ class MemoryStore:
             "accounts": len(accounts),
             "closed_accounts": sum(account.closed for account in accounts),
             "reservations": sum(account.held_calls for account in accounts),
-            "charges": len(self._shelf.charges),
+            "charges": len(shelf.charges),
             "records": len(self._records),
         }
 
-    def _prune(self, before: float) -> int:
-        shelf = self._shelf
+    def _prune(self, shelf: MemoryShelf, before: float, now: float) -> int:
+        before = min(before, now)
         ended = [key for key, record in self._records.items() if record["ended_at"] < before]
         for key in ended:
             del self._records[key]
-        charged_before = min(before, self._clock() - rules.CHARGES_KEPT_S)
+        charged_before = min(before, now - rules.CHARGES_KEPT_S)
         charged = [mark for mark, entry in shelf.charges.items() if entry.at < charged_before]
         for mark in charged:
             del shelf.charges[mark]
         return len(ended) + len(charged) + shelf.forget_expired(before)
+
+
+def _look(shelf: MemoryShelf, keys: Sequence[str], now: float) -> tuple[Totals, ...]:
+    return tuple([rules.current(shelf, key, now).totals() for key in keys])
+
+
+def _all(shelf: MemoryShelf, _: None, now: float) -> list[Totals]:
+    accounts = [rules.current(shelf, key, now) for key in list(shelf.accounts)]
+    accounts = [account for account in accounts if account.seq]
+    return [account.totals() for account in sorted(accounts, key=lambda account: account.opened_at)]

@@ -59,23 +59,16 @@ def must_not_ask() -> bool:
 
 def asking(store: Any, verb: str, question: Any) -> Flow[Any]:
     """Ask a store: at once if it can tell that nobody is in the way, else as whoever runs this can wait."""
-    answer = _ask_at_once(store, verb, question)
-    return answer if answer is not None else (yield StoreCall(store, verb, question))
-
-
-def _ask_at_once(store: Any, verb: str, question: Any) -> Any:
-    """Ask a store that can tell whether others are in the way; `None` if they are, or it cannot.
-
-    A store that does more than the one that it is made from is not asked behind its back.
-    """
-    ask = vars(type(store)).get(f"try_{verb}")
-    if ask is None:
-        return None
-    _here.asking = True
-    try:
-        return ask(store, question)
-    finally:
-        _here.asking = False
+    ask = vars(type(store)).get(f"try_{verb}")  # which one that is made from another may not have inherited
+    if ask is not None:
+        _here.asking = True
+        try:
+            answer = ask(store, question)
+        finally:
+            _here.asking = False
+        if answer is not None:
+            return answer
+    return (yield StoreCall(store, verb, question))
 
 
 class StoreCall:

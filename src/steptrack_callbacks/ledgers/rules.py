@@ -80,12 +80,18 @@ class StoredAccount:
         if max(cost, tokens) > MOST:
             check_sums({"reserved cost": cost, "reserved tokens": tokens}, self.key)
 
-    def hold(self, asked: Asked, until: float) -> None:
-        """Reserve room until its lease ends."""
+    def hold(self, asked: Asked, until: float, now: float, expires_at: float | None, group: str = "") -> None:
+        """Reserve room until its lease ends, and make the account last as long as is asked."""
         self.held_cost += asked.cost
         self.held_tokens += asked.tokens
         self.held_calls += 1
         self.lapse_at = min(self.lapse_at, until)
+        if self.seq == 0:
+            self.opened_at, self.expires_at = now, expires_at
+        elif self.expires_at is not None:
+            self.expires_at = None if expires_at is None else max(expires_at, self.expires_at)
+        self.group = self.group or group
+        self.seq += 1
 
     def give_back(self, asked: Asked) -> None:
         """Take a reservation off."""
@@ -100,13 +106,11 @@ class StoredAccount:
         check_sums(changed, self.key)
         self.settled = {**settled, **changed}
 
-    def touch(self, now: float, expires_at: float | None, group: str = "") -> None:
-        """Count a change, and make it last at least until a time; `None` is forever."""
+    def close(self, now: float) -> None:
+        """Admit no more calls; an account that nobody has used is remembered for a while."""
         if self.seq == 0:
-            self.opened_at, self.expires_at = now, expires_at
-        elif self.expires_at is not None:
-            self.expires_at = None if expires_at is None else max(expires_at, self.expires_at)
-        self.group = self.group or group
+            self.opened_at, self.expires_at = now, now + REMEMBERED_CLOSED_S
+        self.closed = True
         self.seq += 1
 
 
@@ -183,8 +187,7 @@ def _grow(
     until = now + reservation.lease_s
     for account, before, held in growing:
         account.give_back(before)
-        account.hold(held, until)
-        account.touch(now, account.expires_at)
+        account.hold(held, until, now, account.expires_at)
         shelf.save(account)
         shelf.put_hold(reservation.id, account.key, held, until)
     return Verdict(reason="room", totals=tuple([account.totals() for account in accounts]))
@@ -198,17 +201,17 @@ def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, 
     return settling.write()
 
 
+@dataclass(slots=True)
 class _Settling:
     """A charge of several entries: all is reckoned before anything is written."""
 
-    def __init__(self, shelf: Shelf, now: float) -> None:
-        self._shelf = shelf
-        self._now = now
-        self._accounts: dict[str, StoredAccount] = {}
-        self._named: dict[str, StoredAccount] = {}
-        self._changed: set[str] = set()
-        self._charges: dict[tuple[str, int], Entry] = {}
-        self._held: dict[str, dict[str, Asked]] = {}
+    _shelf: Shelf
+    _now: float
+    _accounts: dict[str, StoredAccount] = field(default_factory=dict)
+    _named: dict[str, StoredAccount] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+    _charges: dict[tuple[str, int], Entry] = field(default_factory=dict)
+    _held: dict[str, dict[str, Asked]] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
         if entry.id not in self._held:
@@ -257,8 +260,7 @@ def close(shelf: Shelf, keys: Iterable[str], now: float) -> None:
     for key in dict.fromkeys(keys):
         account = current(shelf, key, now)
         if not account.closed:
-            account.touch(now, account.expires_at if account.seq else now + REMEMBERED_CLOSED_S)
-            account.closed = True
+            account.close(now)
             shelf.save(account)
 
 
@@ -338,7 +340,6 @@ def _hold(
 ) -> None:
     if own is not None:
         account.give_back(own)
-    account.hold(ask.held, until)
-    account.touch(now, ask.expires_at, ask.group)
+    account.hold(ask.held, until, now, ask.expires_at, ask.group)
     shelf.save(account)
     shelf.put_hold(call, ask.key, ask.held, until)

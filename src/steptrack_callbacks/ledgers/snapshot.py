@@ -27,14 +27,16 @@ class Snapshot:
         self._lent: dict[str, ReservationRequest] = {}
         self.lent_here: dict[str, ReservationRequest] = {}
 
-    def note(self, found: Iterable[Totals]) -> None:
-        """Remember accounts as the ledger has just shown them."""
+    def note(self, found: Iterable[Totals], lent: ReservationRequest | None = None) -> None:
+        """Remember accounts as the ledger has just shown them, and what it has lent."""
         for totals in found:
             earlier = self._accounts.pop(totals.key, totals)
             newer = (totals.opened_at, totals.seq) >= (earlier.opened_at, earlier.seq)
             self._accounts[totals.key] = totals if newer else earlier
         while len(self._accounts) > MOST_ACCOUNTS:
             self._accounts.popitem(last=False)
+        if lent is not None:
+            self._lent[lent.id] = lent
 
     def note_lent(self, reservation: ReservationRequest, *, here: bool = False) -> None:
         """Remember a call in flight; `here` says that a stand-in has granted it, unknown to the ledger."""

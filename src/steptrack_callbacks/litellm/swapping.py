@@ -105,7 +105,7 @@ def _offer(deployment: Mapping[str, Any]) -> dict[str, Any]:
 def dearest(requests: list[Request]) -> Request | None:
     """Return the dearest of requests of known price; `None` if there is none."""
     priced = [request for request in requests if request.is_priced]
-    return max(priced, key=_compared) if priced else None
+    return max(priced, key=_compared) if len(priced) > 1 else next(iter(priced), None)
 
 
 def _compared(request: Request) -> int:

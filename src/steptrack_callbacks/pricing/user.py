@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from steptrack_callbacks.values.money import decimal_of
@@ -104,14 +105,16 @@ def rates_in(*told: Mapping[str, Any]) -> dict[str, Any]:
         >>> rates_in({"model": "house", "input_cost_per_token": 1e-6, "output_cost_per_token": None})
         {'input_cost_per_token': 1e-06}
     """
-    return {key: value for each in told for key, value in each.items() if _is_rate(key, value)}
+    pairs = [pair for each in told for pair in each.items()]
+    return {key: value for key, value in pairs if _names_rate(key) and _is_rate(key, value)}
 
 
-def _is_rate(key: object, value: object) -> bool:
-    if not isinstance(key, str):
-        return False
-    if "cost" not in key and key not in _GIVEN_TABLES and "_uplift_multiplier" not in key:
-        return False
+@lru_cache(maxsize=1024)
+def _names_rate(key: object) -> bool:
+    return isinstance(key, str) and ("cost" in key or key in _GIVEN_TABLES or "_uplift_multiplier" in key)
+
+
+def _is_rate(key: str, value: object) -> bool:
     if isinstance(value, Mapping | list):
         return bool(value)
     try:
