@@ -148,6 +148,22 @@ def test_another_deployment_of_another_model_has_that_ones_price(mode: str, prov
     assert used.cost_usd == 1_000 * Decimal("1.5e-7") + 500 * Decimal("6e-7")
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered", "usd"),
+    [
+        ("openai/gpt-4o", "gpt-4o-2024-05-13", "0.0125"),
+        ("openai/house", "gpt-4o-mini", "0.00045"),
+        ("openrouter/openrouter/auto", "openai/gpt-4o-mini", "0.00045"),
+    ],
+    ids=["an older one of the name", "a name of one's own", "a router's choice"],
+)
+def test_another_model_than_was_asked_for_has_its_own_price(
+    asked: str, answered: str, usd: str, mode: str, provider: Provider
+) -> None:
+    used = charged(mode, provider, payloads.chat(U, answered), model=asked)
+    assert (used.cost_usd, used.unpriced_calls) == (Decimal(usd), 0)
+
+
 # What the provider says that it cost
 
 
@@ -240,6 +256,23 @@ def test_searches_of_the_web_are_charged(mode: str, provider: Provider) -> None:
     used = charged(mode, provider, payloads.message(SEARCHED, end), model="anthropic/claude-sonnet-4-5")
     assert used.web_search_requests == 5
     assert used.cost_usd == Decimal("0.81015") + 5 * Decimal("0.01") == Decimal("0.86015")
+
+
+CITATION = {"type": "url_citation", "url_citation": {"url": "http://a", "start_index": 0, "end_index": 3}}
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["in the midst of a stream", "at its end"])
+def test_a_chat_that_cites_what_it_has_found_has_searched(at: int, mode: str, provider: Provider) -> None:
+    payload = payloads.chat(U, "gpt-4o-search-preview")
+    payload["whole"]["choices"][0]["message"]["annotations"] = [CITATION]
+    first, end, usage = payload["pieces"]
+    pieces = [first, first, end, usage]
+    said = {"index": 0, "delta": {"content": "", "annotations": [CITATION]}, "finish_reason": None}
+    pieces.insert(at, first | {"choices": [said]})
+    payload["pieces"] = tuple(pieces)
+    used = charged(mode, provider, payload, model="openai/gpt-4o-search-preview")
+    assert used.web_search_requests == 1
+    assert used.cost_usd == Decimal("0.0075") + Decimal("0.025")
 
 
 ROUNDS = [

@@ -9,6 +9,7 @@ from steptrack_callbacks.values.untrusted import fields_of, items
 from steptrack_callbacks.values.usage import Usage
 
 _CALLS = {"web_search_call": "web_search_requests", "file_search_call": "file_search_requests"}
+_CITATIONS = {"url_citation": "web_search_requests", "file_citation": "file_search_requests"}
 _FREE_ACTIONS = ("open_page", "find_in_page", "find")
 
 
@@ -25,6 +26,12 @@ def used_in(content: Iterable[Mapping[Any, Any]]) -> dict[str, int]:
     if containers:
         used["code_interpreter_sessions"] = len(containers)
     return used
+
+
+def cited_in(notes: Iterable[Mapping[Any, Any]]) -> dict[str, int]:
+    """Count the search that a chat's annotations tell of, by the names of `Usage`; they say no number."""
+    kinds = (note.get("type") for note in notes)
+    return {_CITATIONS[kind]: 1 for kind in kinds if isinstance(kind, str) and kind in _CITATIONS}
 
 
 def grounded_in(metadata: object) -> dict[str, int]:

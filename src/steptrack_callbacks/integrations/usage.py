@@ -117,11 +117,21 @@ class Reading:
             self._model = model
         if tier is not None and isinstance(tier, str):
             self._tier = tier or self._tier
+        if type(choices := get("choices")) is list:
+            self._add_choices(choices)
         if not self.is_cut:
             self.is_cut = _says_cut(get)
         for name in ("output", "content"):
             if type(found := get(name)) is list:
                 self.add_items(found)
+
+    def _add_choices(self, choices: list[Any]) -> None:
+        for choice in map(getter, choices):
+            if not self.is_cut:
+                self.is_cut = is_cut_by(choice)
+            message = choice("delta") or choice("message")
+            if message is not None and (notes := getter(message)("annotations")):
+                self._tools = server_tools.cited_in(map(fields_of, items(notes))) | self._tools
 
     def add_usage(self, reported: Any) -> None:
         """Read a usage; where an earlier one told the same, this one is right."""
@@ -153,6 +163,10 @@ class Reading:
     def add_grounding(self, metadata: Any) -> None:
         """Count what Google says that an answer is grounded in; a later piece has it all."""
         self._tools |= server_tools.grounded_in(metadata)
+
+    def add_tools(self, other: Reading) -> None:
+        """Count the tools that another reading of the same answer has found, where this one has not."""
+        self._tools = other._tools | self._tools
 
     def name(self, *, model: str = "", tier: str | None = None) -> None:
         """Name the model that answered and the tier that served, where the package knows them better."""
@@ -222,9 +236,7 @@ def _says_cut(get: Callable[[str], Any]) -> bool:
     """Tell whether an answer, or a piece of one, says that it was cut short by its own `max_tokens`."""
     if get("status") == "incomplete" or is_cut_by(get):
         return True
-    choices, delta = get("choices"), get("delta")
-    if type(choices) is list and any(is_cut_by(getter(choice)) for choice in choices):
-        return True
+    delta = get("delta")
     return delta is not None and not isinstance(delta, str) and is_cut_by(getter(delta))
 
 

@@ -82,11 +82,12 @@ class Meter:
         text = _only_text(chunk) if is_mere else None
         if text is None:
             text = answers.text_of_chunk(chunk)
+            is_mere = is_mere and not answers.cites(chunk)
         if text:
             self._count(text)
         if not is_mere:
             self._has_begun = True
-            self._seen.add(chunk)
+            answers.read(self._seen, chunk)
 
     def look(self) -> None:
         """Look at the limits.
@@ -123,12 +124,12 @@ class Meter:
         """Return what the stream has said so far, as the provider did, if LiteLLM has kept that."""
         kept = Reading()
         for chunk in _telling(getattr(self._chat, "chunks", None)):
-            kept.add(chunk)
-            kept.name(tier=answers.traffic_of(chunk))
+            answers.read(kept, chunk)
         if not kept.has_usage:
             return answers.answer_of(self._seen, self.call.request)
         if self._seen.is_cut:
             kept.cut()
+        kept.add_tools(self._seen)
         return answers.answer_of(kept, self.call.request)
 
     def break_off(self) -> None:

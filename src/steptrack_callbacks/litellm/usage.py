@@ -32,8 +32,7 @@ def settle(call: Call, response: Any, cost: Any = None) -> None:
         call.settle_free()
         return
     reading = Reading()
-    reading.add(response)
-    reading.name(tier=traffic_of(response))
+    read(reading, response)
     settling.settle(
         call,
         answer_of(reading, call.request, computed_cost=usd_in(cost) or _field(hidden, "response_cost")),
@@ -69,10 +68,16 @@ def answer_of(reading: Reading, request: Request, *, computed_cost: Any = None) 
     return reading.answer(is_from_provider=canonical(provider) in STATING, computed_cost=computed_cost)
 
 
-def traffic_of(answer: Any) -> str | None:
-    """Return Google's word for the tier that served, which LiteLLM keeps out of sight."""
-    told = _field(_field(_field(answer, "_hidden_params"), "provider_specific_fields"), "traffic_type")
-    return _text(told) or None
+def read(reading: Reading, answer: Any) -> None:
+    """Read an answer, or a chunk of one, with what LiteLLM keeps out of sight of what the provider said.
+
+    That is the model that answered, in whose place a chunk shows the one that was asked for, and Google's
+    word for the tier that served.
+    """
+    reading.add(answer)
+    hidden = _field(answer, "_hidden_params")
+    tier = _field(_field(hidden, "provider_specific_fields"), "traffic_type")
+    reading.name(model=_text(_field(hidden, "provider_response_model")), tier=_text(tier) or None)
 
 
 def text_of(response: Any) -> str:
@@ -90,6 +95,12 @@ def text_of_chunk(chunk: Any) -> str:
     if choices:
         return "".join(part for choice in choices for part in _said(choice))
     return _text(_field(chunk, "delta"))  # an event of the responses API
+
+
+def cites(chunk: Any) -> bool:
+    """Tell a chunk that says what the provider has found for the answer."""
+    deltas = (_field(choice, "delta") for choice in _items(_field(chunk, "choices")))
+    return any(_field(delta, "annotations") for delta in deltas)
 
 
 def _said(choice: Any) -> Iterable[str]:
