@@ -32,7 +32,16 @@ from steptrack_callbacks import (
     step,
 )
 from steptrack_callbacks.concurrency.flow import run_sync
-from steptrack_callbacks.engine import account, call, far, open_call, output_stats, queue, reservation, room
+from steptrack_callbacks.engine import (
+    account,
+    call,
+    fast_path,
+    open_call,
+    output_stats,
+    queue,
+    reservation,
+    room,
+)
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.output_stats import learn
 from steptrack_callbacks.engine.queue import QUEUE, making_room
@@ -94,8 +103,8 @@ class World:
     def ask(self, number: int, depth: int, asked: dict[str, Any], *, patient: bool) -> object:
         request = self.request(f"{self.name}-{asked['model']}", asked)
         made = self.calls[number] = Asked(Call(self.steps[depth].accounts, request), asked["sent"])
-        with patch.object(far, "enabled", self.is_fast):
-            if made.call.lease is None and far.let_through(made.call):
+        with patch.object(fast_path, "enabled", self.is_fast):
+            if made.call.lease is None and fast_path.let_through(made.call):
                 outcome: object = "admitted"
             else:  # a ledger may let it through at its bound
                 made.admission = made.call._admission(patient=patient)
@@ -220,7 +229,7 @@ class SideBySide(RuleBasedStateMachine):
         self.patches = ExitStack()
         for module in (account, call, queue, reservation, room):
             self.patches.enter_context(patch.object(module, "time", clock))
-        for module in (far, reservation):
+        for module in (fast_path, reservation):
             self.patches.enter_context(patch.object(module, "current_owner", lambda: self.owner))
 
     def both(self, do) -> Any:
@@ -391,7 +400,7 @@ def test_what_is_left_is_told_as_if_every_call_had_been_counted(monkeypatch):
     for is_fast in (True, False):
         output_stats.reset()
         learn("gpt-4o", output_tokens=20, counted_input=10, input_tokens=10)
-        monkeypatch.setattr(far, "enabled", is_fast)
+        monkeypatch.setattr(fast_path, "enabled", is_fast)
         with step("plan", max_usd=100, max_tokens=10**6) as plan:
             calls = [far_call(plan) for _ in range(3)]
             assert [made.bound is not None for made in calls] == [is_fast] * 3
@@ -417,7 +426,7 @@ def test_what_is_left_is_known_to_a_hundredth_and_nobody_is_counted_for_less(lim
 
 def test_no_more_than_so_many_calls_stay_uncounted(seen):
     with step("plan", max_tokens=10**9) as plan:
-        calls = [far_call(plan) for _ in range(far.MOST_UNCOUNTED + 1)]
+        calls = [far_call(plan) for _ in range(fast_path.MOST_UNCOUNTED + 1)]
         assert plan.account.held_calls == len(calls)
         assert not plan.account.in_flight.uncounted  # the last one was counted, and so all others
         for made in calls:
@@ -476,7 +485,7 @@ def test_a_shared_limit_that_few_such_calls_reach_is_judged_by_counting(seen):
         made = far_call(plan)
         bound = made.bound.cost
         made.withdraw()
-    for times, is_far in ((far.SHARED_TIMES + 1, True), (far.SHARED_TIMES - 1, False)):
+    for times, is_far in ((fast_path.SHARED_TIMES + 1, True), (fast_path.SHARED_TIMES - 1, False)):
         with step("plan", budgets=[Budget(f"{times}", max_usd=to_usd(times * bound))]) as plan:
             made = far_call(plan)
             assert (made.bound is not None) is is_far

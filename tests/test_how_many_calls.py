@@ -20,7 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 import steptrack_callbacks
 from steptrack_callbacks import Budget, install, step, uninstall
-from steptrack_callbacks.engine import far, output_stats
+from steptrack_callbacks.engine import fast_path, output_stats
 
 HOME = str(Path(steptrack_callbacks.__file__).parent)
 INLINED = {"<listcomp>", "<dictcomp>", "<setcomp>"}  # frames of their own before Python 3.12
@@ -135,7 +135,7 @@ def test_the_same_counted_takes_more_and_charges_the_same(installed, monkeypatch
     model = Model()
     with three_steps() as fast:
         by_bound = calls_of(lambda: model.invoke(question()))
-    monkeypatch.setattr(far, "enabled", False)
+    monkeypatch.setattr(fast_path, "enabled", False)
     with three_steps() as slow:
         by_count = calls_of(lambda: model.invoke(question()))
     assert by_bound < by_count

@@ -6,7 +6,7 @@ import pytest
 
 from steptrack_callbacks import Usage, step
 from steptrack_callbacks.concurrency.lock import LOCK
-from steptrack_callbacks.engine import far, output_stats
+from steptrack_callbacks.engine import fast_path, output_stats
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
@@ -40,7 +40,7 @@ def lock(monkeypatch):
 @pytest.mark.parametrize("is_far", [True, False])
 def test_a_call_is_admitted_in_one_section_of_the_lock_and_settled_in_another(monkeypatch, lock, is_far):
     output_stats.learn("gpt-4o", output_tokens=5, counted_input=10, input_tokens=10)
-    monkeypatch.setattr(far, "enabled", is_far)
+    monkeypatch.setattr(fast_path, "enabled", is_far)
     with step("outer", max_tokens=100_000, max_calls=50), step("plan", max_usd=9):
         call = new_call(
             Request(

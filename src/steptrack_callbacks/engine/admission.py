@@ -7,7 +7,7 @@ from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
-from . import call_log, far
+from . import call_log, fast_path
 from .account import Account
 from .chain import AccountChain
 from .decisions import ADMITTED, Outcome, Refused
@@ -54,7 +54,7 @@ def admission(call: OpenCall, *, patient: bool) -> Flow[None]:
 def _far_admission(call: OpenCall, lease: Lease, *, patient: bool) -> Flow[bool]:
     """Begin at once if all limits are far, those of ledgers as well."""
     try:
-        return (yield from far.let_through_by_ledger(call, lease, patient=patient))
+        return (yield from fast_path.let_through_by_ledger(call, lease, patient=patient))
     except StepTrackError as error:
         _deny(call, error)
         raise

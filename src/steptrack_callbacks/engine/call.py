@@ -22,7 +22,7 @@ from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
-from . import call_log, far, settlement, streaming
+from . import call_log, fast_path, settlement, streaming
 from .account import Account
 from .admission import admission, raise_if_passed, tell_admitted
 from .amounts import NOTHING, Charge
@@ -58,7 +58,7 @@ class Call:
         reservation: What it asks of the limited accounts around it, once it has to ask.
         wrapping: The accounts that are being wrapped up around it.
         sent_at: When it began, by the monotonic clock.
-        bound: What it holds without being counted, if it does; see `far`.
+        bound: What it holds without being counted, if it does; see `fast_path`.
         produced: Tokens that a stream has produced so far.
         lease: What ledgers have lent to it; `None` if none has an account around it.
         swapping: Its way through the models that a step names for it; `None` if none does.
@@ -135,7 +135,7 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        if self.lease is not None or not far.let_through(self):
+        if self.lease is not None or not fast_path.let_through(self):
             run_sync(self._admission(patient=patient and running_loop() is None))
 
     async def admit_async(self) -> None:
@@ -146,12 +146,12 @@ class Call:
             UnpricedModel: A dollar limit is in force and the model's price is unknown.
         """
         __tracebackhide__ = True
-        if self.lease is not None or not far.let_through(self):
+        if self.lease is not None or not fast_path.let_through(self):
             await run_async(self._admission(patient=True))
 
     def count(self) -> None:
-        """See `far.count`."""
-        far.count(self)
+        """See `fast_path.count`."""
+        fast_path.count(self)
 
     def _admission(self, *, patient: bool) -> Flow[None]:
         __tracebackhide__ = True
@@ -343,7 +343,7 @@ class Call:
         for account in self.accounts:
             account.open_calls -= 1
         if self.bound is not None:
-            far.give_back(self)
+            fast_path.give_back(self)
         elif self.reservation is not None:
             self.reservation.release()
 

@@ -71,7 +71,7 @@ class InFlight:
         sums: Over those of them that are held at what is expected of them.
         fixed: What others hold: under `strict`, or elsewhere.
         uncounted: Those that hold a bound of what they can come to, by number, and what counts each after
-            all; see `far`.
+            all; see `fast_path`.
         bounds: What these hold.
         running: What streams have produced so far.
         cold: Models of which a call with nothing to go by is in flight.
