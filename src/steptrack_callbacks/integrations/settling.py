@@ -64,6 +64,7 @@ def settle_plain(call: Call, answer: Answer, *, response: object = None) -> bool
     is_usual = request.service_tier is None and answer.terms.service_tier in USUAL_TIERS
     call.settle(
         usage,
+        cost_usd=answer.computed_cost_usd,
         model=model,
         terms=None if is_usual else answer.terms,
         parts=() if model in (None, request.model) else ((_priced_name(request, model), usage),),

@@ -13,9 +13,21 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.stated_cost import STATING, usd_in
-from steptrack_callbacks.integrations.usage import Answer, Reading
+from steptrack_callbacks.integrations.usage import Answer, Reading, is_cut_by
+from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.pricing.names import canonical
+from steptrack_callbacks.pricing.terms import NO_TERMS
 from steptrack_callbacks.values.untrusted import field as _field
+from steptrack_callbacks.values.untrusted import fields_of
+from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
+
+_SAID = frozenset(
+    {"id", "created", "model", "object", "system_fingerprint", "choices", "usage", "service_tier"}
+) | {"_response_ms", "response_ms"}
+"""What an answer says where there is nothing to be looked at closely, ..."""
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
+_TOLD = frozenset({"prompt_tokens", "completion_tokens", "total_tokens", *_DETAILS})
+"""... and what its usage tells."""
 
 
 def settle(call: Call, response: Any, cost: Any = None) -> None:
@@ -31,14 +43,43 @@ def settle(call: Call, response: Any, cost: Any = None) -> None:
     if from_cache and not call.attempts:
         call.settle_free()
         return
+    computed_cost = usd_in(cost) or _field(hidden, "response_cost")
+    if not from_cache and (plain := _plainly_told(response, hidden, computed_cost)):
+        settling.settle_plain(call, plain, response=response)
+        return
     reading = Reading()
     read(reading, response)
     settling.settle(
         call,
-        answer_of(reading, call.request, computed_cost=usd_in(cost) or _field(hidden, "response_cost")),
+        answer_of(reading, call.request, computed_cost=computed_cost),
         lambda: text_of(response),
         is_in_part=from_cache,  # what was sent and cached is told as one sum
         response=response,
+    )
+
+
+def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | None:
+    """Read an answer as nearly all are: text, two counts, and nothing that changes their price."""
+    said = fields_of(response)
+    told, choices = fields_of(said.get("usage")), said.get("choices")
+    if not (said.keys() <= _SAID and told.keys() <= _TOLD and type(choices) is list and len(choices) == 1):
+        return None
+    if _field(hidden, "provider_specific_fields") or any(
+        any(fields_of(told.get(name)).values()) for name in _DETAILS
+    ):
+        return None
+    sent, made = told.get("prompt_tokens"), told.get("completion_tokens")
+    if type(sent) is not int or type(made) is not int or told.get("total_tokens") != sent + made:
+        return None
+    if not (0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS):
+        return None
+    model, tier = said.get("model"), said.get("service_tier")
+    return Answer(
+        usage=Usage(input_tokens=sent, output_tokens=made),
+        model=model if type(model) is str and model else None,
+        terms=Terms(service_tier=tier) if type(tier) is str and tier else NO_TERMS,
+        computed_cost_usd=usd_in(computed_cost),
+        is_cut=is_cut_by(fields_of(choices[0]).get),
     )
 
 
