@@ -11,7 +11,6 @@ import pytest
 from fake_framework import FakeFramework, open_elsewhere
 from internals import assert_nothing_left
 from steptrack_callbacks import Grant, Usage, report, step
-from steptrack_callbacks.engine.settlement import max_tokens_to_set
 from steptrack_callbacks.steps.attribution import new_call
 
 
@@ -28,7 +27,7 @@ def cap_of(framework: FakeFramework, **details: Any) -> int | None:
     """Return the `max_tokens` that a call is given which names none."""
     call = framework.open(None, **details)
     call.withdraw()
-    return max_tokens_to_set(call)
+    return call.max_tokens_to_set
 
 
 def test_a_call_that_takes_the_last_is_given_what_is_left(framework):
@@ -75,7 +74,7 @@ def test_what_may_not_be_cut_is_left_alone(framework, details):
 def test_what_says_its_own_max_tokens_keeps_it(framework):
     with step("plan", max_tokens=450):
         call = framework.open(400)
-        assert max_tokens_to_set(call) is None
+        assert call.max_tokens_to_set is None
         call.withdraw()
 
 
@@ -102,7 +101,7 @@ def test_several_answers_share_what_is_left(framework):
 def test_strict_shares_what_is_left_among_several_answers(framework):
     with step("plan", max_tokens=450, enforce="strict") as plan:
         call = framework.open(None, answers=3)
-        assert max_tokens_to_set(call) == 350 // 3
+        assert call.max_tokens_to_set == 350 // 3
         assert plan.account.held_tokens <= 450
         call.withdraw()
 
@@ -124,8 +123,8 @@ def test_beside_others_only_an_answer_that_nobody_reckons_with_takes_the_last(st
     for limit, left in ((1700, 1210), (1100, 5 * 200)):
         with step("plan", max_tokens=limit):
             first, second = open_elsewhere(steady, None), open_elsewhere(steady, None)
-            assert max_tokens_to_set(first) == limit - 100
-            assert max_tokens_to_set(second) == left
+            assert first.max_tokens_to_set == limit - 100
+            assert second.max_tokens_to_set == left
             first.withdraw()
             second.withdraw()
 
@@ -133,7 +132,7 @@ def test_beside_others_only_an_answer_that_nobody_reckons_with_takes_the_last(st
 def test_beside_others_a_call_of_a_model_never_seen_is_left_alone(steady):
     with step("plan", max_tokens=4000):
         first, second = open_elsewhere(steady, None), open_elsewhere(steady, None, model="never-seen")
-        assert max_tokens_to_set(second) is None
+        assert second.max_tokens_to_set is None
         first.withdraw()
         second.withdraw()
 
@@ -187,5 +186,5 @@ def test_no_more_than_one_answer_of_a_budget_is_cut_and_none_passes_it_one_after
 def _ask(framework: FakeFramework, length: int) -> None:
     call = new_call(framework.request(None))
     call.admit()
-    most = max_tokens_to_set(call)
+    most = call.max_tokens_to_set
     framework.answer(call, length, truncated=most is not None and most < length)

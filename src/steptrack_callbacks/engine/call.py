@@ -113,8 +113,14 @@ class Call:
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The most that all its answers may come to, to be set on the request; `None` to leave it alone."""
+        """The most that all its answers may come to because of a limit; `None` if none says so."""
         return None if self.reservation is None else self.reservation.cap.max_tokens
+
+    @property
+    def max_tokens_to_set(self) -> int | None:
+        """The `max_tokens` to set on the request so that a limit holds; `None` to leave it alone."""
+        most = self.max_output_tokens
+        return None if most is None else most // self.request.answers
 
     @property
     def swap(self) -> Swap | None:

@@ -21,12 +21,6 @@ Lesson = Callable[[], None]
 """What an answer teaches of its model; to be called under the lock."""
 
 
-def max_tokens_to_set(call: OpenCall) -> int | None:
-    """Return the `max_tokens` to set on a request so that a limit holds; `None` to leave it alone."""
-    most = call.max_output_tokens
-    return None if most is None else most // call.request.answers
-
-
 def note_cut(call: OpenCall) -> None:
     """Count an answer that was cut short, if it was by what was left of a budget."""
     if call.reservation is None or call.max_output_tokens is None:

@@ -5,10 +5,12 @@ A new one has to write
 
 - a reader of requests, which returns a `Request` of `engine/request.py` (see `langchain/requests.py`),
 - what happens before a request is sent: `new_call()` of `steps/attribution.py`, then `Call.admit()` or
-  `admit_async()`, and what was refused as an error that the package does not try again (`errors.py`),
+  `admit_async()`, the `Call.max_tokens_to_set` that a limit may want, and what was refused as an error that
+  the package does not try again (`errors.py`),
 - a reader of answers, which gives `settling.settle()` what `usage.Reading` finds in one (see
   `langchain/usage.py`); `settling.fail()` and `settling.abandon()` are for those that fail, or never come,
-- for streams, when to look at their limits (`stream_pacing.py`),
+- for streams, `Call.progress()`, which raises where one is to be cut, and when to ask it
+  (`stream_pacing.py`),
 - the places where it attaches, as data (`seams_langchain.py`), and `attach()` (see
   `langchain/attachment.py`), which `installation.py` calls once the package is imported.
 """

@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.settlement import max_tokens_to_set
 from steptrack_callbacks.integrations.needs import needs_whole_answer
 from steptrack_callbacks.integrations.seams_langchain import SENDS, SENDS_ASYNC
 
@@ -42,7 +41,7 @@ class Sending(NamedTuple):
 
     def limit(self, call: Call) -> None:
         """Set the `max_tokens` that an admitted call was given, if it was given one."""
-        if (most := max_tokens_to_set(call)) is not None:
+        if (most := call.max_tokens_to_set) is not None:
             self.options[self.cap] = most
 
 

@@ -14,7 +14,6 @@ import litellm
 
 from steptrack_callbacks import settings
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.settlement import max_tokens_to_set
 from steptrack_callbacks.integrations import handoff, proxy_client
 from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
 from steptrack_callbacks.values.untrusted import is_late_answer
@@ -296,7 +295,7 @@ class _Sending:
         options, cap = dict(self._kwargs), CALL_TYPES[self._kind].cap
         if swap_of(self.call) is not None:
             options = sent_with(self._kind, self.call.request.asked_for, self._arguments)
-        if cap is not None and (most := max_tokens_to_set(self.call)) is not None:
+        if cap is not None and (most := self.call.max_tokens_to_set) is not None:
             options[cap] = most
         if self._asks_for_usage:
             options["stream_options"] = {"include_usage": True}

@@ -10,7 +10,6 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.settlement import max_tokens_to_set
 from steptrack_callbacks.litellm.swapping import headers_of
 from steptrack_callbacks.values.errors import StepTrackError
 
@@ -235,7 +234,7 @@ def _carry_out(call: Call, data: dict[str, Any]) -> None:
 
 def _cap(ticket: Ticket, call: Call, options: dict[str, Any]) -> None:
     """Set the most output that a limit has room for."""
-    if (most := max_tokens_to_set(call)) is not None:
+    if (most := call.max_tokens_to_set) is not None:
         options.update(capped(ticket.kind, most))
 
 
