@@ -21,7 +21,7 @@ from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
 from .refusals import langchain_error, mark_not_retryable, silence_refusal_logs
 from .requests import UNKNOWN_MODEL
-from .starting import Start, begin, begin_async, is_new
+from .starting import Start, begin, begin_async
 
 Params = Mapping[str, Any] | None
 
@@ -181,8 +181,9 @@ class StepTrackHandler(BaseCallbackHandler):
     ) -> run_tree.Place | None:
         """Return where a new run of a model is, or `None` if it is none of this handler's business."""
         __tracebackhide__ = True
-        if not is_new(run_id):
-            return None
+        run = runs.find(run_id.int)
+        if run is not None and run.call is not None:
+            return None  # another handler was told of it
         if not self.is_off:
             try:
                 return run_tree.enter_model(run_id, parent_run_id, name, tags, metadata)
@@ -228,6 +229,7 @@ class StepTrackHandler(BaseCallbackHandler):
 
     # When it has answered
 
+    @awaited_as("await_llm_end")
     def on_llm_end(
         self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
@@ -245,6 +247,19 @@ class StepTrackHandler(BaseCallbackHandler):
                 run.tell_step()
         if run_tree.watches:
             run_tree.leave(run_id)
+
+    async def await_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Charge an answer as `on_llm_end` does, and await what a ledger is told of it.
+
+        Raises:
+            BudgetExhausted: As there.
+        """
+        run = runs.find(run_id.int)
+        if run is None or run.call is None or run.call.lease is None:
+            self.on_llm_end(response, run_id=run_id)
+        else:
+            async with run.call.telling_ledger():
+                self.on_llm_end(response, run_id=run_id)
 
     def on_llm_error(
         self,
