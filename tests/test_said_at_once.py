@@ -8,7 +8,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 import steptrack_callbacks as steptrack
-from steptrack_callbacks import BudgetExhausted, persona, record_usage, step
+from steptrack_callbacks import Budget, BudgetExhausted, Grant, Stage, persona, record_usage, step
 from steptrack_callbacks.langchain import budgeted
 from steptrack_callbacks.langgraph import StepBudgetMiddleware
 
@@ -34,11 +34,30 @@ VERBS: dict[str, Any] = {
         ("token_limit", "'max_tokens'"),
         ("max_requests", "'max_calls'"),
         ("fallback", "'default'"),
+        ("fallback_models", "'models'"),
+        ("duration", "'max_seconds'"),
     ],
 )
 def test_an_option_of_somebody_elses_names_ours(verb: str, option: str, ours: str) -> None:
     with pytest.raises(TypeError, match=f"{verb}.*unexpected keyword argument '{option}'; here it is {ours}"):
         VERBS[verb](**{option: 5})
+
+
+@pytest.mark.parametrize(
+    ("declaration", "option", "ours"),
+    [
+        (Budget, "max_dollars", "max_usd"),
+        (Budget, "period", "window"),
+        (Grant, "usd", "max_usd"),
+        (Grant, "timeout", "max_seconds"),
+        (Stage, "tools", "allowed_tools"),
+        (Stage, "max_calls", "max_iterations"),
+    ],
+)
+def test_a_declaration_names_ours_too(declaration: Any, option: str, ours: str) -> None:
+    wanted = f"{declaration.__name__}.*unexpected keyword argument '{option}'; here it is '{ours}'"
+    with pytest.raises(TypeError, match=wanted):
+        declaration(**{option: 5})
 
 
 @pytest.mark.parametrize("table", ["steps.plan", "personas.editor", "budgets.team"])

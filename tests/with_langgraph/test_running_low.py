@@ -120,6 +120,12 @@ def test_limits_around_the_agent_and_of_its_run_are_told_too(invoke: Invoke) -> 
     )
 
 
+def test_the_last_call_is_told_that_it_is_one(invoke: Invoke) -> None:
+    model = recording()
+    invoke(agent_of(model, max_calls=1, tell=True), HELLO)
+    assert model.requests[0][0][-1].text == "Budget left: 1 model call, this one included."
+
+
 def test_nothing_is_told_where_nothing_is_limited(invoke: Invoke) -> None:
     model = recording()
     invoke(agent_of(model, tell=True), HELLO)

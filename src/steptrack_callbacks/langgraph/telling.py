@@ -57,7 +57,8 @@ def told(request: Any, tell: Tell, rests: Rests) -> Any:
 def line(rests: Rests) -> str:
     """Put what is left in one short line."""
     parts = [words.format(_amount(name, rests[name])) for name, (_, words) in _WORDS.items() if name in rests]
-    return f"Budget left: {'; '.join(parts)}." if parts else "There is no limit."
+    text = f"Budget left: {'; '.join(parts)}." if parts else "There is no limit."
+    return text.replace(" 1 model calls,", " 1 model call,")
 
 
 def _filled(template: str, rests: Rests) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from .limits import Enforce, check_choice, check_limits, check_name, from_mapping
+from .limits import Declared, Enforce, check_choice, check_limits, check_name, from_mapping
 
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})(m|h|d|w|mo)")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -31,7 +31,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BudgetDefinition:
+class BudgetDefinition(Declared):
     """A limit with a name, which steps, runs, processes and machines may share through a ledger.
 
     Attach it with `step(..., budgets=[...])`, `persona(..., budgets=[...])` or in `steptrack.toml`. Every

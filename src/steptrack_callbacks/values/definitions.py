@@ -8,7 +8,16 @@ from decimal import Decimal
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast, get_args
 
 from .budgets import BudgetDefinition, checked_budgets
-from .limits import Enforce, check_choice, check_limits, check_name, did_you_mean, from_mapping, seconds_of
+from .limits import (
+    Declared,
+    Enforce,
+    check_choice,
+    check_limits,
+    check_name,
+    did_you_mean,
+    from_mapping,
+    seconds_of,
+)
 from .money import count_of, decimal_of, plain
 from .swaps import ModelList, model_list_of
 from .tools import ToolLimit, checked_limit
@@ -25,7 +34,7 @@ Escalation = Callable[[Any], "Grant | Literal[False] | Awaitable[Grant | Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(Declared):
     """More room for a step, given by an escalation: each amount is added to the step's limit.
 
     Attributes:
@@ -61,7 +70,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Stage(Declared):
     """What a persona allows in the step of the same name.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from .money import count_of, decimal_of
 from .synonyms import ours_for
@@ -53,6 +53,25 @@ def seconds_of(value: object, name: str) -> float:
     if isinstance(value, str):
         raise ValueError(f"{name} must be a number of seconds, such as 30, not {value!r}")  # noqa: TRY004
     return float(decimal_of(value, name))
+
+
+class Declared:
+    """A declaration whose options others may call otherwise: then the error names ours."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_said: Any, **options: Any) -> Self:
+        """Refuse what it has no field for.
+
+        Raises:
+            TypeError: As Python has it, and with the word that is ours.
+        """
+        __tracebackhide__ = True
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type] # each is a dataclass
+        for option in options.keys() - set(known):
+            message = f"{cls.__name__}() got an unexpected keyword argument {option!r}"
+            raise TypeError(f"{message}{did_you_mean(option, known)}")
+        return super().__new__(cls)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -16,12 +16,12 @@ _CALLS = (
     " max_turns model_call_limit request_limit requests_limit"
 )
 _TIME = (
-    "deadline deadline_s max_duration max_duration_s max_runtime max_time max_time_s time_limit time_limit_s"
-    " timeout timeout_s timeout_seconds"
+    "deadline deadline_s duration duration_s max_duration max_duration_s max_runtime max_time max_time_s"
+    " time_limit time_limit_s timeout timeout_s timeout_seconds"
 )
 _BOUNDARY = (
     "behavior boundary exit_behavior on_budget_exceeded on_exceed on_exceeded on_exhausted on_exhaustion"
-    " on_limit on_limit_exceeded on_over_budget on_overrun when_exceeded"
+    " on_error on_limit on_limit_exceeded on_over_budget on_overrun when_exceeded"
 )
 _OURS: dict[str, tuple[str, ...]] = {
     word: ours
@@ -33,10 +33,13 @@ _OURS: dict[str, tuple[str, ...]] = {
         (_TIME, ("max_seconds",)),
         (_BOUNDARY, ("error_boundary",)),
         ("default_value fallback fallback_value on_error_return return_value", ("default",)),
+        ("fallback_model fallback_models fallbacks model_fallbacks", ("models",)),
+        ("allowed tools", ("allowed_tools",)),
+        ("max_calls", ("max_iterations",)),
         ("ask ask_human human_in_the_loop on_escalate on_escalation", ("escalation",)),
         ("enforcement hard hard_limit mode strict", ("enforce",)),
         ("max_wait max_wait_s queue_timeout wait wait_seconds wait_timeout", ("wait_s",)),
-        ("period per reset reset_period interval", ("window",)),
+        ("period per renews_every reset reset_period interval", ("window",)),
         ("keep_back reserve reserve_usd reserved_usd", ("wrap_up_usd",)),
         ("reserve_calls", ("wrap_up_calls",)),
     )
