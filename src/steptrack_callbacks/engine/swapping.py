@@ -59,11 +59,15 @@ def _renamed(request: Request, name: str) -> Request:
 
 
 class Trial:
-    """A call that its package makes with one model after the other, until one fits.
+    """The models that a call may be made with, one after the other, until one fits.
+
+    Mostly the integration goes through them, within one call. Where the package has to make the whole call
+    with each, a trial stands around its attempts.
 
     Attributes:
         models: Their names, as requests say them, beginning with the one that was asked for.
-        describe: Describes a request with another model, or says why it cannot be made with that one.
+        describe: Describes a request with another model, or says why it cannot be made with that one;
+            `None` if nobody can send another one.
         is_about_all: Whether all calls in it are the call, whatever model they name.
         place: Which of them is being tried.
         why: Why it is not the first.
@@ -74,7 +78,7 @@ class Trial:
     __slots__ = ("describe", "is_about_all", "models", "next_place", "place", "refused", "swap", "why")
 
     def __init__(
-        self, models: tuple[str, ...], describe: Describe = _renamed, *, is_about_all: bool = False
+        self, models: tuple[str, ...], describe: Describe | None = _renamed, *, is_about_all: bool = False
     ) -> None:
         self.models = models
         self.describe = describe
@@ -118,6 +122,7 @@ class Swapping:
     Attributes:
         request: The request, with the model that is tried now.
         passed_over: Models that were not tried, and why.
+        is_by_framework: Whether the package makes the whole call with one model after the other.
     """
 
     __slots__ = (
@@ -128,47 +133,43 @@ class Swapping:
         "_trial",
         "_why",
         "_wraps_up",
+        "is_by_framework",
         "passed_over",
         "request",
     )
 
     def __init__(
-        self, chain: AccountChain, request: Request, owner: Account, *, trial: Trial | None, wraps_up: bool
+        self,
+        chain: AccountChain,
+        request: Request,
+        owner: Account,
+        trial: Trial,
+        *,
+        is_by_framework: bool,
+        wraps_up: bool,
     ) -> None:
         assert owner.model_list is not None
         self.request = self._asked = request
         self.passed_over: dict[str, str] = {}
+        self.is_by_framework = is_by_framework
         self._chain = chain
         self._owner = owner
         self._list = owner.model_list
         self._trial = trial
-        self._why: SwapReason | None = trial.why if trial is not None and trial.place else None
+        self._why: SwapReason | None = trial.why if trial.place else None
         self._wraps_up = wraps_up
         self._judge()
 
     @property
-    def is_possible(self) -> bool:
-        """Whether anybody can carry it out."""
-        return self._trial is not None or self._asked.with_model is not None
-
-    @property
-    def is_by_framework(self) -> bool:
-        """Whether the package makes the whole call with one model after the other."""
-        return self._trial is not None
-
-    @property
     def swap(self) -> Swap | None:
         """What has become of it; `None` if the call is made with the model that was asked for."""
-        if self._why is None:
-            return None
-        if self._trial is not None:
-            return Swap(self._trial.models[0], self._trial.models[self._trial.place], self._why)
-        return Swap(self._asked.asked_for, self.request.asked_for, self._why)
+        models = self._trial.models
+        return None if self._why is None else Swap(models[0], models[self._trial.place], self._why)
 
     @property
     def is_left_to_framework(self) -> bool:
         """Whether the package is to make the call again, with another model."""
-        return self._trial is not None and self._trial.refused
+        return self._trial.refused
 
     def begin(self) -> Request | Refused | None:
         """Return what to begin with, if not with the request as it is.
@@ -176,17 +177,18 @@ class Swapping:
         Where the package does so, it has begun with the next model itself (see `Trial.begin`), which may
         not take what the request has; then it is refused.
         """
-        if self._trial is None:
+        trial = self._trial
+        if not self.is_by_framework:
             return self._next("downgrade_at") if is_low(self._chain, self._list) else None
-        if not self._trial.place:
+        if not trial.place or trial.describe is None:
             return None
-        asked = self._trial.describe(self._asked, self._trial.models[0])
+        asked = trial.describe(self._asked, trial.models[0])
         if isinstance(asked, str) or not (why := self._objection(asked, self._asked)):
             return None
-        self.passed_over[self._trial.models[self._trial.place]] = why
+        self.passed_over[trial.models[trial.place]] = why
         self._next("downgrade_at")
-        if not self._trial.refused:
-            self._trial.next_place, self._trial.refused = 0, True
+        if not trial.refused:
+            trial.next_place, trial.refused = 0, True
         account = self._chain.limited[-1]
         return Refused(account, "denied", account.breaches(list(account.limits.as_dict())[:1]))
 
@@ -197,25 +199,25 @@ class Swapping:
 
     def _next(self, why: SwapReason) -> Request | None:
         """Turn to the next model that can take the call."""
-        for place, name in self._rest() if self.is_possible else ():
+        trial, why = self._trial, self._why or why
+        for place, name in self._rest():
             other = self._with(name)
             if isinstance(other, str):
                 self.passed_over[name] = other
-                continue
-            why = self._why or why
-            if self._trial is not None:
-                self._trial.next_place, self._trial.refused, self._trial.why = place, True, why
+            elif self.is_by_framework:
+                trial.next_place, trial.refused, trial.why = place, True, why
                 return None
-            self.request, self._why = other, why
-            self._judge()
-            return other
+            else:
+                trial.place, self.request, self._why = place, other, why
+                self._judge()
+                return other
         return None
 
     def restart(self) -> Request | None:
         """Return what to begin again with after a grant: what was asked for, if that was left."""
-        if self._why is None or self._trial is not None:
+        if self._why is None or self.is_by_framework:
             return None
-        self.request, self._why = self._asked, None
+        self._trial.place, self.request, self._why = 0, self._asked, None
         self.passed_over.clear()
         return self._asked
 
@@ -223,31 +225,23 @@ class Swapping:
         """Put on record what the call is made with, now that it is admitted; the lock is held."""
         if (swap := self.swap) is not None:
             self._owner.note_swap(swap, time.time())
-            if self._trial is not None:
-                self._trial.swap = swap
+            self._trial.swap = swap
 
     def hint(self) -> str:
         """Say of a refusal what became of the list."""
-        if not self.is_possible:
+        if self._trial.describe is None:
             return ONLY_ASKED.format(models=list(self._list.models))
         return "; ".join(f"{name} was passed over: {why}" for name, why in self.passed_over.items())
 
     def _rest(self) -> Iterator[tuple[int, str]]:
-        """Yield the models after the one that is tried now, and their places."""
-        if self._trial is not None:
-            names, place = self._trial.models, self._trial.place
-        else:
-            names = spelled_as(self._list.models, self._asked.asked_for)
-            place = names.index(self.request.asked_for)
-        return islice(enumerate(names), place + 1, None)
+        """Yield the models that can be tried after the one that is now, and their places."""
+        models = () if self._trial.describe is None else self._trial.models
+        return islice(enumerate(models), self._trial.place + 1, None)
 
     def _with(self, name: str) -> Request | str:
         """Describe the request with another model, or say why it cannot be made with that one."""
-        if self._trial is not None:
-            other = self._trial.describe(self._asked, name)
-        else:
-            assert self._asked.with_model is not None  # or nothing is possible
-            other = self._asked.with_model(name)
+        assert self._trial.describe is not None  # or there is no other
+        other = self._trial.describe(self._asked, name)
         if isinstance(other, str):
             return other
         return self._objection(self._asked, other) or other
@@ -263,7 +257,7 @@ class Swapping:
         The last of all to be tried may take the last of what is kept back for it.
         """
         is_last = not any(True for _ in self._rest())
-        self.request.must_fit = self.is_possible and not (self._wraps_up and is_last)
+        self.request.must_fit = self._trial.describe is not None and not (self._wraps_up and is_last)
 
 
 def swapping_of(chain: AccountChain, request: Request, *, wraps_up: bool) -> Swapping | None:
@@ -272,9 +266,15 @@ def swapping_of(chain: AccountChain, request: Request, *, wraps_up: bool) -> Swa
     if trial is not None and not trial.is_about(request):
         trial = None
     asked = request.asked_for if trial is None else trial.models[0]
-    for account, _, _ in lists_with(chain, asked):
-        return Swapping(chain, request, account, trial=trial, wraps_up=wraps_up)
+    for account, _, names in lists_with(chain, asked):
+        tried = trial or Trial(names, None if request.with_model is None else _described)
+        return Swapping(chain, request, account, tried, is_by_framework=trial is not None, wraps_up=wraps_up)
     return None
+
+
+def _described(asked: Request, name: str) -> Request | str:
+    assert asked.with_model is not None  # or there is no describing
+    return asked.with_model(name)
 
 
 def lists_with(chain: AccountChain, asked: str) -> Iterator[tuple[Account, ModelList, tuple[str, ...]]]:
