@@ -310,19 +310,19 @@ def test_thresholds_of_budgets_are_announced():
 
 def test_calls_wait_for_room_that_another_step_on_the_same_budget_gives_back():
     framework, tight, held = FakeFramework(), budget(max_tokens=CALL_TOKENS), threading.Event()
-    mirrors = []
+    replicas = []
 
     def hold():
         with step("holder", budgets=[tight]):
             call = framework.open()
             held.set()
-            until(lambda: mirrors and mirrors[0].waiting)
+            until(lambda: replicas and replicas[0].waiting)
             call.withdraw()
 
     def wait():
         held.wait(20)
         with step("waiter", budgets=[tight]) as waiter:
-            mirrors.extend(waiter.budgets)
+            replicas.extend(waiter.budgets)
             framework.ask()
 
     run_all([hold, wait])

@@ -1,4 +1,4 @@
-"""Accounts that others may charge too: mirrors of a ledger's, which has the last word."""
+"""Accounts that others may charge too: replicas of a ledger's, which has the last word."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _AMOUNTS = ("certain", "alone", "expected", "worst", "least", "inputs", "rates")
 
 
 class BudgetAccount(Account):
-    """A mirror of an account in a ledger, for one step that hangs on it.
+    """A replica of an account in a ledger, for one step that hangs on it.
 
     What the ledger last said, with what it has not been told yet, is what is settled here; what it
     said is reserved, without what was reserved from here, counts as held by others. Money is in whole
@@ -50,7 +50,7 @@ class BudgetAccount(Account):
 
     Attributes:
         key: Its name in the ledger.
-        keeper: The ledger.
+        ledger: The ledger, as this process uses it.
         budget: The budget that it is, or `None` for a run.
         window: The window that it counts in, or `None`.
         step_account: The step's own account, if it is a budget's.

@@ -1,5 +1,8 @@
 """What a call asks of an account, and what it holds there.
 
+An `Estimate` is what it asks, a `Hold` what it got on one account, and `Reserved` how much that is by now. A
+`Bound` takes the place of the first two while every limit is far (`fast_path`).
+
 A pair of amounts is of money units and of tokens: `MONEY` and `TOKENS` are its indices.
 """
 

@@ -1,4 +1,4 @@
-"""The line of those who wait for room, in the order in which they came."""
+"""Those who wait for room, in the order in which they came."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Queued(Protocol):
 
 
 class Waiter:
-    """A place in line.
+    """A place in the queue.
 
     Attributes:
         reservation: Who waits.

@@ -48,7 +48,7 @@ def reserve_everywhere(reservation: Reservation, lease: Lease, *, patient: bool)
         while isinstance(outcome, Waiter):
             outcome = yield from _wait(reservation, outcome)
         if outcome is ADMITTED:
-            reason = yield from _borrow(reservation, lease, patient=patient)
+            reason = yield from _reserve_on_ledgers(reservation, lease, patient=patient)
             if reason == "room":
                 return outcome
             if reason == "closed":
@@ -60,8 +60,8 @@ def reserve_everywhere(reservation: Reservation, lease: Lease, *, patient: bool)
     return reservation.refuse_busy()
 
 
-def _borrow(reservation: Reservation, lease: Lease, *, patient: bool) -> Flow[Reason]:
-    """Ask the ledger for what is held here, which is given back if it refuses."""
+def _reserve_on_ledgers(reservation: Reservation, lease: Lease, *, patient: bool) -> Flow[Reason]:
+    """Ask the ledgers for what is held here, which is given back if one refuses."""
     granted = False
     try:
         patience_s = _patience_s(reservation, patient=patient)

@@ -244,7 +244,7 @@ class LedgerClient:
                 self._snapshot.note(totals)
         for pending in charges:
             name = (pending.entry.id, pending.entry.revision)
-            with LOCK:  # another thread may have told it at the same time, or the stand-in may know it
+            with LOCK:  # another thread may have told it at the same time, or the snapshot may know it
                 self._snapshot.note_settled(pending.entry.id)
                 self._owed.pop(name, None)
                 pays = self._uncounted.pop(name, None) is not None or not owed
@@ -315,7 +315,7 @@ class LedgerClient:
             return getattr(self._snapshot_store, verb)(question)
 
     def _tell_what_was_lent_here(self) -> Flow[None]:
-        """Reserve room for the calls that a stand-in has let go, so that others leave it to them."""
+        """Reserve room for the calls that the snapshot has let go, so that others leave it to them."""
         while True:
             with LOCK:
                 reservation = self._snapshot.take_lent_here()
@@ -363,7 +363,7 @@ class LedgerClient:
 
 
 def check_options(on_error: OnStoreError, lease_s: float) -> None:
-    """Raise `ValueError` unless a keeper can have these options."""
+    """Raise `ValueError` unless a client can have these options."""
     check_choice(on_error, OnStoreError, "on_store_error")
     if not decimal_of(lease_s, "lease_s"):
         raise ValueError("lease_s must be more than 0 seconds: reservations would lapse at once")

@@ -120,7 +120,7 @@ class Entry:
             are then the difference. A revision is charged once, however often it is sent.
         keys: The accounts that are charged, with or without a reservation.
         amounts: What is added; nothing at all gives the reservation back.
-        expires_at: As in `Ask`, by key, for accounts that the charge is the first to touch.
+        expires_at: As in `AccountRequest`, by key, for accounts that the charge is the first to touch.
         detail: What else to keep of it, as plain JSON values: model, path, run; never any text of a call.
         at: When, in seconds since the epoch.
     """

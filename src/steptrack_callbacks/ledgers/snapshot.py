@@ -19,7 +19,7 @@ class Snapshot:
     Whoever changes or reads it holds the lock of the accounts.
 
     Attributes:
-        lent_here: Those of the calls that a stand-in has let go, and the ledger does not know.
+        lent_here: Those of the calls that the snapshot has let go, and the ledger does not know.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Snapshot:
             self._lent[lent.id] = lent
 
     def note_lent(self, reservation: ReservationRequest, *, here: bool = False) -> None:
-        """Remember a call in flight; `here` says that a stand-in has granted it, unknown to the ledger."""
+        """Remember a call in flight; `here` says that the snapshot has granted it, unknown to the ledger."""
         self._lent[reservation.id] = reservation
         if here:
             self.lent_here[reservation.id] = reservation

@@ -34,7 +34,7 @@ REMEMBERED_S = 60.0
 
 
 class ProxyAccount(BudgetAccount):
-    """A mirror of a step that began with the first request to it, on whichever worker.
+    """A replica of a step that began with the first request to it, on whichever worker.
 
     Attributes:
         ttl_s: Seconds after which it has ended by itself.
@@ -94,7 +94,7 @@ class Accounts:
     """All accounts that this worker has met; the ledger has the last word on each.
 
     Attributes:
-        keeper: The ledger.
+        ledger: The ledger, as this process uses it.
         ttl_s: Seconds after which a step ends by itself.
         most_open: Most steps that one key may have open.
     """
@@ -262,13 +262,13 @@ class Accounts:
         return self._meet((stored, step_account and step_account.key), make)
 
     def _meet(self, mark: tuple[object, ...], make: Callable[[], BudgetAccount]) -> BudgetAccount:
-        """Return the mirror of an account; of too many, those that were asked for longest ago are let go."""
+        """Return the replica of an account; of too many, those that were asked for longest ago are let go."""
         account = self._met.pop(mark, None)
         if account is None or (isinstance(account, ProxyAccount) and account.is_forgotten):
             account = make()
         self._met[mark] = account
         if len(self._met) > MOST_MIRRORS:
-            self._surroundings.clear()  # which hold mirrors as well
+            self._surroundings.clear()  # which hold replicas as well
             while len(self._met) > MOST_MIRRORS * 7 // 8:
                 self._met.popitem(last=False)
         return account
