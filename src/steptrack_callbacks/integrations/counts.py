@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from steptrack_callbacks.values.untrusted import fields_of, items, whole_number
-from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
+from steptrack_callbacks.values.usage import MOST_TOKENS, Usage, text_usage
 
 Counts = dict[str, int]
 """Counts by the names of `Usage`, and a few more: `total_tokens` and those that begin with a `+`."""
@@ -228,7 +228,7 @@ def sum_of(told: Counts) -> Sum | None:
     sent, made = get(SENT, 0) + get(_TOOL_PROMPTS, 0), get(MADE, 0)
     total = get(TOTAL, 0)
     if total in (0, sent + made) and sum(told.values()) == get(SENT, 0) + made + total:  # no part of any kind
-        return Sum(Usage(input_tokens=sent, output_tokens=made)) if sent or made else None
+        return Sum(text_usage(sent, made)) if sent or made else None
     kept = get(SHORT, 0) + get(HOUR, 0) + get(HALF_DAY, 0)
     written = max(get(WRITTEN, 0), kept)
     cached, thought = get(READ, 0) + written, max(get(THOUGHT, 0), get(_THOUGHTS, 0))

@@ -17,9 +17,8 @@ from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.counts import TIERS
 from steptrack_callbacks.integrations.stated_cost import FIELDS
 from steptrack_callbacks.integrations.usage import Answer, Reading, is_cut_by, read_usage
-from steptrack_callbacks.pricing import Terms
-from steptrack_callbacks.pricing.terms import NO_TERMS
-from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
+from steptrack_callbacks.pricing.terms import NO_TERMS, terms_of_tier
+from steptrack_callbacks.values.usage import MOST_TOKENS, Usage, text_usage
 
 _DETAILS = ("input_token_details", "output_token_details")
 _NO_DETAILS: Mapping[str, Any] = {}
@@ -106,9 +105,9 @@ def _plainly_told(result: LLMResult) -> Answer | None:
         return None
     model, tier = told.get("model_name") or told.get("model"), told.get("service_tier")
     return Answer(
-        usage=Usage(input_tokens=sent, output_tokens=made),
+        usage=text_usage(sent, made),
         model=_once(model) if type(model) is str and model else None,
-        terms=Terms(service_tier=_once(tier)) if type(tier) is str and tier else NO_TERMS,
+        terms=terms_of_tier(_once(tier)) if type(tier) is str and tier else NO_TERMS,
         is_cut=is_cut_by(told.get),
     )
 

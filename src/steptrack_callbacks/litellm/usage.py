@@ -14,12 +14,11 @@ from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.stated_cost import STATING, usd_in
 from steptrack_callbacks.integrations.usage import Answer, Reading, is_cut_by
-from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.pricing.names import canonical
-from steptrack_callbacks.pricing.terms import NO_TERMS
+from steptrack_callbacks.pricing.terms import NO_TERMS, terms_of_tier
 from steptrack_callbacks.values.untrusted import field as _field
 from steptrack_callbacks.values.untrusted import fields_of
-from steptrack_callbacks.values.usage import MOST_TOKENS, Usage
+from steptrack_callbacks.values.usage import MOST_TOKENS, text_usage
 
 _SAID = frozenset(
     {"id", "created", "model", "object", "system_fingerprint", "choices", "usage", "service_tier"}
@@ -28,6 +27,7 @@ _SAID = frozenset(
 _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _TOLD = frozenset({"prompt_tokens", "completion_tokens", "total_tokens", *_DETAILS})
 """... and what its usage tells."""
+_LONGEST_TIER = 100  # of what is remembered
 
 
 def settle(call: Call, response: Any, cost: Any = None) -> None:
@@ -74,10 +74,12 @@ def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | No
     if not (0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS):
         return None
     model, tier = said.get("model"), said.get("service_tier")
+    if type(tier) is str and len(tier) > _LONGEST_TIER:
+        return None
     return Answer(
-        usage=Usage(input_tokens=sent, output_tokens=made),
+        usage=text_usage(sent, made),
         model=model if type(model) is str and model else None,
-        terms=Terms(service_tier=tier) if type(tier) is str and tier else NO_TERMS,
+        terms=terms_of_tier(tier) if type(tier) is str and tier else NO_TERMS,
         computed_cost_usd=usd_in(computed_cost),
         is_cut=is_cut_by(fields_of(choices[0]).get),
     )

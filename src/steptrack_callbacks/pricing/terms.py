@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 
@@ -36,6 +37,12 @@ class Terms:
             region=self.region or asked.region,
             search_context_size=self.search_context_size or asked.search_context_size,
         )
+
+
+@lru_cache(maxsize=128)
+def terms_of_tier(service_tier: str) -> Terms:
+    """Return the terms of a call of which its tier is said, and no more."""
+    return Terms(service_tier=service_tier)
 
 
 NO_TERMS = Terms()

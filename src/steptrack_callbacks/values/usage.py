@@ -17,7 +17,7 @@ LEAST_USD, MOST_USD = 1e-12, 10**6
 _MOST_SUM = 10**15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that what is not said is the class's
 class Usage:
     """Tokens and money of one call or the sum over many; add them with `+`, take a part off with `-`.
 
@@ -134,6 +134,17 @@ class Usage:
         return {field.name: getattr(self, field.name) for field in fields(self)} | {
             "cost_usd": float(self.cost_usd)
         }
+
+
+def text_usage(input_tokens: int, output_tokens: int) -> Usage:
+    """Return the usage of a call of text alone, whose counts were looked at already.
+
+    Nearly all are, and to set and check two counts takes a tenth of the time of all.
+    """
+    usage = object.__new__(Usage)
+    object.__setattr__(usage, "input_tokens", input_tokens)
+    object.__setattr__(usage, "output_tokens", output_tokens)
+    return usage
 
 
 @cache
