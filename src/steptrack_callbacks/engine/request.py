@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from steptrack_callbacks.pricing import Prices, Terms, prices_of
-from steptrack_callbacks.pricing.sources import Question, answer
+from steptrack_callbacks.pricing.sources import Question, look_up
 from steptrack_callbacks.pricing.terms import NO_TERMS
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.usage import Usage
@@ -179,7 +179,7 @@ class Request:
         """Look the prices up once: a call is settled at those that it was admitted by."""
         if self._prices is not None:
             return self._prices
-        found = answer(self._question(self.model, NO_TERMS))
+        found = look_up(self._question(self.model, NO_TERMS))
         # While nobody knows them they are looked up again: somebody may by the time of the answer.
         if found.flat is not None or found.plain(1, self._least_output) is not None:
             self._prices = found
@@ -230,12 +230,12 @@ class Request:
         served = terms or NO_TERMS
         is_another = model is not None and model != self.model and not self.rates and not self.base_model
         if is_another and model is not None:
-            cost = answer(self._question(model, served)).cost(usage, duration_s)
+            cost = look_up(self._question(model, served)).cost(usage, duration_s)
             if cost is not None:
                 return cost
         if served is NO_TERMS:
             return (self._prices or self.prices()).cost(usage, duration_s)
-        return answer(self._question(self.model, served)).cost(usage, duration_s)
+        return look_up(self._question(self.model, served)).cost(usage, duration_s)
 
     def cost_of_parts(
         self,
@@ -314,7 +314,7 @@ class Request:
         if self.price is None:
             kinds = () if self.kinds is None else self.kinds()
             served = Terms(service_tier=service_tier)
-            prices = answer(self._question(self.model, served)) if service_tier else self.prices()
+            prices = look_up(self._question(self.model, served)) if service_tier else self.prices()
             return prices.most(input_tokens, output_tokens, kinds)
         plain = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         dear = plain.replace(cache_write_tokens=input_tokens, reasoning_tokens=output_tokens)

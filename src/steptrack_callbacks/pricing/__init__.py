@@ -17,7 +17,7 @@ Importing this package reads nothing and imports none of the above.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -28,8 +28,7 @@ from steptrack_callbacks.values.usage import Usage
 from .abilities import Abilities, abilities_of
 from .checks import check_usage
 from .entries import rates_of
-from .quotes import Flat
-from .sources import Question, answer, forget, max_output, with_prices
+from .sources import Prices, Question, forget, look_up, max_output, with_prices
 from .terms import Terms
 from .user import checked, rates_in
 
@@ -49,31 +48,6 @@ __all__ = (
     "set_prices",
     "source_of",
 )
-
-
-class Prices(Protocol):
-    """The prices of one model, as they were when it was looked up; amounts are units of 1e-24 US dollars."""
-
-    def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
-        """Price a usage; `None` if unknown."""
-
-    def plain(self, sent: int, made: int) -> int | None:
-        """Price so many tokens sent and made, of which no more is known; `None` if unknown."""
-
-    def most(self, sent: int, made: int, kinds: Collection[str] = ()) -> int | None:
-        """Price so many tokens as dearly as they may be billed; `None` if unknown."""
-
-    @property
-    def by_second(self) -> bool:
-        """Whether the time of a call is what it costs."""
-
-    @property
-    def flat(self) -> Flat | None:
-        """The rates of plain tokens, if they are the same for all calls; else `None`."""
-
-    @property
-    def dearest(self) -> Flat | None:
-        """The dearest rates that text may be billed at, or `None` if they are not as simple as that."""
 
 
 class Pricer(Protocol):
@@ -138,7 +112,7 @@ def cost_usd(
     """
     check_usage(usage, duration_s)
     asked = Question(model, provider, service_tier, speed, region, search_context_size)
-    units = answer(asked).cost(usage, duration_s)
+    units = look_up(asked).cost(usage, duration_s)
     return None if units is None else to_usd(units)
 
 
@@ -151,7 +125,7 @@ def cost_units(
         TypeError: A name is not a string, or the usage not a `Usage`.
     """
     check_usage(usage, None)
-    return answer(Question(model, provider, service_tier)).cost(usage)
+    return look_up(Question(model, provider, service_tier)).cost(usage)
 
 
 def prices_of(
@@ -180,7 +154,7 @@ def prices_of(
         TypeError: A name is not a string.
     """
     given = tuple(rates.items()) if rates else ()
-    return answer(Question(model, provider, service_tier, speed, region, search_context_size, given))
+    return look_up(Question(model, provider, service_tier, speed, region, search_context_size, given))
 
 
 def set_prices(prices: Mapping[str, Mapping[str, object]]) -> None:
@@ -244,5 +218,5 @@ def source_of(model: str, *, provider: str | None = None) -> str | None:
         TypeError: The model or the provider is not a string.
     """
     plain, second = Usage(input_tokens=1, output_tokens=1), 1.0
-    quotes = answer(Question(model, provider)).quotes
+    quotes = look_up(Question(model, provider)).quotes
     return next((quote.source for quote in quotes if quote.cost(plain, second) is not None), None)

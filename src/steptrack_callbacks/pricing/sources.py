@@ -57,8 +57,10 @@ class Question(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """All sources that know a model, best first, and what they were read from.
+class Prices:
+    """The prices of one model, as they were when it was looked up; amounts are units of 1e-24 US dollars.
+
+    They are of all sources that know the model, best first, and say what these were read from.
 
     Attributes:
         quotes: The sources; none if nobody knows the model.
@@ -81,7 +83,7 @@ class Answer:
     dearest: Flat | None = None
 
     def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
-        """Price the usage of one call, in units, by the first source that can."""
+        """Price the usage of one call by the first source that can; `None` if unknown."""
         if self.flat is not None and not any(_details_of(usage)):
             return (
                 usage.input_tokens * self.flat.sent + usage.output_tokens * self.flat.made + self.flat.request
@@ -93,7 +95,7 @@ class Answer:
         return None
 
     def plain(self, sent: int, made: int) -> int | None:
-        """Price so many tokens sent and made, of which no more is known."""
+        """Price so many tokens sent and made, of which no more is known; `None` if unknown."""
         for quote in self.quotes:
             units = quote.plain(sent, made)
             if units is not None:
@@ -101,7 +103,7 @@ class Answer:
         return None
 
     def most(self, sent: int, made: int, kinds: Collection[str] = ()) -> int | None:
-        """Price so many tokens as dearly as they may be billed, by the first source that can."""
+        """Price so many tokens as dearly as they may be billed; `None` if unknown."""
         for quote in self.quotes:
             units = quote.most(sent, made, kinds)
             if units is not None:
@@ -125,12 +127,12 @@ class Answer:
 
 
 _MOST_ANSWERS = 4096
-_answers: dict[Question, Answer] = {}
-_limits: dict[Question, tuple[Answer, int | None]] = {}
+_answers: dict[Question, Prices] = {}
+_limits: dict[Question, tuple[Prices, int | None]] = {}
 
 
-def answer(question: Question) -> Answer:
-    """Return who knows the price of a model, remembered until a table changes."""
+def look_up(question: Question) -> Prices:
+    """Return the prices of a model, remembered until a table changes."""
     try:
         known = _answers.get(question)
     except TypeError:  # what is asked, or given with the call, cannot be remembered
@@ -149,7 +151,7 @@ def answer(question: Question) -> Answer:
 def max_output(model: str, provider: str | None) -> int | None:
     """Return how many tokens a model can answer at most, if a table says it."""
     key = Question(model, provider)
-    now = answer(key)
+    now = look_up(key)
     known = _limits.get(key)
     if known is None or known[0] is not now:
         limits = (found.entry.get("max_output_tokens") for found in _found(key))
@@ -185,7 +187,7 @@ def forget() -> None:
     _limits.clear()
 
 
-def _ask(question: Question) -> Answer:
+def _ask(question: Question) -> Prices:
     own, live = settings.now.prices, live_entries()
     size = len(live or ())
     quotes: list[Quote] = []
@@ -208,7 +210,7 @@ def _ask(question: Question) -> Answer:
     first = quotes[0] if quotes else None
     flat, dearest = (first.flat, first.dearest) if isinstance(first, Listed) else (None, None)
     copy = dict(watched.entry) if watched else None
-    return Answer((*quotes, *bounds), own, live, size, watched, copy, flat, dearest)
+    return Prices((*quotes, *bounds), own, live, size, watched, copy, flat, dearest)
 
 
 def _listed(found: Found, question: Question) -> Listed | None:
