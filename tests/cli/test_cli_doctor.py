@@ -186,6 +186,18 @@ def test_a_call_that_is_not_refused_is_said_and_fails(
     assert text.count("NO: ") == 2
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["as text", "as JSON"])
+def test_what_packages_print_meanwhile_is_no_part_of_it(
+    form: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(self_test, "run", lambda: [print("Give Feedback / Get Help")][:0])
+    from steptrack_callbacks.cli import main
+
+    assert main(["doctor", *form]) == 0
+    said = capsys.readouterr()
+    assert "Feedback" not in said.out + said.err
+
+
 def test_where_a_program_may_not_listen_on_loopback_what_has_no_mock_answer_is_not_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

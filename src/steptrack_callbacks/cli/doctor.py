@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import platform
 import re
-import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Generator, Iterator, Mapping
@@ -44,7 +44,7 @@ _LONGEST = 300
 
 def go(options: Namespace) -> int:
     """Look at everything, say what was found, and return 0 if all is well, else 1."""
-    with _alone(), contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+    with _alone(), contextlib.redirect_stdout(io.StringIO()):  # LiteLLM prints advice
         found = examine()
     if options.json:
         print_json(found)
