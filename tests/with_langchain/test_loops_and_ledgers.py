@@ -77,6 +77,45 @@ def test_an_answer_that_a_slow_ledger_is_told_of_holds_up_no_other_task(way: str
     assert slow.told == ["awaiting"]
 
 
+class Unreadable(FakeChat):
+    """Has an answer that nobody can read."""
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+        raise ValueError("cannot parse the answer")
+
+
+def test_an_answer_that_failed_holds_up_no_other_task_either(slow: Slow) -> None:
+    async def main() -> None:
+        async with step("plan", budgets=[TEN]):
+            asked = asyncio.create_task(Unreadable().ainvoke("hello"))
+            await until_async(lambda: slow.told)
+            assert not asked.done()
+            slow.may_answer.set()
+            with pytest.raises(ValueError, match="cannot parse"):
+                await asked
+            spent = await TEN.aspent()
+            assert (spent.calls, spent.estimated_calls) == (1, 1)
+
+    asyncio.run(main())
+    assert slow.told == ["awaiting"]
+
+
+def test_a_stream_that_is_closed_early_holds_up_no_other_task_either(slow: Slow) -> None:
+    async def main() -> None:
+        async with step("plan", budgets=[TEN]):
+            stream = FakeChat().astream("hello")
+            await anext(stream)
+            closing = asyncio.create_task(stream.aclose())
+            await until_async(lambda: slow.told)
+            assert not closing.done()
+            slow.may_answer.set()
+            await closing
+            assert (await TEN.aspent()).calls == 1
+
+    asyncio.run(main())
+    assert slow.told == ["awaiting"]
+
+
 def test_a_task_that_is_cancelled_while_a_ledger_is_told_has_told_it(slow: Slow) -> None:
     async def main() -> None:
         async with step("plan", budgets=[TEN]):

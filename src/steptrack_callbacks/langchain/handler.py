@@ -10,17 +10,15 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations import proxy_client, stream_pacing
+from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.steps.active import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
 
-from . import failures, paid_tools, run_tree, runs, usage
+from . import charging, paid_tools, run_tree, runs, usage
 from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
 from .refusals import langchain_error, mark_not_retryable, silence_refusal_logs
-from .requests import UNKNOWN_MODEL
 from .starting import Start, begin, begin_async
 
 Params = Mapping[str, Any] | None
@@ -242,25 +240,22 @@ class StepTrackHandler(BaseCallbackHandler):
         if run is not None:
             call = run.end()
             if call is not None:
-                _settle(run, call, response)
+                charging.settle(run, call, response)
             if run.within is not None:
                 run.tell_step()
         if run_tree.watches:
             run_tree.leave(run_id)
 
     async def await_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        """Charge an answer as `on_llm_end` does, and await what a ledger is told of it.
+        """Do as `on_llm_end`, and await what a ledger is told of it.
 
         Raises:
             BudgetExhausted: As there.
         """
-        run = runs.find(run_id.int)
-        if run is None or run.call is None or run.call.lease is None:
+        async with runs.telling_ledger(run_id.int):
             self.on_llm_end(response, run_id=run_id)
-        else:
-            async with run.call.telling_ledger():
-                self.on_llm_end(response, run_id=run_id)
 
+    @awaited_as("await_llm_error")
     def on_llm_error(
         self,
         error: BaseException,
@@ -279,13 +274,24 @@ class StepTrackHandler(BaseCallbackHandler):
         run = runs.find(run_id.int)
         refused = proxy_client.refusal_in(error)
         if run is not None and run.call is not None:
-            _charge_failed(run, refused or error, response)
+            charging.fail(run, refused or error, response)
             run.tell_step()
             if not isinstance(error, StepTrackError):
                 note_failure(error)
         run_tree.leave(run_id, refused or error)
         if refused is not None:
             raise langchain_error(refused) from error
+
+    async def await_llm_error(
+        self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **_: Any
+    ) -> None:
+        """Do as `on_llm_error`, and await what a ledger is told of it.
+
+        Raises:
+            BudgetExhausted: As there.
+        """
+        async with runs.telling_ledger(run_id.int):
+            self.on_llm_error(error, run_id=run_id, response=response)
 
     # Chains and tools
 
@@ -364,34 +370,3 @@ def _begun_unseen(run_id: UUID) -> runs.Run:
         run.call.note()
     runs.add(run_id, run)
     return run
-
-
-def _settle(run: runs.Run, call: Call, response: LLMResult) -> None:
-    if call.state == "new":
-        call.note()  # nobody has asked its limiter, so it came from a cache, which is free
-    if call.state != "in flight" and not call.is_open:
-        return  # an integration further down has charged it
-    if call.request.model == UNKNOWN_MODEL:
-        call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
-    elsewhere = run.batch is not None and _is_counted(run.batch, response)
-    run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
-    stream_pacing.tighten(call)
-
-
-def _is_counted(batch: runs.Batch, response: LLMResult) -> bool:
-    """Tell whether the usage of a completion stands on another one of the same request."""
-    lost = usage.has_lost_its_usage(response)
-    return lost and any(other.has_reported for other in runs.begun_with(batch))
-
-
-def _charge_failed(run: runs.Run, error: BaseException, response: LLMResult | None) -> None:
-    if isinstance(error, StepTrackError) and not run.has_text:
-        run.withdraw()  # refused further down, before anything was sent
-    elif isinstance(error, StepTrackError) or not isinstance(error, Exception):
-        run.abandon()
-    elif failures.is_refusal(error):
-        run.fail()
-    elif run.call is not None and failures.settle_unread(run.call, error, response, seen=run.seen):
-        run.hand_back()
-    else:
-        run.miss()

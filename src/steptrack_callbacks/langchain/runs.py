@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
@@ -226,6 +227,12 @@ def add(run_id: UUID, run: Run) -> None:
 
 find: Callable[[int], Run | None] = _runs.get
 """Returns a run that began here, over or not, by its number."""
+
+
+def telling_ledger(number: int) -> AbstractAsyncContextManager[object]:
+    """Await at the end of this block what a ledger is to be told of a run, if one has to be."""
+    run = find(number)
+    return nullcontext() if run is None or run.call is None else run.call.telling_ledger()
 
 
 def offer_last() -> None:
