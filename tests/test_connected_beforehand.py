@@ -156,6 +156,20 @@ def test_a_server_that_is_away_is_tried_once_and_told_of_by_the_first_call(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_where_no_thread_can_be_started_the_first_call_connects(
+    redis: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    current.use(redis.url)
+    framework = FakeFramework()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with step("job", budgets=[TEN]):
+        framework.ask()
+    assert redis.connected_ever() == 1
+
+
 def test_a_process_that_forks_while_it_connects_and_its_child_both_charge(redis: Watched) -> None:
     current.use(redis.url)
     framework = FakeFramework()

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from steptrack_callbacks.concurrency.tasks import running_loop
@@ -46,8 +47,10 @@ class RedisLink:
         It fails in silence: the first trip will say why.
         """
         if self._client is None and self._connecting is None:
-            self._connecting = threading.Thread(target=self._connect, name="steptrack-redis", daemon=True)
-            self._connecting.start()
+            thread = threading.Thread(target=self._connect, name="steptrack-redis", daemon=True)
+            with suppress(RuntimeError):  # where no thread can be started any more, or none ever
+                thread.start()
+                self._connecting = thread
         loop = running_loop()  # on which plain functions charge through the connection of threads
         if loop is not None and loop not in self._loops:
             self._begin(loop).connect()
