@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import (
-    COST,
     UNITS_PER_PICO,
     AccountRequest,
     Asked,
     Totals,
-    from_pico,
-    to_pico,
 )
-from steptrack_callbacks.ledgers.validation import MOST
 from steptrack_callbacks.values.budgets import BudgetDefinition, Window
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import plain, to_usd
-from steptrack_callbacks.values.usage import Usage, count_names
+from steptrack_callbacks.values.usage import Usage
 
 from .account import Account
 from .amounts import Sums, Tally
 from .holds import MONEY, TOKENS, Amount, Estimate, Hold, Reserved
 from .in_flight import InFlight
+from .ledger_amounts import rounded, rounded_down, rounded_up, share_of, to_asked, to_sums
 from .step_ref import StepRef
 
 RUN_KEPT_S = 30 * 86400.0
 WINDOW_KEPT_S = 7 * 86400.0
-
-_NAMES = (*count_names(), COST)
-_INDEX = {name: index for index, name in enumerate(_NAMES)}
-_COST_INDEX = _INDEX[COST]
-_AMOUNTS = ("certain", "alone", "expected", "worst", "least", "inputs", "rates")
 
 
 class BudgetAccount(Account):
@@ -111,7 +102,7 @@ class BudgetAccount(Account):
         self._elsewhere = Reserved()
         self._asked_last: tuple[Estimate, Estimate] | None = None
         if self.limits.cost is not None:
-            self.limits.cost = _floor(self.limits.cost)
+            self.limits.cost = rounded_down(self.limits.cost)
 
     # What the ledger says
 
@@ -167,7 +158,7 @@ class BudgetAccount(Account):
         told = Reserved(*map(sum, zip(self._acknowledged, self._elsewhere, strict=True)))
         found: list[LimitName] = []
         for name, unit, used, most in self.amounts(wrapping=wrapping) if told.calls else ():
-            beside, _ = _share(estimate, unit, most)
+            beside, _ = share_of(estimate, unit, most)
             if name not in names and used + told[unit] + beside > most:
                 found.append(name)
         return found
@@ -175,7 +166,7 @@ class BudgetAccount(Account):
     def whole(self, estimate: Estimate) -> Estimate:
         """Round what a call asks up to whole pico-dollars, once for all questions about it."""
         if self._asked_last is None or self._asked_last[0] is not estimate:
-            self._asked_last = estimate, _rounded_up(estimate)
+            self._asked_last = estimate, rounded_up(estimate)
         return self._asked_last[1]
 
     @property
@@ -199,7 +190,7 @@ class BudgetAccount(Account):
     def amounts(self, *, wrapping: bool) -> list[tuple[LimitName, int, int, int]]:
         """List the limits of amounts that are set; money in whole pico-dollars."""
         found = super().amounts(wrapping=wrapping)
-        return [(name, unit, used, most if unit else _floor(most)) for name, unit, used, most in found]
+        return [(name, unit, used, most if unit else rounded_down(most)) for name, unit, used, most in found]
 
     def ask(self, estimate: Estimate, *, wrapping: bool) -> AccountRequest:
         """Put a call's need in the ledger's words.
@@ -237,7 +228,7 @@ class BudgetAccount(Account):
             return estimate.worst, estimate.worst, estimate.worst
         beside, held = list(estimate.expected), list(estimate.expected)
         for _, unit, _, most in self.amounts(wrapping=wrapping):
-            beside[unit], held[unit] = _share(estimate, unit, most)
+            beside[unit], held[unit] = share_of(estimate, unit, most)
         return estimate.alone, (beside[0], beside[1]), (held[0], held[1])
 
     @property
@@ -290,58 +281,3 @@ class BudgetAccount(Account):
         if self.budget is None:
             return {}
         return {"budget": self.budget.name, "resets_at": self.window.ends_at if self.window else None}
-
-
-def to_sums(amounts: Mapping[str, int]) -> Sums:
-    """Put a ledger's amounts in the form in which tallies take them; names of newer versions are left out."""
-    return [
-        (_INDEX[name], value * UNITS_PER_PICO if name == COST else value)
-        for name, value in amounts.items()
-        if name in _INDEX
-    ]
-
-
-def to_amounts(sums: Sums, instead_of: Sums = ()) -> dict[str, int]:
-    """Put a charge, less what it takes the place of, in the ledger's words."""
-    amounts: dict[str, int] = {}
-    for sign, pairs in ((1, sums), (-1, instead_of)):
-        for index, value in pairs:
-            name = _NAMES[index]
-            amounts[name] = amounts.get(name, 0) + sign * (to_pico(value) if name == COST else value)
-    return {name: value for name, value in amounts.items() if value}
-
-
-def rounded(sums: Sums) -> Sums:
-    """Round the money in a charge to whole pico-dollars."""
-    if not [value for index, value in sums if index == _COST_INDEX and value % UNITS_PER_PICO]:
-        return sums
-    return [(index, from_pico(to_pico(value)) if index == _COST_INDEX else value) for index, value in sums]
-
-
-def _floor(units: int) -> int:
-    whole = to_pico(units)
-    return from_pico(whole - 1 if from_pico(whole) > units else whole)
-
-
-def _ceil(units: int) -> int:
-    return -(-units // UNITS_PER_PICO) * UNITS_PER_PICO
-
-
-def _rounded_up(estimate: Estimate) -> Estimate:
-    rounded_up: dict[str, Any] = {}
-    for name in _AMOUNTS:
-        cost, tokens = getattr(estimate, name)
-        rounded_up[name] = (_ceil(cost), tokens)
-    return estimate._replace(**rounded_up)
-
-
-def _share(estimate: Estimate, unit: int, most: int) -> tuple[int, int]:
-    """Return what must fit beside the shares of others, and the share of a call, in whole pico-dollars."""
-    share, slack = estimate.share(unit, most)
-    beside = max(estimate.alone[unit], share - slack)
-    return (beside, share) if unit else (_ceil(beside), share)
-
-
-def to_asked(amount: Amount) -> Asked:
-    """Put an amount in the ledger's words; what is beyond all books is as much as they hold."""
-    return Asked(min(to_pico(amount[0], up=True), MOST), min(amount[1], MOST))

@@ -22,11 +22,11 @@ from steptrack_callbacks.pricing.terms import USUAL_TIERS
 
 from . import output_stats
 from .amounts import COST, INPUT, OUTPUT
-from .budget_account import to_asked
 from .chain import AccountChain
 from .holds import FAR_TIMES, MONEY, TOKENS, Bound
 from .in_flight import HeldSums
 from .lease import Lease
+from .ledger_amounts import to_asked
 from .open_call import OpenCall, open_calls
 from .queue import QUEUE
 from .request import NO_FEE, Request

@@ -25,7 +25,8 @@ from steptrack_callbacks.ledgers.protocol import (
 from steptrack_callbacks.values.errors import StepDenied
 
 from .amounts import Sums
-from .budget_account import BudgetAccount, to_amounts, to_asked, to_sums
+from .budget_account import BudgetAccount
+from .ledger_amounts import to_amounts, to_asked, to_sums
 from .queue import QUEUE, making_room
 from .request import Request
 
