@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 import payloads
 from payloads import U
 from provider import Provider
-from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, Usage, step
+from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, Usage, pricing, step
 from steptrack_callbacks.langchain.requests import chat_request
 from steptrack_callbacks.values.money import to_usd
 
@@ -286,6 +286,15 @@ def test_a_cost_in_parts_is_their_sum(mode: str) -> None:
 def test_a_stated_cost_goes_before_a_listed_price(provider: Provider) -> None:
     provider.behave(**payloads.chat(U | {"cost": 0.0402}, "gpt-4o"))
     assert ask(chat(provider, model="gpt-4o"), "invoke").cost_usd == Decimal("0.0402")
+
+
+@pytest.mark.parametrize("answered", ["gpt-4o", "gpt-4o-2024-08-06"])
+def test_a_price_of_your_own_counts_whatever_name_the_answer_has(
+    answered: str, mode: str, provider: Provider
+) -> None:
+    pricing.set_prices({"gpt-4o": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}})
+    provider.behave(**payloads.chat(U, answered))
+    assert ask(chat(provider, model="gpt-4o"), mode).cost_usd == 1_500 * Decimal("1e-6")
 
 
 def test_stated_costs_keep_a_budget_though_the_model_has_no_price(provider: Provider) -> None:

@@ -13,6 +13,7 @@ import pytest
 from calling import ASK, run
 
 import payloads
+import steptrack_callbacks as steptrack
 from payloads import U
 from provider import Provider
 from steptrack_callbacks import Usage, step
@@ -162,6 +163,44 @@ def test_another_model_than_was_asked_for_has_its_own_price(
 ) -> None:
     used = charged(mode, provider, payloads.chat(U, answered), model=asked)
     assert (used.cost_usd, used.unpriced_calls) == (Decimal(usd), 0)
+
+
+# What you have said that a model costs
+
+OURS = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}
+
+
+@pytest.mark.parametrize("priced", ["gpt-4o", "openai/gpt-4o"])
+@pytest.mark.parametrize("answered", ["gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-mini"])
+def test_a_price_of_your_own_counts_whatever_name_the_answer_has(
+    priced: str, answered: str, mode: str, provider: Provider
+) -> None:
+    steptrack.install(prices={priced: OURS})
+    used = charged(mode, provider, payloads.chat(U, answered), model="openai/gpt-4o")
+    assert used.cost_usd == 1_500 * Decimal("1e-6")
+
+
+@pytest.mark.parametrize("asked", [{}, {"gpt-4o": {"input_usd_per_mtok": 9, "output_usd_per_mtok": 9}}])
+def test_a_price_of_your_own_of_the_model_that_answered_goes_before_all(
+    asked: Any, mode: str, provider: Provider
+) -> None:
+    steptrack.install(prices={"gpt-4o-mini": OURS, **asked})
+    used = charged(mode, provider, payloads.chat(U, "gpt-4o-mini"), model="openai/gpt-4o")
+    assert used.cost_usd == 1_500 * Decimal("1e-6")
+
+
+def test_a_price_of_your_own_goes_before_what_litellm_has_worked_out_of_cached_tokens(
+    mode: str, provider: Provider
+) -> None:
+    steptrack.install(prices={"gpt-4o": OURS | {"cache_read_usd_per_mtok": 0}})
+    used = charged(mode, provider, payloads.chat(CACHED, "gpt-4o"), model="openai/gpt-4o")
+    assert used.cost_usd == 1_100 * Decimal("1e-6")
+
+
+def test_a_rate_of_one_direction_leaves_the_others_as_published(mode: str, provider: Provider) -> None:
+    given = {"input_cost_per_token": 1e-6}
+    used = charged(mode, provider, payloads.chat(U, "gpt-4o"), model="openai/gpt-4o", **given)
+    assert used.cost_usd == 1_000 * Decimal("1e-6") + 500 * Decimal("10e-6")
 
 
 # What the provider says that it cost

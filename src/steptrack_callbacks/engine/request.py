@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from steptrack_callbacks import settings
 from steptrack_callbacks.pricing import Prices, Terms, prices_of
 from steptrack_callbacks.pricing.sources import Question, look_up
 from steptrack_callbacks.pricing.terms import NO_TERMS
@@ -217,6 +218,8 @@ class Request:
     ) -> int | None:
         """Price a usage, of the model that answered if it has a price, else of the one asked for.
 
+        What the user has said of the one asked for goes before a list price of the one that answered.
+
         Args:
             usage: What was used.
             model: The model that answered, if that was told.
@@ -230,12 +233,19 @@ class Request:
         served = terms or NO_TERMS
         is_another = model is not None and model != self.model and not self.rates and not self.base_model
         if is_another and model is not None:
-            cost = look_up(self._question(model, served)).cost(usage, duration_s)
+            answered = look_up(self._question(model, served))
+            cost = answered.cost(usage, duration_s) if answered.is_own or not self.prices().is_own else None
             if cost is not None:
                 return cost
         if served is NO_TERMS:
             return (self._prices or self.prices()).cost(usage, duration_s)
         return look_up(self._question(self.model, served)).cost(usage, duration_s)
+
+    def has_own_price(self, model: str) -> bool:
+        """Tell whether the user has said what the model costs that was asked for, or that has answered."""
+        if self.rates or not settings.now.prices:
+            return bool(self.rates)
+        return self.prices().is_own or look_up(self._question(model, NO_TERMS)).is_own
 
     def cost_of_parts(
         self,

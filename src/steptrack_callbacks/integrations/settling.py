@@ -62,12 +62,13 @@ def settle_plain(call: Call, answer: Answer, *, response: object = None) -> bool
     request, usage, model = call.request, answer.usage, answer.model
     assert usage is not None  # that is what is plain
     is_usual = request.service_tier is None and answer.terms.service_tier in USUAL_TIERS
+    priced = _priced_name(request, model)
     call.settle(
         usage,
-        cost_usd=answer.computed_cost_usd,
+        cost_usd=None if request.has_own_price(priced) else answer.computed_cost_usd,
         model=model,
         terms=None if is_usual else answer.terms,
-        parts=() if model in (None, request.model) else ((_priced_name(request, model), usage),),
+        parts=() if model in (None, request.model) else ((priced, usage),),
         truncated=answer.is_cut,
         response=response,
     )
@@ -170,8 +171,9 @@ def _priced_name(request: Request, model: str | None) -> str:
 def _cost_of(request: Request, answer: Answer, parts: Priced, *, is_told: bool) -> Decimal | None:
     """Choose whose word on the cost is taken; `None` leaves it to our own prices.
 
-    The provider's bill goes first. A package's sum knows discounts that we do not; but it is not taken where
-    the package has overlooked something, nor may it know the fees of tools that were used.
+    The provider's bill goes first, and then the user's own prices. A package's sum knows discounts that we do
+    not; but it is not taken where the package has overlooked something, nor may it know the fees of tools
+    that were used.
     """
     computed_cost = answer.computed_cost_usd if is_told or answer.usage is None else None
     if computed_cost == answer.unsure_cost_usd:
@@ -179,13 +181,14 @@ def _cost_of(request: Request, answer: Answer, parts: Priced, *, is_told: bool) 
     if answer.cost_usd is not None or (computed_cost is None and answer.unsure_cost_usd is None):
         return answer.cost_usd
     has_overlooked = bool(answer.parts) or answer.is_corrected or answer.is_contradictory
+    is_ours = has_overlooked or request.has_own_price(parts[0][0])
     used_tools = any(_used_tools(part) for _, part in parts)
-    if computed_cost is not None and not has_overlooked and not used_tools:
+    if computed_cost is not None and not is_ours and not used_tools:
         return computed_cost
     units = request.cost_of_parts(parts, answer.terms)
     if units is None:
         return computed_cost or answer.unsure_cost_usd
-    return None if computed_cost is None or has_overlooked else max(computed_cost, to_usd(units))
+    return None if computed_cost is None or is_ours else max(computed_cost, to_usd(units))
 
 
 def _used_tools(used: Usage) -> bool:

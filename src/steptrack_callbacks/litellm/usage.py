@@ -64,9 +64,8 @@ def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | No
     told, choices = fields_of(said.get("usage")), said.get("choices")
     if not (said.keys() <= _SAID and told.keys() <= _TOLD and type(choices) is list and len(choices) == 1):
         return None
-    if _field(hidden, "provider_specific_fields") or any(
-        any(fields_of(told.get(name)).values()) for name in _DETAILS
-    ):
+    says_details = any(any(fields_of(told.get(name)).values()) for name in _DETAILS)
+    if says_details or _field(hidden, "provider_specific_fields") or cites(response):
         return None
     sent, made = told.get("prompt_tokens"), told.get("completion_tokens")
     if type(sent) is not int or type(made) is not int or told.get("total_tokens") != sent + made:
@@ -140,10 +139,11 @@ def text_of_chunk(chunk: Any) -> str:
     return _text(_field(chunk, "delta"))  # an event of the responses API
 
 
-def cites(chunk: Any) -> bool:
-    """Tell a chunk that says what the provider has found for the answer."""
-    deltas = (_field(choice, "delta") for choice in _items(_field(chunk, "choices")))
-    return any(_field(delta, "annotations") for delta in deltas)
+def cites(answer: Any) -> bool:
+    """Tell an answer, or a chunk of one, that says what the provider has found for it."""
+    choices = map(fields_of, _items(_field(answer, "choices")))
+    said = (choice.get("delta") or choice.get("message") for choice in choices)
+    return any(fields_of(each).get("annotations") for each in said)
 
 
 def _said(choice: Any) -> Iterable[str]:

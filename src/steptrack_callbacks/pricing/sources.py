@@ -115,6 +115,11 @@ class Prices:
         """Whether the time of a call is what it costs."""
         return any(isinstance(quote, Listed) and quote.rates.second is not None for quote in self.quotes[:1])
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the user has said these prices, in `install(prices=...)` or with the call."""
+        return bool(self.quotes) and self.quotes[0].source in ("user", "the call")
+
     def stands(self) -> bool:
         """Tell whether the user's prices and LiteLLM's table are still what they were."""
         live = live_entries()
