@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -84,24 +85,40 @@ async def ask(client: httpx.AsyncClient, times: list[float]) -> None:
     times.append(time.perf_counter() - start)
 
 
+def computed_s(running: Proxy) -> float:
+    """Seconds that a proxy has computed so far; 0 where the system does not tell."""
+    told = Path(f"/proc/{running.process.pid}/stat")
+    if not told.exists():
+        return 0.0
+    user, system = told.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 async def measure(proxies: dict[str, Proxy]) -> dict[str, dict[str, list[float]]]:
     limits = httpx.Limits(max_connections=AT_ONCE, keepalive_expiry=1)
     clients = {
         name: httpx.AsyncClient(base_url=each.url, headers=HEADERS, limits=limits, timeout=60)
         for name, each in proxies.items()
     }
-    found: dict[str, dict[str, list[float]]] = {name: {"one": [], "many": [], "rate": []} for name in proxies}
+    found = {name: nothing_yet() for name in proxies}
     for number in range(ROUNDS + 1):
         for name, client in clients.items():
-            times = found[name] if number else {"one": [], "many": [], "rate": []}  # the first warms up
+            times = found[name] if number else nothing_yet()  # the first warms up
+            found[name]["computed"].append(computed_s(proxies[name]))
             for _ in range(ONE_BY_ONE):
                 await ask(client, times["one"])
             start = time.perf_counter()
             await asyncio.gather(*(ask(client, times["many"]) for _ in range(IN_A_ROUND)))
             times["rate"].append(IN_A_ROUND / (time.perf_counter() - start))
-    for client in clients.values():
+    for name, client in clients.items():
+        marks = [*found[name]["computed"][1:], computed_s(proxies[name])]
+        found[name]["computed"] = [after - before for before, after in pairwise(marks)]
         await client.aclose()
     return found
+
+
+def nothing_yet() -> dict[str, list[float]]:
+    return {"one": [], "many": [], "rate": [], "computed": []}
 
 
 def ms(times: list[float], share: float) -> float:
@@ -110,6 +127,7 @@ def ms(times: list[float], share: float) -> float:
 
 def row(name: str, found: dict[str, list[float]], bare: dict[str, list[float]]) -> dict[str, float]:
     rate = statistics.median(found["rate"]) / statistics.median(bare["rate"])
+    computed = statistics.median(found["computed"]) / (statistics.median(bare["computed"]) or 1)
     added = {
         f"p{round(share * 100)} added, {how}": ms(found[key], share) - ms(bare[key], share)
         for how, key in (("one at a time", "one"), (f"{AT_ONCE} at once", "many"))
@@ -118,7 +136,12 @@ def row(name: str, found: dict[str, list[float]], bare: dict[str, list[float]]) 
     print(f"{name:12} throughput at {AT_ONCE} at once: {rate:.2f} of the bare proxy's")
     for what, value in added.items():
         print(f"{'':12} {what}: {value:+.1f} ms")
-    return {"throughput": round(rate, 2), **{what: round(value, 1) for what, value in added.items()}}
+    print(f"{'':12} computed in its process: {computed:.2f} of the bare proxy's")
+    return {
+        "throughput": round(rate, 2),
+        "computed": round(computed, 2),
+        **{what: round(value, 1) for what, value in added.items()},
+    }
 
 
 async def storm(running: Proxy) -> None:
