@@ -33,7 +33,7 @@ from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
 from .room import lacking_calls_or_time
 
-MOST_UNCOUNTED = 32
+MOST_UNCOUNTED = 64
 """Of one account: so many can be counted quickly when somebody asks."""
 SHARED_TIMES = 100
 """How many calls have to fit at their bounds on a shared account, which holds these until the calls end."""
