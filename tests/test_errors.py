@@ -245,6 +245,7 @@ def test_an_exhaustion_knows_whose_it_is():
             "limit_value": 1,
             "consumed": 1,
             "reserved": 0,
+            "kept_back": 0,
         }
     ]
 

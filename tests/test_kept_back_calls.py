@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steptrack_callbacks import BudgetExhausted, StepDefinition, step
+from steptrack_callbacks import BudgetExhausted, StepDefinition, pricing, record_usage, step
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
@@ -29,6 +29,30 @@ def test_calls_that_are_kept_back_are_for_wrapping_up() -> None:
             with pytest.raises(BudgetExhausted):
                 call()
     assert research.usage.calls == 3
+
+
+def test_a_refusal_says_what_is_kept_back_where_that_is_why() -> None:
+    with step("research", max_calls=3, wrap_up_calls=1) as research:
+        call()
+        call()
+        with pytest.raises(BudgetExhausted, match="2 calls spent and 1 kept back of 3") as refused:
+            call()
+        assert refused.value.remaining == research.remaining("max_calls") == 0
+        with research.wrap_up():
+            call()
+            with pytest.raises(BudgetExhausted, match="3 calls spent of 3"):
+                call()
+
+
+def test_dollars_that_are_kept_back_are_said_too() -> None:
+    pricing.set_prices({"my-model": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}})
+    with step("research", max_usd=1, wrap_up_usd=0.4) as research:
+        record_usage("my-model", input_tokens=600_000, output_tokens=0)
+        why = r"\$0\.6000 spent and \$0\.4000 kept back of \$1\.0000"
+        with pytest.raises(BudgetExhausted, match=why) as refused:
+            call()
+    assert refused.value.remaining == 0
+    assert research.usage.calls == 1
 
 
 def test_a_run_that_a_ledger_keeps_keeps_calls_back_too() -> None:

@@ -304,9 +304,21 @@ class Account:
                 projected=projected.get(name),
                 budget=self.exhaustion_fields().get("budget"),
                 reserved=0 if running else self.reserved(name),
+                kept_back=self._kept_back(name, projected.get(name)),
             )
             for name in names
         )
+
+    def _kept_back(self, name: LimitName, projected: Decimal | int | None) -> Decimal | int:
+        """Return what is kept back of a limit, if a call that is refused would have had room with it."""
+        limits = self.limits
+        kept: dict[LimitName, Decimal | int] = {
+            "max_usd": to_usd(limits.kept_cost),
+            "max_calls": limits.kept_calls,
+        }
+        if projected is None or not kept.get(name):
+            return 0
+        return kept[name] if projected + self.reserved(name) <= limits.as_dict()[name] else 0  # type: ignore[operator]
 
     def _projected(self, asked: tuple[int, int]) -> dict[LimitName, Decimal | int]:
         settled = self.settled

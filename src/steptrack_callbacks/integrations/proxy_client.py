@@ -191,6 +191,7 @@ def _breach(said: Mapping[str, Any]) -> Breach:
         consumed=_amount(limit, said["consumed"]),
         budget=said.get("budget"),
         reserved=_amount(limit, said.get("reserved", 0)),
+        kept_back=_amount(limit, said.get("kept_back", 0)),
     )
 
 

@@ -30,6 +30,7 @@ class Breach:
             least; `None` where there is no such call.
         budget: The name of the shared budget that set the limit, or `None` for the step itself.
         reserved: What calls in flight held beside it, in the same unit; 0 in phase `stream`.
+        kept_back: The part of the limit for which alone the call had no room: it is kept for wrapping up.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Breach:
     projected: Decimal | float | None = None
     budget: str | None = None
     reserved: Decimal | float = 0
+    kept_back: Decimal | float = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; money becomes a float."""
@@ -50,6 +52,7 @@ class Breach:
             "limit_value": plain(self.limit_value),
             "consumed": plain(self.consumed),
             "reserved": plain(self.reserved),
+            "kept_back": plain(self.kept_back),
         }
 
 
@@ -168,9 +171,9 @@ class BudgetExhausted(StepTrackError):
 
     @property
     def remaining(self) -> Decimal | float:
-        """What is left under the limit beside what is settled and reserved, in its unit; at least 0."""
+        """What is left under the limit beside what is settled, reserved and kept back; at least 0."""
         own = next(filter(self._owns, self.breaches), None)
-        used = self.consumed + (own.reserved if own else 0)  # type: ignore[operator]
+        used = self.consumed + (own.reserved + own.kept_back if own else 0)  # type: ignore[operator]
         left: Decimal | float = self.limit_value - used  # type: ignore[operator]
         return max(left, type(left)(0))
 
@@ -200,16 +203,16 @@ class BudgetExhausted(StepTrackError):
         return f"step {self.path!r} {text}{anew}" + (f"; {cure}" if cure else "")
 
     def _amounts(self) -> tuple[str, str, str]:
-        """Put in words what is spent, what is reserved beside it if anything is, and the limit."""
+        """Put in words what is spent, what is reserved or kept back beside it, and the limit."""
         own = next((breach for breach in self.breaches if self._owns(breach)), None)
-        reserved = own.reserved if own else 0
+        held = {"reserved": own.reserved, "kept back": own.kept_back} if own else {}
         if self.limit == "max_usd":
-            beside = f" and {_usd(Decimal(reserved))} reserved" if reserved else ""
+            beside = "".join(f" and {_usd(Decimal(part))} {why}" for why, part in held.items() if part)
             return _usd(self.consumed_cost_usd), beside, _usd(Decimal(str(self.limit_value)))
         consumed = self.consumed_tokens if self.limit == "max_tokens" else own.consumed if own else 0
         one, many = _UNITS[self.limit]
         form = "g" if self.limit == "max_seconds" else ".15g"
-        beside = f" and {reserved:{form}} reserved" if reserved else ""
+        beside = "".join(f" and {part:{form}} {why}" for why, part in held.items() if part)
         return f"{consumed:{form}} {one if consumed == 1 else many}", beside, f"{self.limit_value:{form}}"
 
     def _owns(self, breach: Breach) -> bool:
