@@ -9,7 +9,7 @@ from typing import Any
 import litellm
 import pytest
 from asking import AT_ONCE, CALL_TOKENS, CALL_USD, MODES, chat
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import LLM, BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_litellm import ChatLiteLLM, ChatLiteLLMRouter
@@ -100,6 +100,35 @@ class UsersOwn(BaseChatModel):
             yield ChatGenerationChunk(message=AIMessageChunk(chunk.choices[0].delta.content or ""))
 
 
+class UsersOwnCompletion(LLM):
+    """The same as a completion model: how it awaits is left to LangChain, which runs it in a thread."""
+
+    model: str = "openai/gpt-4o"
+    api_base: str
+
+    @property
+    def _llm_type(self) -> str:
+        return "own"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def _call(self, prompt: str, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> str:
+        given = {"api_base": self.api_base, "api_key": "none", "max_retries": 0}
+        answer = litellm.completion(self.model, [{"role": "user", "content": prompt}], **given)
+        return str(answer.choices[0].message.content)
+
+
+class AwaitingCompletion(UsersOwnCompletion):
+    """The same, which awaits by itself."""
+
+    async def _acall(self, prompt: str, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> str:
+        given = {"api_base": self.api_base, "api_key": "none", "max_retries": 0}
+        answer = await litellm.acompletion(self.model, [{"role": "user", "content": prompt}], **given)
+        return str(answer.choices[0].message.content)
+
+
 EVENTS = [name for name in MODES if name.startswith(("astream_events", "stream_events"))]
 NO_TOOLS = [name for name in MODES if "structured" not in name and "tools" not in name]
 
@@ -118,6 +147,24 @@ def test_a_users_own_model_around_litellm_is_charged_once_and_exactly(mode: str,
         MODES[mode](UsersOwn(api_base=provider.url))
     assert provider.count() == plan.usage.calls == 1
     assert (plan.usage.total_tokens, plan.cost_usd, plan.usage.estimated_calls) == (CALL_TOKENS, CALL_USD, 0)
+
+
+@pytest.mark.parametrize("prompts", [1, 3])
+@pytest.mark.parametrize("mode", ["batch", "abatch"])
+@pytest.mark.parametrize("kind", [UsersOwnCompletion, AwaitingCompletion])
+def test_prompts_of_a_users_own_completion_model_are_charged_each_once_and_exactly(
+    kind: type[UsersOwnCompletion], mode: str, prompts: int, provider: Provider
+) -> None:
+    model, asked = kind(api_base=provider.url), ["hello"] * prompts
+
+    async def abatch() -> None:
+        await model.abatch(asked)
+        await litellm.close_litellm_async_clients()
+
+    with step("plan", max_usd=1, wait_s=5) as plan:  # nothing is known of the model, and nobody has to wait
+        model.batch(asked) if mode == "batch" else asyncio.run(abatch())
+    assert provider.count() == plan.usage.calls == prompts
+    assert (plan.usage.total_tokens, plan.usage.estimated_calls) == (prompts * CALL_TOKENS, 0)
 
 
 @pytest.mark.parametrize("mode", ["invoke", "ainvoke", "batch", "abatch", "stream", "astream", *EVENTS])

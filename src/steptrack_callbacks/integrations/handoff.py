@@ -6,7 +6,7 @@ only the context. So the first *offers* the call there, and the second, finding 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 
 from steptrack_callbacks.concurrency.contexts import carried
@@ -66,6 +66,9 @@ class _Offers:
 
 carried.append(_Offers())
 
+elsewhere: list[Callable[[], Iterable[Handoff]]] = []
+"""What finds offers that were made in another context than the one that goes on to send the call."""
+
 
 def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Handoff:
     """Offer a call to whatever this context goes on to."""
@@ -77,8 +80,9 @@ def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Handoff:
 
 def take() -> Call | None:
     """Take the first call that is on offer here, or return `None`; who takes it must charge it."""
-    for made in _offers.get():
-        if made.stands and made.is_within():
-            made.taken = True
-            return made.call
+    for offers in (_offers.get, *elsewhere):
+        for made in offers():
+            if made.stands and made.is_within():
+                made.taken = True
+                return made.call
     return None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.integrations import stream_pacing
+from steptrack_callbacks.integrations import handoff, stream_pacing
 from steptrack_callbacks.integrations.handoff import Handoff, offer
 from steptrack_callbacks.integrations.stream_text import StreamText
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.errors import BudgetExhausted
 
-from .frames import inside_model
+from .frames import frames, inside_model
 from .refusals import LangChainStep, langchain_error, raised_in
 
 
@@ -212,6 +212,8 @@ class _Watch(weakref.ref[UUID]):
 
 
 _runs: dict[int, Run] = {}
+_apart: list[Handoff] = []
+"""Offers that were made in another context than that in which their models send."""
 _batches: weakref.WeakValueDictionary[int, Batch] = weakref.WeakValueDictionary()
 _last_begun: ContextVar[Run | None] = ContextVar("steptrack_last_begun", default=None)
 
@@ -227,6 +229,30 @@ def add(run_id: UUID, run: Run) -> None:
 
 find: Callable[[int], Run | None] = _runs.get
 """Returns a run that began here, over or not, by its number."""
+
+
+def offer_apart(run: Run) -> None:
+    """Let the offer of a run be found by its model's frames, since a task of its own has begun it."""
+    if run.offer is not None:
+        _apart[:] = [*(made for made in _apart if made.stands), run.offer]
+        if _offered_around not in handoff.elsewhere:
+            handoff.elsewhere.append(_offered_around)
+
+
+def _offered_around() -> Iterator[Handoff]:
+    """Yield what is offered by the run whose model calls this, and by the others of its request."""
+    if not any(made.stands for made in _apart):
+        _apart.clear()
+        with suppress(ValueError):  # another thread was faster
+            handoff.elsewhere.remove(_offered_around)
+        return
+    for frame in frames():
+        run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
+        run = find(run_id.int) if isinstance(run_id, UUID) else None
+        if run is not None:
+            together = [run] if run.batch is None else begun_with(run.batch)
+            yield from [each.offer for each in together if each.offer is not None]
+            return
 
 
 def telling_ledger(number: int) -> AbstractAsyncContextManager[object]:

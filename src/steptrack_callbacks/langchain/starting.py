@@ -109,13 +109,15 @@ async def begin_async(
     try:
         run = start.pin(within)
         if run.call is not None and isinstance(start.content, str):
-            run.call.request.together = run.batch  # each prompt of a batch begins in a task of its own
+            run.call.request.together = run.batch  # each prompt begins in a task of its own
         if run.call is not None and (is_last or not will_wait(run)):
             found = start.sending(run) if caps else None
             await run.call.admit_async()
             if found is not None:
                 found.limit(run.call)
             run.begun()
+            if isinstance(start.content, str):
+                runs.offer_apart(run)
     except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
         raise start.given_up(error, within) from None
     runs.add(start.run_id, run)
