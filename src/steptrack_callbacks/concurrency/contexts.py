@@ -148,6 +148,15 @@ class Stack(Generic[T]):
         self._entries.set(entries)
 
 
+def run_finalizer(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run what a garbage collection calls, and leave the context that it interrupts as it is.
+
+    Python 3.11 collects in the middle of setting a variable as well. What is set in the same context
+    then is lost, or frees what Python is just reading, which ends the process with a segmentation fault.
+    """
+    return copy_context().run(function, *args, **kwargs)
+
+
 def bind(function: Callable[P, R]) -> Callable[P, R]:
     """Carry the current context, and with it the active steps, into a function run elsewhere.
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from steptrack_callbacks import settings
+from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.steps.registry import definition_of, has_nodes, is_declared, node_steps
 from steptrack_callbacks.steps.step import Step
@@ -294,4 +295,4 @@ def _lost(watch: Any) -> None:
     known = watches.get(watch.key)
     if known is not None and known is watch:
         del watches[known.key]
-        known.over(GeneratorExit())
+        run_finalizer(known.over, GeneratorExit())

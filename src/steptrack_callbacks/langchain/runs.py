@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
+from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import handoff, stream_pacing
 from steptrack_callbacks.integrations.handoff import Handoff, offer
@@ -289,4 +290,4 @@ def _lost(watch: Any) -> None:
     if run is not None and run.watch is watch:
         del _runs[key]
         if run.call is not None:
-            run.lose()
+            run_finalizer(run.lose)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self, TypedDict
 
 from langgraph.errors import GraphInterrupt
 
+from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
@@ -378,4 +379,4 @@ def _seed(account: Account, before: Usage, granted: list[Grant]) -> None:
 def _lose(step: Step, fate: Fate) -> None:
     """End what nobody reported the end of: the graph has none of our handlers, and is gone."""
     if step.status == "open":
-        run_sync(step.end(fate.exhaustion or fate.raised or GraphInterrupt()))
+        run_finalizer(run_sync, step.end(fate.exhaustion or fate.raised or GraphInterrupt()))

@@ -8,13 +8,13 @@ more is finalised at once.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from steptrack_callbacks import settings
+from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import proxy_client, settling, stream_pacing
@@ -263,10 +263,8 @@ class MeteredStream:
         await _aclose(_layers(self.steptrack_original))
 
     def __del__(self) -> None:
-        meter = self.steptrack_meter
-        if not meter.ended:
-            meter.break_off()
-            _drop(self.steptrack_original, meter.loop)
+        if not self.steptrack_meter.ended:
+            run_finalizer(_lose, self.steptrack_meter, self.steptrack_original)
 
 
 class _Iterator:
@@ -371,8 +369,10 @@ async def _aclose(layers: list[Any]) -> None:
                 await closing
 
 
-def _drop(stream: Any, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Close a stream that is being finalised, as asyncio does with generators: soon, on its own loop."""
+def _lose(meter: Meter, stream: Any) -> None:
+    """Charge a stream that nobody reads any more, and close it as asyncio does: soon, on its own loop."""
+    meter.break_off()
+    loop = meter.loop
     layers = _layers(stream)  # before the outer ones, when closed, let go of those inside
     _close(layers)
     if loop is not None and loop.is_running():

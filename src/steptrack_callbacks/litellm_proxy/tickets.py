@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.flow import run_async
 from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.call import Call
@@ -259,9 +260,13 @@ class Ticket:
 
     def __del__(self) -> None:
         # The request was cancelled, or its stream was never read: nobody will report it any more.
+        if any(call.is_open for call in self._calls):
+            run_finalizer(self._lose)
+
+    def _lose(self) -> None:
+        self.hang_up()
         for call in self._calls:
             if call.is_open:
-                self.hang_up()
                 self._fail(call, gone=True)
 
     # What is left
