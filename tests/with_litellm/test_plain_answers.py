@@ -46,11 +46,22 @@ ANSWERS = st.fixed_dictionaries(
 )
 
 
-@given(response=ANSWERS, cost=st.sampled_from([None, 0, 0.5, "x"]))
-def test_an_answer_of_litellm_that_is_plain_says_what_a_close_reading_finds(response: Any, cost: Any) -> None:
-    plain = usage._plainly_told(response, {}, cost)
+HIDDEN = st.fixed_dictionaries(
+    {},
+    optional={
+        "provider_response_model": st.sampled_from(["gpt-4o-2024-08-06", "", None, 3]),
+        "provider_specific_fields": st.sampled_from([None, {}, {"traffic_type": "ON_DEMAND_FLEX"}]),
+    },
+)
+
+
+@given(response=ANSWERS, hidden=HIDDEN, cost=st.sampled_from([None, 0, 0.5, "x"]))
+def test_an_answer_of_litellm_that_is_plain_says_what_a_close_reading_finds(
+    response: Any, hidden: Any, cost: Any
+) -> None:
+    plain = usage._plainly_told(response, hidden, cost)
     reading = Reading()
-    reading.add(response)
+    usage.read(reading, {**response, "_hidden_params": hidden})
     request = Request(model="gpt-4o", count_input=lambda: InputCount(tokens=1, upper_bound=1))
     assert plain in (None, usage.answer_of(reading, request, computed_cost=cost))
 

@@ -20,6 +20,8 @@ from .call_types import CALL_TYPES, Kind
 from .pieces import piece_request
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_LOGGED = "litellm_logging_obj"
+"""LiteLLM's account of a call, which may know ours: a ring that only the garbage collector could open."""
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
 
 
@@ -38,10 +40,10 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         return piece_request(kind, named, _own_rates(options) or {})
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
     extra = _fields(options.get("extra_body")) if "extra_body" in options else {}
-    options = _as_sent(options, extra)
+    options = _as_sent({**options, _LOGGED: None}, extra)  # a copy, of which the rest may be asked later
     answers, tools = _answers(kind, options), _schemas(options)
     whole = {**options, **extra} if extra else options
-    kinds = partial(kinds_in, content, dict(options))
+    kinds = partial(kinds_in, content, options)
     return Request(
         model=model,
         operation=call_type.operation,

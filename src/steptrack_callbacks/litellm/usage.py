@@ -72,7 +72,8 @@ def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | No
         return None
     if not (0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS):
         return None
-    model, tier = said.get("model"), said.get("service_tier")
+    model = _text(_field(hidden, "provider_response_model")) or said.get("model")
+    tier = said.get("service_tier")
     if type(tier) is str and len(tier) > _LONGEST_TIER:
         return None
     return Answer(

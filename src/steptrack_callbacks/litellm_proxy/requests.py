@@ -26,9 +26,6 @@ _PARTS: dict[str, Kind] = {
 }
 """Parts of the names that the proxy has for some kinds of call beside their functions' own."""
 
-_KEPT_OUT = {"litellm_logging_obj": None}
-"""What knows the ticket, which knows its requests: a ring that only the garbage collector could open."""
-
 
 def kind_of(call_type: object) -> Kind | None:
     """Tell what sort of call the proxy speaks of; `None` for what asks no model."""
@@ -52,7 +49,7 @@ def request_from(kind: Kind, model: str, options: Mapping[str, Any], price: Pric
         options: What it is sent.
         price: What it costs by the name that clients know it by; only if nobody knows the model's own.
     """
-    request = request_of(kind, model, options.get(CALL_TYPES[kind].content), {**options, **_KEPT_OUT})
+    request = request_of(kind, model, options.get(CALL_TYPES[kind].content), options)
     if price is not None and not request.is_priced:
         request.price = price
     return request
