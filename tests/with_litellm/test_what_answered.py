@@ -247,6 +247,16 @@ def test_counts_at_the_top_level_count(mode: str, provider: Provider) -> None:
     assert (used.cache_read_tokens, used.estimated_calls) == (8_000, 0)
 
 
+@pytest.mark.parametrize("asked", [{}, {"stream_options": {"include_usage": True}}], ids=["unasked", "asked"])
+@pytest.mark.parametrize("mode", ["stream", "async stream"])
+def test_a_usage_that_litellm_has_counted_itself_is_an_estimate(
+    asked: Any, mode: str, provider: Provider
+) -> None:
+    provider.behave(usage_in_stream="never")
+    used = charged(mode, provider, model="openai/gpt-4o", **asked)
+    assert (used.output_tokens, used.estimated_calls) == (200, 1)
+
+
 def test_a_later_count_replaces_an_earlier_one_and_a_zero_does_too(mode: str, provider: Provider) -> None:
     start = {"input_tokens": 14, "cache_creation_input_tokens": 35_000, "output_tokens": 1}
     end = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 35_000, "output_tokens": 100}

@@ -35,7 +35,6 @@ _MERE = frozenset(
 )
 """What a chunk of a chat has that says nothing but text, if two of them say nothing."""
 
-
 _TEXT = frozenset({"content", "role"})
 """What a choice of such a chunk has, if it has no more than text."""
 
@@ -122,11 +121,12 @@ class Meter:
 
     def _answer(self) -> Answer:
         """Return what the stream has said so far, as the provider did, if LiteLLM has kept that."""
-        kept = Reading()
-        for chunk in _telling(getattr(self._chat, "chunks", None)):
+        kept, chunks = Reading(), _telling(getattr(self._chat, "chunks", None))
+        for chunk in chunks:
             answers.read(kept, chunk)
-        if not kept.has_usage:
-            return answers.answer_of(self._seen, self.call.request)
+        if not kept.has_usage:  # what the reader was shown then is LiteLLM's own count
+            seen = answers.answer_of(self._seen, self.call.request)
+            return seen._replace(is_contradictory=True) if chunks and seen.usage else seen
         if self._seen.is_cut:
             kept.cut()
         kept.add_tools(self._seen)
