@@ -14,7 +14,7 @@ from ledger_words import ask, at, calling, charge, release, spend
 
 from redis_servers import free_port
 from steptrack_callbacks import LedgerError
-from steptrack_callbacks.ledgers import open_ledger, redis_snapshot
+from steptrack_callbacks.ledgers import open_ledger, redis_loop, redis_snapshot
 from steptrack_callbacks.ledgers.protocol import COST, Asked
 
 
@@ -587,6 +587,18 @@ def test_trips_of_many_tasks_at_once_share_a_connection_or_two(redis_server, pre
     asyncio.run(many())
     assert client.info("stats")["total_connections_received"] - before <= 2
     assert at(store).settled[COST] == 100
+
+
+def test_who_asks_again_in_the_moment_of_an_answer_is_answered(redis_server, prefix, opened, monkeypatch):
+    monkeypatch.setattr(redis_loop, "AT_ONCE", 1)
+    store = opened(redis_server.url(prefix=prefix))
+
+    async def again_and_again():
+        for _ in range(3):
+            await store.settle_async([charge(cost=1)])
+
+    asyncio.run(asyncio.wait_for(again_and_again(), 20))
+    assert at(store).settled[COST] == 3
 
 
 def test_what_cannot_be_sent_spoils_no_trip_beside_it(redis_server, prefix, opened):

@@ -44,6 +44,7 @@ class LoopTrips:
         self._waiting: deque[tuple[RoundTrip, asyncio.Future[Any]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_due = False
+        self._senders = 0
         self._connections: list[Any] = []
         self._free: list[Any] = []
 
@@ -55,7 +56,7 @@ class LoopTrips:
         """Make a trip with the next batch; its result is the answer, or the exception that came of it."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((trip, answer))
-        if not self._is_due and len(self._tasks) < AT_ONCE:
+        if not self._is_due and self._senders < AT_ONCE:
             self._is_due = True
             self._start(self._send_waiting())
         return answer
@@ -67,7 +68,7 @@ class LoopTrips:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():  # as all are when a loop ends
+        if task.cancelled() and not self._senders:  # as all are when a loop ends
             self._is_due = False
             _give(self._waiting, None)
             self._waiting.clear()
@@ -81,9 +82,13 @@ class LoopTrips:
 
     async def _send_waiting(self) -> None:
         self._is_due = False
-        async with self._connection() as client:
-            while self._waiting:
-                await self._send_batch(client)
+        self._senders += 1
+        try:
+            async with self._connection() as client:
+                while self._waiting:
+                    await self._send_batch(client)
+        finally:  # at once: who has just got an answer may ask again before this task counts as done
+            self._senders -= 1
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[Any]:
