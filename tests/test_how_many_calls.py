@@ -6,11 +6,8 @@ LiteLLM is imported: then a call of LangChain takes a few more, as it may be Lit
 import asyncio
 import gc
 import itertools
-import sys
 import weakref
-from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import litellm
 import pytest
@@ -18,12 +15,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-import steptrack_callbacks
+from counting import counted
 from steptrack_callbacks import Budget, install, step, uninstall
 from steptrack_callbacks.engine import fast_path, output_stats
 
-HOME = str(Path(steptrack_callbacks.__file__).parent)
-INLINED = {"<listcomp>", "<dictcomp>", "<setcomp>"}  # frames of their own before Python 3.12
 WARM = 25
 numbers = itertools.count()
 
@@ -73,23 +68,6 @@ def installed():
     install()
     yield
     uninstall()
-
-
-@contextmanager
-def counted():
-    found = Counter()
-
-    def note(frame, event, _argument):
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(HOME) and code.co_name not in INLINED:
-            found[f"{code.co_filename.removeprefix(HOME)}: {code.co_name}"] += 1
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        yield found
-    finally:
-        sys.setprofile(before)
 
 
 def calls_of(once, *, warm=WARM) -> int:
@@ -153,7 +131,7 @@ def litellm_call():
 
 def test_a_completion_takes_few_calls_of_ours(installed):
     with three_steps():
-        assert calls_of(litellm_call) <= 128
+        assert calls_of(litellm_call) <= 130
 
 
 def test_an_acompletion_takes_hardly_more(installed):
@@ -174,7 +152,7 @@ def test_an_acompletion_takes_hardly_more(installed):
         return min([await ask() for _ in range(3)])
 
     with three_steps():
-        assert asyncio.run(ask_some_times()) <= 128
+        assert asyncio.run(ask_some_times()) <= 130
 
 
 def test_a_chunk_of_a_stream_far_from_limits_takes_few_calls_of_ours(installed):

@@ -62,10 +62,11 @@ def settle_plain(call: Call, answer: Answer, *, response: object = None) -> bool
     request, usage, model = call.request, answer.usage, answer.model
     assert usage is not None  # that is what is plain
     is_usual = request.service_tier is None and answer.terms.service_tier in USUAL_TIERS
-    priced = _priced_name(request, model)
+    priced = request.model if model in (None, request.model) else _priced_name(request, model)
+    cost_usd = answer.computed_cost_usd
     call.settle(
         usage,
-        cost_usd=None if request.has_own_price(priced) else answer.computed_cost_usd,
+        cost_usd=None if cost_usd is None or request.has_own_price(priced) else cost_usd,
         model=model,
         terms=None if is_usual else answer.terms,
         parts=() if model in (None, request.model) else ((priced, usage),),

@@ -64,8 +64,10 @@ def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | No
     told, choices = fields_of(said.get("usage")), said.get("choices")
     if not (said.keys() <= _SAID and told.keys() <= _TOLD and type(choices) is list and len(choices) == 1):
         return None
-    says_details = any(any(fields_of(told.get(name)).values()) for name in _DETAILS)
-    if says_details or _field(hidden, "provider_specific_fields") or cites(response):
+    choice = fields_of(choices[0])
+    cited = fields_of(choice.get("delta") or choice.get("message")).get("annotations")
+    detailed = [name for name in _DETAILS if any(fields_of(told.get(name)).values())]
+    if cited or detailed or _field(hidden, "provider_specific_fields"):
         return None
     sent, made = told.get("prompt_tokens"), told.get("completion_tokens")
     if type(sent) is not int or type(made) is not int or told.get("total_tokens") != sent + made:
@@ -81,7 +83,7 @@ def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | No
         model=model if type(model) is str and model else None,
         terms=terms_of_tier(tier) if type(tier) is str and tier else NO_TERMS,
         computed_cost_usd=usd_in(computed_cost),
-        is_cut=is_cut_by(fields_of(choices[0]).get),
+        is_cut=is_cut_by(choice.get),
     )
 
 
