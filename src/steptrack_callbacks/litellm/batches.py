@@ -113,6 +113,8 @@ def reported(batch: Any, details: Mapping[str, Any]) -> Finished | None:
         details: LiteLLM's account of the request for it.
     """
     told = read_usage(field(batch, "usage"))
+    if field(batch, "object") == "response":  # which is retrieved as a batch is, and was charged when made
+        return None
     if (told is None and not details.get("response_cost")) or not _is_news(batch, details):
         return None
     return _finished(batch, details, None, cost_usd=usd_in(details.get("response_cost")))

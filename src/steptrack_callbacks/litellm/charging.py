@@ -12,7 +12,7 @@ from steptrack_callbacks.integrations.usage import read_usage
 from steptrack_callbacks.values.untrusted import field
 from steptrack_callbacks.values.usage import Usage
 
-from . import usage
+from . import background, usage
 from .call_types import CALL_TYPES, Kind
 from .google import GoogleMeter, settle_google
 from .messages import MessageMeter, settle_message
@@ -34,6 +34,8 @@ def settle(call: Call, kind: Kind, answer: Any, cost: Any = None) -> None:
         settle_google(call, answer)
     elif isinstance(answer, Mapping):
         settle_message(call, answer)
+    elif background.is_response(answer) and background.keep(call, answer):
+        return
     else:
         usage.settle(call, answer, cost)
     stream_pacing.tighten(call)

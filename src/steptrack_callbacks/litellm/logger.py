@@ -12,7 +12,7 @@ from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from . import batches, early_calls
+from . import background, batches, early_calls
 from . import usage as answers
 from .call_types import CALL_TYPES, Kind, kind_named
 from .entry_points import active_call, early_call, enclosing_call
@@ -77,6 +77,8 @@ class StepTrackLogger(CustomLogger):
         Raises:
             BudgetExhausted: A limit around is reached, or would be passed.
         """
+        if getattr(call_type, "value", call_type) in background.NO_CALLS:
+            return
         details = getattr(kwargs.get("litellm_logging_obj"), "model_call_details", None)
         if not await early_calls.admit(details, TICKET):
             self.refuse_exhausted("")
@@ -108,7 +110,10 @@ class StepTrackLogger(CustomLogger):
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Charge a call that no entry point accounts for."""
         if kind_named(kwargs.get("call_type")) is None:
-            batches.charge_reported(response_obj, kwargs)
+            if background.is_response(response_obj):
+                background.charge_retrieved(response_obj)
+            else:
+                batches.charge_reported(response_obj, kwargs)
             return
         call = _call_of(kwargs)
         if call is not None and call.admitted and (kind := kwargs.get(early_calls.EARLY)):
