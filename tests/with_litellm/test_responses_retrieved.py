@@ -68,6 +68,17 @@ def test_a_response_made_in_the_background_is_charged_when_it_is_retrieved(
     assert plan.usage.estimated_calls == 0
 
 
+def test_a_file_is_read_though_the_step_has_no_room_for_a_call(
+    ask: Callable[..., Any], provider: Provider
+) -> None:
+    file = {"id": "file-1", "object": "file", "bytes": 1, "created_at": 1, "filename": "a"}
+    provider.behave(whole=file | {"purpose": "batch", "status": "processed"})
+    with step("plan", max_calls=0) as plan:
+        for name in ("file_retrieve", "file_content"):
+            ask(name, file_id="file-1", custom_llm_provider="openai")
+    assert (provider.count(), plan.usage.calls) == (2, 0)
+
+
 def test_one_that_is_retrieved_after_its_step_corrects_the_estimate(
     ask: Callable[..., Any], provider: Provider
 ) -> None:

@@ -11,8 +11,14 @@ from steptrack_callbacks.values.untrusted import field
 
 from . import usage
 
-NO_CALLS = frozenset({"aget_responses", "adelete_responses", "acancel_responses", "alist_input_items"})
-"""What is done with a response that is there, as LiteLLM calls it: none of it is a call of a model."""
+NO_CALLS = frozenset(
+    {
+        *("aget_responses", "adelete_responses", "acancel_responses", "alist_input_items"),
+        *("acreate_file", "afile_retrieve", "afile_content", "afile_list", "afile_delete"),
+        "acancel_batch",
+    }
+)
+"""What is done with responses and files, by the names that LiteLLM has: none of it is a call of a model."""
 _UNFINISHED = frozenset({"queued", "in_progress"})
 _MOST_REMEMBERED = 10_000
 _calls: OrderedDict[str, Call] = OrderedDict()
