@@ -121,6 +121,13 @@ def test_a_refusal_tells_what_calls_in_flight_hold(framework, limit, phase, said
     assert said in str(refusal)
 
 
+def test_a_refusal_tells_how_many_calls_it_would_have_come_to(framework):
+    with step("plan", max_calls=1):
+        framework.ask()
+        (breach,) = framework.refusal().breaches
+    assert (breach.limit, breach.consumed, breach.projected) == ("max_calls", 1, 2)
+
+
 # Who is admitted
 
 

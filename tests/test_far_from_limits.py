@@ -29,6 +29,7 @@ from steptrack_callbacks import (
     StepDefinition,
     Usage,
     bind,
+    record_usage,
     step,
 )
 from steptrack_callbacks.concurrency.flow import run_sync
@@ -422,6 +423,26 @@ def test_what_is_left_is_known_to_a_hundredth_and_nobody_is_counted_for_less(lim
         assert all(exact[name] * Decimal("0.99") <= about[name] <= exact[name] for name in exact)
         for each in calls:
             each.withdraw()
+
+
+def test_what_counted_calls_hold_is_not_left(seen):
+    with step("plan", max_usd=1, max_tokens=10**6, max_calls=1) as plan:
+        made = far_call(plan)
+        made.count()
+        exact = {
+            name: remaining(plan.account, name, wrapping=False) for name in plan.account.limits.as_dict()
+        }
+        assert room.about_left(plan.account) == exact
+        assert (exact["max_usd"] < 1, exact["max_calls"]) == (True, 0)
+        made.withdraw()
+
+
+def test_a_far_call_does_not_see_what_is_kept_back(seen):
+    with step("plan", max_usd=10, wrap_up_usd=5, error_boundary="continue") as plan:
+        record_usage("gpt-4o", input_tokens=1, output_tokens=1, cost_usd=6)
+        with pytest.raises(BudgetExhausted):
+            far_call(plan)
+    assert plan.usage.calls == 1
 
 
 def test_no_more_than_so_many_calls_stay_uncounted(seen):

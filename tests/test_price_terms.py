@@ -275,6 +275,17 @@ def test_a_model_without_a_fee_of_its_own_is_billed_the_dearest_of_its_provider(
     assert cost_usd("m", Usage(web_search_requests=1)) == 9
 
 
+def test_the_dearest_of_a_provider_is_that_of_the_size_that_was_asked_for(listed):
+    mine = {"litellm_provider": "openai"} | PRICE
+    listed({"m": mine, "n": mine | {"search_context_cost_per_query": SIZES}})
+    assert cost_usd("m", Usage(web_search_requests=1), search_context_size="high") == 3
+
+
+def test_a_claude_on_vertex_bills_every_search(listed):
+    listed({"m": PRICE | {"litellm_provider": "vertex_ai-anthropic_models"}})
+    assert cost_usd("m", Usage(web_search_requests=4), provider="vertex_ai") == 4 * Decimal("0.035")
+
+
 @pytest.mark.parametrize(
     "tool",
     ["web_search_requests", "google_maps_requests", "file_search_requests", "code_interpreter_sessions"],

@@ -9,6 +9,7 @@ import pytest
 
 from steptrack_callbacks import BudgetExhausted, UnknownCostWarning, UnpricedModel, Usage, pricing, step
 from steptrack_callbacks.engine import output_stats
+from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.request_terms import kinds_in, terms_asked
 from steptrack_callbacks.litellm.requests import request_of
@@ -185,6 +186,18 @@ def test_a_call_that_is_priced_by_the_second_is_charged_when_it_has_ended():
     assert plan.usage.unpriced_calls == 0
 
 
+@pytest.mark.parametrize(
+    "end", [lambda call: call.abandon(5), lambda call: call.fail(Usage(input_tokens=5)), Call.sweep]
+)
+def test_a_call_that_is_priced_by_the_second_is_charged_however_it_ends(end):
+    with step("plan") as plan:
+        call = new_call(asked(input_cost_per_second=0.01))
+        call.admit()
+        end(call)
+    assert plan.cost_usd > 0
+    assert plan.usage.unpriced_calls == 0
+
+
 def test_a_dollar_limit_is_kept_by_what_calls_that_are_priced_by_the_second_came_to():
     with pytest.warns(UnknownCostWarning), pytest.raises(BudgetExhausted):
         with step("plan", max_usd=1e-9, unpriced="warn"):
@@ -263,6 +276,13 @@ def most_usd(model, *, sent=1_000, made=1_000, kinds=(), **asked_for):
 )
 def test_a_strict_limit_bounds_by_the_dearest_tier_that_may_serve(asked_for, expected):
     assert most_usd("gpt-5", **asked_for) == Decimal(expected)
+
+
+def test_a_strict_limit_bounds_a_long_prompt_by_the_dearer_rates_of_long_ones():
+    long = {"input_cost_per_token_above_200k_tokens": 3, "output_cost_per_token_above_200k_tokens": 2}
+    given = {"input_cost_per_token": 1, "output_cost_per_token": 1} | long
+    assert most_usd("m", sent=200_000, made=10, rates=given) == 200_000 + 10
+    assert most_usd("m", sent=200_001, made=10, rates=given) == 3 * 200_001 + 2 * 10
 
 
 def test_a_strict_limit_learns_on_which_tier_calls_are_served_that_ask_for_none():

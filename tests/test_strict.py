@@ -1,8 +1,10 @@
 """Limits that hold to the last token: strict ones, what is kept back, and streams that run on."""
 
+import time
+
 import pytest
 
-from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework
+from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework, open_elsewhere
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Usage, pricing, step
 from steptrack_callbacks.engine import output_stats
@@ -37,6 +39,14 @@ def test_strict_sets_no_more_than_the_model_can_answer(framework):
         call = framework.open(max_output_tokens=None, model="small")
         assert call.max_output_tokens == 64
         assert plan.account.held_tokens == 164
+
+
+@pytest.mark.parametrize(("limits", "left"), [({"max_tokens": 1000}, 399), ({"max_usd": 0.01}, 624)])
+def test_strict_sets_max_tokens_to_what_calls_in_flight_leave(framework, limits, left):
+    with step("plan", enforce="strict", **limits):
+        framework.ask(max_output_tokens=1)  # the model is known now
+        open_elsewhere(framework, max_output_tokens=300)
+        assert framework.open(max_output_tokens=None).max_output_tokens == left
 
 
 def test_strict_leaves_max_tokens_alone_where_the_request_has_one(framework):
@@ -135,6 +145,19 @@ def test_wrapping_up_one_step_does_not_open_what_another_keeps_back(framework):
         framework.ask()
         with inner.wrap_up():
             assert framework.refusal().step == "outer"
+
+
+def test_a_stream_runs_until_max_seconds_and_is_cut_then(framework, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with step("plan", max_seconds=60, error_boundary="continue"):
+        stream = framework.open(streams=True)
+        now[0] = 59.5
+        stream.progress(1)
+        now[0] = 60.0
+        with pytest.raises(BudgetExhausted, match="max_seconds"):
+            stream.progress(2)
+        stream.abandon(2)
 
 
 def test_an_ordinary_stream_is_cut_before_it_eats_what_is_kept_back(framework):

@@ -1,6 +1,7 @@
 """Calls that would fit once others settle wait; nobody waits for what cannot come."""
 
 import threading
+import time
 
 import pytest
 
@@ -9,7 +10,7 @@ from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, bind, drain_completed_steps, step
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.decisions import ADMITTED
-from steptrack_callbacks.engine.queue import QUEUE, making_room
+from steptrack_callbacks.engine.queue import LOOK_EVERY_S, QUEUE, making_room
 from steptrack_callbacks.steps.attribution import new_call
 
 TWO_CALLS = 2 * CALL_TOKENS
@@ -52,6 +53,19 @@ def test_calls_go_in_the_order_in_which_they_came(framework):
         framework.answer(big.end().call, output_tokens=0)
         framework.answer(small.end().call, output_tokens=0)
         assert_nothing_left(plan)
+
+
+def test_room_too_small_for_the_first_in_line_is_not_given_to_those_behind(framework):
+    with step("plan", max_tokens=1000, enforce="strict") as plan:
+        framework.ask(max_output_tokens=1)  # the model is known now, and 899 tokens are left
+        first, second = open_elsewhere(framework), open_elsewhere(framework)
+        big = ask_and_wait(framework, plan, max_output_tokens=500)
+        small = ask_and_wait(framework, plan, max_output_tokens=100)
+        framework.answer(second, output_tokens=0)  # leaves 499 tokens: enough for the small one only
+        assert plan.account.waiting == 2
+        framework.answer(first, output_tokens=0)
+        framework.answer(big.end().call, output_tokens=0)
+        framework.answer(small.end().call, output_tokens=0)
 
 
 def test_whoever_gives_up_is_in_nobodys_way(framework):
@@ -132,6 +146,38 @@ def test_wait_s_is_the_longest_that_a_call_waits(framework):
         assert (asking.refusal.phase, "wait_s" in asking.refusal.hint) == ("busy", True)
         framework.answer(first, output_tokens=0)
         assert_nothing_left(plan)
+
+
+def test_nobody_waits_for_longer_than_is_left_of_wait_s(framework, monkeypatch):
+    now, waits = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    class Gate:
+        def acquire(self, timeout):
+            waits.append(timeout)
+
+    with step("plan", max_tokens=TWO_CALLS - 1, wait_s=30):
+        open_elsewhere(framework)
+        waiter = new_call(framework.request())._admission(patient=True).send(None)
+        waiter._gate, waiter.looks_elsewhere = Gate(), True
+        for now[0] in (0.0, 29.99):
+            waiter.block()
+        now[0] = 31.0
+        assert waiter.block().phase == "busy"
+    assert waits == [LOOK_EVERY_S, pytest.approx(0.01), 0.0]
+
+
+def test_who_stands_in_line_again_has_waited_already(framework, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with step("plan", max_tokens=TWO_CALLS - 1, wait_s=30):
+        open_elsewhere(framework)
+        waiter = new_call(framework.request())._admission(patient=True).send(None)
+        now[0] = 20.0
+        again = waiter.reservation.ask()  # as when a ledger has said no to what would fit here
+        assert again._seconds() == 10.0
+        QUEUE.drop(waiter)
+        QUEUE.drop(again)
 
 
 def test_a_wait_s_of_zero_never_waits(framework):

@@ -37,6 +37,18 @@ def test_coroutines_wait_on_their_loop_and_go_in_order(framework):
     asyncio.run(main())
 
 
+def test_room_that_comes_free_wakes_a_coroutine_at_once(framework):
+    async def main():
+        with step("plan", max_tokens=TWO_CALLS - 1, wait_s=3600) as plan:
+            first = open_elsewhere(framework)
+            second = asyncio.ensure_future(framework.open_async())
+            await until_async(lambda: plan.account.waiting)
+            framework.answer(first, output_tokens=50)
+            framework.answer(await asyncio.wait_for(second, 20), output_tokens=50)
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_waiter_leaves_no_trace_and_lets_the_next_one_through(framework):
     async def main():
         with step("plan", max_tokens=1000, enforce="strict", error_boundary="continue") as plan:
