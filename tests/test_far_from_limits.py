@@ -578,6 +578,20 @@ def test_a_forked_child_holds_nothing_for_a_thread_that_is_asking_a_ledger(seen,
         assert_nothing_left(plan)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_holds_nothing_for_a_thread_whose_call_is_counted(seen):
+    with step("plan", max_tokens=10**9) as plan:
+        made = in_thread(bind(lambda: far_call(plan)))
+        made.count()
+        child = os.fork()
+        if child == 0:
+            os._exit(plan.account.held_calls)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert plan.account.held_calls == 1
+        made.withdraw()
+
+
 def test_a_ledger_that_is_away_refuses_a_far_call_and_nothing_is_left(seen, monkeypatch):
     def away(_store, _reservation):
         raise LedgerError(ledger="memory:", why="as the test wants")

@@ -40,6 +40,11 @@ def test_a_call_far_from_the_limit_is_left_alone(framework):
         assert cap_of(framework) is None
 
 
+def test_a_limit_of_calls_alone_caps_no_answer(framework):
+    with step("plan", max_calls=1):
+        assert cap_of(framework) is None
+
+
 def test_it_is_given_the_least_of_all_that_is_left_around_it(framework):
     with step("outer", max_tokens=450), step("inner", max_tokens=1000):
         assert cap_of(framework) == 350

@@ -8,11 +8,14 @@ from itertools import pairwise
 
 import pytest
 
-from fake_framework import CALL_TOKENS, FakeFramework, open_elsewhere
+from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework, open_elsewhere
 from internals import assert_nothing_left
 from steptrack_callbacks import Budget, step
+from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.ledgers import current, open_ledger
+from steptrack_callbacks.ledgers.protocol import AccountRequest, Asked, ReservationRequest, to_pico
 from steptrack_callbacks.ledgers.sqlite import SqliteStore
+from steptrack_callbacks.values.money import to_units
 
 LIMIT = 30_000
 TEAM = Budget("team", max_tokens=LIMIT)
@@ -41,11 +44,17 @@ class Noting(SqliteStore):
 
     Attributes:
         asked: Tokens.
+        blocked: Whether it was told of a charge by somebody who waited for it.
     """
 
     def __init__(self, path) -> None:
         super().__init__(path)
         self.asked: list[int] = []
+        self.blocked = False
+
+    def settle(self, entries):
+        self.blocked = True
+        return super().settle(entries)
 
     def reserve(self, reservation):
         if reservation.grows:
@@ -79,6 +88,32 @@ def test_another_process_finds_the_room_of_a_long_stream_taken(url, warm):
     (seen,) = other.look([KEY])
     assert (seen.held.tokens, seen.held_calls) == (0, 0)
     other.close_connections()
+
+
+@pytest.fixture
+def elsewhere(store):
+    """Let another process hold room on the budget of the team."""
+
+    def hold(**held: int) -> None:
+        ask = AccountRequest(key=KEY, held=Asked(held.get("cost", 0), held.get("tokens", 0)))
+        store.reserve(ReservationRequest(id="elsewhere", asks=(ask,), lease_s=900))
+
+    return hold
+
+
+def test_what_others_hold_is_told_from_what_is_held_here(elsewhere, warm):
+    elsewhere(tokens=1000)
+    with step("job", budgets=[Budget("team", max_tokens=LIMIT, max_calls=10)]) as job:
+        warm.open(200, streams=True)
+        account = job.accounts.shared[0]
+        assert remaining(account, "max_calls", wrapping=False) == 10 - 1 - 1
+        assert remaining(account, "max_tokens", wrapping=False) == LIMIT - 1000 - CALL_TOKENS
+
+
+def test_a_ledger_is_asked_for_dollars_beside_those_that_others_hold(elsewhere, warm):
+    with step("job", budgets=[Budget("team", max_usd=CALL_USD)], wait_s=0):
+        elsewhere(cost=to_pico(to_units(CALL_USD, "held")) - 1000)  # nothing is known of it here
+        assert warm.refusal(200).phase == "busy"
 
 
 def test_a_stream_takes_few_trips_to_grow(store, warm):
@@ -124,6 +159,7 @@ def test_a_stream_of_an_event_loop_grows_without_blocking_it(store, warm):
             assert store.look([KEY])[0].held.tokens >= 9000
             async with stream.telling_ledger():
                 stream.abandon(9000)
+            assert not store.blocked
         assert store.look([KEY])[0].held_calls == 0
 
     asyncio.run(main())

@@ -137,6 +137,24 @@ def test_ordinary_calls_do_not_see_what_is_kept_back_for_wrapping_up(framework):
     assert plan.usage.calls == 3
 
 
+def test_strict_sets_max_tokens_by_what_is_kept_back_while_wrapping_up(framework):
+    with step("plan", max_usd=2 * CALL_USD, wrap_up_usd=CALL_USD, enforce="strict") as plan:
+        framework.ask()
+        with plan.wrap_up():
+            assert framework.open(max_output_tokens=None).max_output_tokens == 200
+
+
+def test_a_strict_refusal_says_what_would_fit_of_what_is_kept_back(framework):
+    pricing.set_prices(
+        {"large": {"output_usd_per_mtok": 1, "input_usd_per_mtok": 1, "max_output_tokens": 5000}}
+    )
+    call = {"model": "large", "can_clamp": False, "price": None}
+    with step("plan", max_usd=0.001, wrap_up_usd=0.0005, enforce="strict") as plan:
+        assert framework.refusal(max_output_tokens=None, **call).hint.endswith("at most 400")
+        with plan.wrap_up():
+            assert framework.refusal(max_output_tokens=None, **call).hint.endswith("at most 900")
+
+
 def test_wrapping_up_one_step_does_not_open_what_another_keeps_back(framework):
     with (
         step("outer", max_usd=2 * CALL_USD, wrap_up_usd=CALL_USD),
@@ -150,7 +168,7 @@ def test_wrapping_up_one_step_does_not_open_what_another_keeps_back(framework):
 def test_a_stream_runs_until_max_seconds_and_is_cut_then(framework, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with step("plan", max_seconds=60, error_boundary="continue"):
+    with step("plan", max_seconds=60):
         stream = framework.open(streams=True)
         now[0] = 59.5
         stream.progress(1)

@@ -25,6 +25,18 @@ def test_each_call_is_there_with_its_step_its_times_and_its_charge():
     assert seen.usage == Usage(input_tokens=10, output_tokens=5, cost_usd=15, calls=1)
 
 
+def test_a_call_is_told_as_a_flat_row():
+    with story.stopped() as clock, step("plan", max_calls=1) as plan:
+        call = open_call()
+        clock.passes(2)
+        call.settle(Usage(input_tokens=10, output_tokens=5))
+        with pytest.raises(BudgetExhausted):
+            ask()
+    settled, denied = [call.to_dict() for call in report().calls]
+    assert (settled["step_id"], settled["duration_s"], settled["cost_usd"]) == (plan.id, 2, 15)
+    assert (denied["step_id"], denied["duration_s"], denied["cost_usd"]) == (plan.id, 0, 0)
+
+
 def test_a_call_without_a_step_is_there_too():
     spend()
     assert outcomes() == [("", "settled", False, 1)]
@@ -63,6 +75,29 @@ def test_calls_in_flight_are_there_while_they_run():
         assert report().calls[0].to_dict()["ended_at"] is None
         call.withdraw()
         assert outcomes() == []
+
+
+def test_all_calls_in_flight_are_there():
+    with step("plan"):
+        calls = [open_call() for _ in range(3)]
+        assert outcomes() == [("plan", "in flight", False, 0)] * 3
+        for call in calls:
+            call.withdraw()
+
+
+def test_a_call_that_is_settled_while_they_are_copied_has_them_copied_again(monkeypatch):
+    class Disturbed(list):
+        times = 1
+
+        def __iter__(self):
+            self.times, again = self.times - 1, self.times > 0
+            if again:
+                raise RuntimeError("deque mutated during iteration")
+            return super().__iter__()
+
+    spend()
+    monkeypatch.setattr(call_log, "_settled", Disturbed(call_log._settled))
+    assert outcomes() == [("", "settled", False, 1)]
 
 
 def test_a_report_of_one_run_has_the_calls_of_that_run():
