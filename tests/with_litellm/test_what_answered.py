@@ -307,7 +307,8 @@ def test_searches_of_the_web_are_charged(mode: str, provider: Provider) -> None:
     assert used.cost_usd == Decimal("0.81015") + 5 * Decimal("0.01") == Decimal("0.86015")
 
 
-CITATION = {"type": "url_citation", "url_citation": {"url": "http://a", "start_index": 0, "end_index": 3}}
+CITED = {"title": "A", "url": "http://a", "start_index": 0, "end_index": 3}
+CITATION = {"type": "url_citation", "url_citation": CITED}
 
 
 @pytest.mark.parametrize("at", [1, 2], ids=["in the midst of a stream", "at its end"])
