@@ -73,6 +73,13 @@ def test_observe_refuses_nothing_and_reserves_nothing(framework):
     assert (plan.usage.calls, plan.status) == (5, "completed")
 
 
+def test_a_limit_that_is_only_observed_warns_once(framework, caplog):
+    with step("plan", max_calls=1, enforce="observe"):
+        for _ in range(4):
+            framework.ask()
+    assert caplog.text.count("observed, not enforced") == 1
+
+
 def test_the_environment_puts_a_whole_process_in_observe(framework, monkeypatch):
     monkeypatch.setenv("STEPTRACK_ENFORCE", "observe")
     with step("plan", max_calls=1, enforce="strict"):

@@ -88,6 +88,7 @@ def test_a_usage_reaches_litellm_with_all_its_parts(litellm):
         "reasoning_tokens": 51,
         "output_audio_tokens": 61,
         "output_image_tokens": 71,
+        "output_video_tokens": 81,
     }
     told = litellm_usage(Usage(**counts))
     sent, made = told.prompt_tokens_details, told.completion_tokens_details
@@ -97,8 +98,17 @@ def test_a_usage_reaches_litellm_with_all_its_parts(litellm):
     written = sent.cache_creation_token_details
     assert (written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens) == (30, 20)
     assert (made.reasoning_tokens, made.audio_tokens, made.image_tokens) == (51, 61, 71)
+    assert made.video_tokens == 81
     without_hour = litellm_usage(Usage(input_tokens=9, cache_write_tokens=5)).prompt_tokens_details
     assert getattr(without_hour, "cache_creation_token_details", None) is None
+
+
+def test_what_is_handed_over_says_where_it_runs(litellm, monkeypatch):
+    told = {}
+    monkeypatch.setattr(litellm, "cost_per_token", lambda _model, **asked: told.update(asked) or (1.0, 0.0))
+    for provider in ("openai", "vertex_ai", "mistral"):
+        Handover("m", provider, Terms(region="eu")).cost(MTOK)
+    assert (told["data_residency"], told["vertex_location"]) == ("eu", "eu")
 
 
 def test_what_is_handed_over_is_priced_for_its_provider_and_tier_or_not_at_all(litellm):

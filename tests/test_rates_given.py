@@ -157,6 +157,12 @@ def test_a_price_by_the_second_is_charged_by_time():
     assert request.is_by_second
 
 
+def test_a_price_by_the_second_holds_on_whatever_tier_the_answer_was_served():
+    pricing.set_prices({"timed": {"cost_per_second": "0.01"}})
+    request = Request(model="timed", count_input=lambda: InputCount(tokens=1, upper_bound=1))
+    assert usd(request, Usage(), terms=Terms(service_tier="priority"), duration_s=3) == Decimal("0.03")
+
+
 @pytest.mark.parametrize("key", ["cost_per_second", "input_cost_per_second", "output_cost_per_second"])
 def test_every_price_by_time_is_one_and_goes_after_prices_of_tokens(key):
     assert usd(asked(**{key: 0.01}), Usage(), duration_s=1) == Decimal("0.01")
@@ -332,6 +338,23 @@ def test_a_strict_limit_bounds_a_fast_model_in_a_dear_region_by_both():
 def test_a_strict_limit_bounds_what_is_not_understood_on_top():
     given = {"input_cost_per_token": 1, "output_cost_per_token": 1, "input_cost_per_token_on_mars": 5}
     assert Decimal(prices_of("m", rates=given).most(10, 0)) / ONE == 60
+
+
+def test_a_strict_limit_bounds_what_is_not_understood_of_batches_for_batches_only():
+    given = {"input_cost_per_token": 1, "output_cost_per_token": 1, "cost_per_token_on_mars_batches": 5}
+    mars = Usage(input_tokens=10)
+    assert Decimal(prices_of("m", rates=given).most(10, 0)) / ONE == 10
+    assert Decimal(prices_of("m", rates=given, service_tier="batch").most(10, 0)) / ONE == 60
+    assert Decimal(prices_of("m", rates=given, service_tier="batch").cost(mars)) / ONE == 60
+
+
+def test_a_strict_limit_bounds_by_plain_tokens_where_a_cache_makes_them_cheaper():
+    request = Request(
+        model="house",
+        count_input=lambda: InputCount(tokens=10, upper_bound=10),
+        price=lambda usage: 2 * usage.input_tokens - usage.cache_write_tokens,
+    )
+    assert request.most_cost(10, 0) == 20
 
 
 def test_a_strict_step_reserves_for_the_hour_that_a_cache_is_asked_to_keep():

@@ -213,6 +213,18 @@ def test_what_streams_have_produced_counts_together(framework):
             second.progress(301)
 
 
+def test_the_error_of_a_stream_tells_what_it_has_come_to(framework):
+    with step("plan", max_tokens=700):
+        framework.ask()
+        stream = framework.open()
+        with pytest.raises(BudgetExhausted) as cut:
+            stream.progress(301)
+        stream.abandon(301)
+    (breach,) = cut.value.breaches
+    assert cut.value.consumed_tokens == breach.consumed == CALL_TOKENS + 100 + 301
+    assert breach.reserved == 0
+
+
 def test_a_stream_is_not_cut_where_the_step_says_so(framework):
     with step("plan", max_tokens=350, cut_streams=False, error_boundary="continue") as plan:
         stream = framework.open(max_output_tokens=None, can_clamp=False)

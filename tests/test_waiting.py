@@ -85,7 +85,7 @@ def test_a_call_is_refused_at_once_if_only_its_own_threads_call_is_in_the_way(fr
         framework.open()
         with pytest.raises(BudgetExhausted) as refusal:
             framework.open()
-    assert refusal.value.phase == "busy"
+    assert (refusal.value.phase, refusal.value.hint) == ("busy", "")
 
 
 def test_a_call_waits_if_others_could_make_room_beside_its_own_threads_call(framework):
