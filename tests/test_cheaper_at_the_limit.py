@@ -195,9 +195,8 @@ def described_by(
     request = Request(
         model=model,
         count_input=lambda: InputCount(tokens=tokens, upper_bound=tokens),
-        max_output_tokens=20,
         needs=lambda: needs,
-        **details,
+        **{"max_output_tokens": 20} | details,
     )
     request.with_model = lambda name: described_by(name, tokens, needs, **details)
     return request
@@ -229,6 +228,12 @@ def test_the_next_model_must_take_what_the_request_has(
     models: list[str], needs: list[str], tokens: int, used: str
 ) -> None:
     assert swapped_to(models, tokens, *needs) == used
+
+
+def test_a_model_whose_answers_may_not_be_as_long_as_asked_for_is_passed_over() -> None:
+    models = ["gpt-4o", "gpt-3.5-turbo", "gpt-4o-mini"]
+    assert swapped_to(models, max_output_tokens=5000) == "gpt-4o-mini"
+    assert swapped_to(models, max_output_tokens=4000) == "gpt-3.5-turbo"
 
 
 def test_names_are_spelled_as_the_call_spells_its_own() -> None:
