@@ -14,6 +14,7 @@ from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.request_terms import kinds_in, terms_asked
 from steptrack_callbacks.litellm.requests import request_of
 from steptrack_callbacks.pricing import Terms, prices_of, rates_in
+from steptrack_callbacks.pricing.quotes import Asked
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
 
@@ -355,6 +356,16 @@ def test_a_strict_limit_bounds_by_plain_tokens_where_a_cache_makes_them_cheaper(
         price=lambda usage: 2 * usage.input_tokens - usage.cache_write_tokens,
     )
     assert request.most_cost(10, 0) == 20
+
+
+def test_a_strict_limit_bounds_what_another_package_prices_by_asking_it_for_every_dearer_kind():
+    def price(usage):
+        return usage.input_tokens + 2 * usage.cache_write_tokens + 100 * usage.output_audio_tokens
+
+    quote = Asked("somebody", price, lambda: None)
+    assert quote.most(10, 5, ()) == 10 + 2 * 10
+    assert quote.most(10, 5, ("output_audio",)) == 10 + 100 * 5
+    assert Asked("nobody", lambda _usage: None, lambda: None).most(10, 5, ()) is None
 
 
 def test_a_strict_step_reserves_for_the_hour_that_a_cache_is_asked_to_keep():
