@@ -13,6 +13,7 @@ from fake_framework import FakeFramework
 from steptrack_callbacks import Budget, LedgerError, install, step
 from steptrack_callbacks.ledgers import open_ledger
 from steptrack_callbacks.ledgers.protocol import Entry
+from steptrack_callbacks.ledgers.sqlite import SqliteStore
 
 OUTER, INNER = Budget("outer", max_calls=5), Budget("inner", max_calls=2)
 
@@ -72,6 +73,25 @@ def test_while_one_of_them_is_away_nothing_is_reserved_on_the_other(urls, away, 
             other.close()
             framework.ask()
     assert [spent(urls[0], "outer"), spent(urls[1], "inner")] == [(2, 0), (2, 0)]
+
+
+def test_a_charge_that_is_interrupted_at_one_of_them_is_owed_to_the_other(urls, monkeypatch):
+    framework = FakeFramework()
+
+    def interrupted(_store, _entries):
+        raise KeyboardInterrupt
+
+    install(ledger=urls[0])
+    with step("job", budgets=[OUTER]):
+        install(ledger=urls[1])
+        with step("part", budgets=[INNER]):
+            call = framework.open()
+            with monkeypatch.context() as patched:
+                patched.setattr(SqliteStore, "try_settle", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    framework.answer(call)
+        framework.ask()
+    assert [spent(urls[0], "outer"), spent(urls[1], "inner")] == [(2, 0), (1, 0)]
 
 
 def test_tasks_await_both(urls, own_redis):
