@@ -24,10 +24,18 @@ ROOT = Path(__file__).parents[1]
 WORK = venvs.HOME / "mutants"
 ROOMS = ("engine/*", "steps/verbs.py", "pricing/*")
 TESTS = """
-    admission boundaries budgets call call_details cold_models contexts defects escalation generators groups
-    hooks late_reports looked_up_once lost_steps model_names policy price_details price_sources pricing rates
-    records reentrance runs steps strict verb_details waiting waiting_async
+    admission all_or_nothing answers_of_several_models asked_in_code boundaries budgets call call_details
+    cheaper_at_the_limit cold_models contexts defects escalation far_from_limits generators groups hooks
+    kept_back_calls last_call late_reports looked_up_once lost_steps model_names one_budget_in_many_steps
+    policy price_details price_sources price_terms prices_of_images pricing rates rates_given records
+    reentrance reservations_grow room_beside_others runs steps steps_in_threads streams_on_ledgers strict
+    two_ledgers verb_details views waiting waiting_async waiting_for_ledgers
 """.split()  # noqa: SIM905 - a line for each name otherwise
+LEFT_OUT = (
+    "test_lost_steps.py::test_a_warning_names_the_line_that_the_user_wrote",
+    "test_runs.py::test_room_that_a_dead_process_holds_is_reserved_and_not_spent",
+)
+"""They meet mutmut's own frames, and run a program where mutmut's configuration is not."""
 KILLED = ("killed", "timeout", "suspicious", "segfault")
 
 
@@ -40,7 +48,7 @@ def copy_project() -> None:
     options = {
         "source_paths": ["src/"],
         "only_mutate": [f"src/steptrack_callbacks/{room}" for room in ROOMS],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--deselect=tests/{test}" for test in LEFT_OUT)],
         "pytest_add_cli_args_test_selection": [f"tests/test_{name}.py" for name in TESTS],
         "also_copy": ["tests", "README.md"],
     }

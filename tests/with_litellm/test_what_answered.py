@@ -257,6 +257,14 @@ def test_a_usage_that_litellm_has_counted_itself_is_an_estimate(
     assert (used.output_tokens, used.estimated_calls) == (200, 1)
 
 
+@pytest.mark.parametrize("mode", ["stream", "async stream"])
+def test_what_litellm_counts_of_its_own_mock_is_what_the_provider_says(mode: str, provider: Provider) -> None:
+    mock = {"mock_response": "Rayleigh scattering.", "stream_options": {"include_usage": True}}
+    used = charged(mode, provider, model="openai/gpt-4o", **mock)
+    assert used.output_tokens > 0
+    assert (provider.count(), used.calls, used.estimated_calls) == (0, 1, 0)
+
+
 def test_a_later_count_replaces_an_earlier_one_and_a_zero_does_too(mode: str, provider: Provider) -> None:
     start = {"input_tokens": 14, "cache_creation_input_tokens": 35_000, "output_tokens": 1}
     end = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 35_000, "output_tokens": 100}

@@ -58,8 +58,15 @@ def settle_pieces(call: Call, answer: Any, cost: Any = None) -> None:
     call.settle(used, cost_usd=stated, response=answer)
 
 
-def meter_for(call: Call, kind: Kind, stream: Any) -> Meter:
-    """Return what looks at a stream of that kind."""
+def meter_for(call: Call, kind: Kind, stream: Any, *, is_mock: bool = False) -> Meter:
+    """Return what looks at a stream of that kind.
+
+    Args:
+        call: Its call.
+        kind: What was asked for.
+        stream: What LiteLLM has returned.
+        is_mock: Whether LiteLLM makes the answer up itself: what it counts is then what the provider says.
+    """
     if kind == "messages":
         return MessageMeter(call)
-    return GoogleMeter(call) if kind == "google" else Meter(call, kept_by(stream))
+    return GoogleMeter(call) if kind == "google" else Meter(call, None if is_mock else kept_by(stream))

@@ -310,9 +310,9 @@ class _Sending:
         if is_from_cache(response):
             self.call.settle_free()
             return response
-        return metered(
-            response, charging.meter_for(self.call, self._kind, response), hides_usage=self._asks_for_usage
-        )
+        is_mock = self._arguments.get("mock_response") is not None
+        meter = charging.meter_for(self.call, self._kind, response, is_mock=is_mock)
+        return metered(response, meter, hides_usage=self._asks_for_usage)
 
     async def later(self, answer: Coroutine[Any, Any, Any]) -> Any:
         """Settle with an answer that a sync function has left to be awaited."""
