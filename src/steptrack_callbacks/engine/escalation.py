@@ -99,9 +99,8 @@ class Question:
         if not (answer is None or answer is False or isinstance(answer, Grant)):
             raise TypeError(f"an escalation must answer with a Grant, or with None for no, not {answer!r}")
         self._granted = self._take_answer(answer or None)
-        self._answered = (
-            True  # and if that raises, the others ask for room again, and see what it has come to
-        )
+        # If that raises, the others ask for room again, and see what it has come to.
+        self._answered = True
         return self._granted
 
     def _end(self) -> None:
