@@ -121,6 +121,13 @@ def test_a_replica_of_a_step_that_the_ledger_has_forgotten_is_made_anew(accounts
     assert accounts.around(who("plan"))[0] is not account
 
 
+def test_what_is_around_the_requests_of_many_keys_is_not_remembered_without_end(accounts, monkeypatch):
+    monkeypatch.setattr("steptrack_callbacks.litellm_proxy.accounts.MOST_MIRRORS", 10)
+    for number in range(50):
+        accounts.around(Identity(key=f"key-{number}"))
+    assert len(accounts._surroundings) <= 10
+
+
 def test_a_request_without_a_run_has_budgets_only(accounts):
     around = accounts.around(Identity(key="key"))
     assert [account.key for account in around] == ["budget::0:ours"]

@@ -129,6 +129,8 @@ class Accounts:
                 self._policy(identity),
                 min([now + REMEMBERED_S, *ends]),
             )
+            if len(self._surroundings) >= MOST_MIRRORS:  # of keys, say, that share an account
+                self._surroundings.clear()
             self._surroundings[identity] = known
         return known
 
