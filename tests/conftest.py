@@ -14,6 +14,7 @@ import left_out
 from redis_servers import RedisServer
 from steptrack_callbacks import LostStepWarning, current_step, testing
 from steptrack_callbacks.concurrency import threads
+from steptrack_callbacks.ledgers import current
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
@@ -49,6 +50,16 @@ def redis_server(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis")).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def each_ledger(request, tmp_path):
+    """Keep the books in each of the stores in turn."""
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_server").url(prefix=tmp_path.name, timeout_s=5)
+    else:
+        url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/books.db?timeout_s=5"
+    current.use(url)
 
 
 @pytest.fixture

@@ -33,14 +33,7 @@ from steptrack_callbacks import (
 from steptrack_callbacks.engine import budget_binding
 from steptrack_callbacks.ledgers import current
 
-
-@pytest.fixture(params=["memory", "sqlite", "redis"], autouse=True)
-def ledger(request, tmp_path):
-    if request.param == "redis":
-        url = request.getfixturevalue("redis_server").url(prefix=tmp_path.name, timeout_s=5)
-    else:
-        url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/books.db?timeout_s=5"
-    current.use(url)
+pytestmark = pytest.mark.usefixtures("each_ledger")
 
 
 @pytest.fixture

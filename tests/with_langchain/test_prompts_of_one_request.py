@@ -95,14 +95,20 @@ def test_prompts_of_one_request_of_langchain_openai_are_one_request_and_wait_for
     assert (plan.usage.input_tokens, plan.usage.output_tokens) == (100, 4 * 200)
 
 
+async def one_behind_another(model: AtOnce) -> tuple[asyncio.Task[Any], asyncio.Task[Any]]:
+    """Begin a request, and then one of several prompts that wait for it."""
+    first = asyncio.create_task(model.ainvoke("hello"))
+    await until_async(lambda: model.sent)
+    second = asyncio.create_task(model.abatch(PROMPTS))
+    await until_async(lambda: len(queue.QUEUE.waiters) == len(PROMPTS))
+    return first, second
+
+
 def test_prompts_of_one_request_wait_for_another_request_and_then_go_together() -> None:
     async def main() -> None:
         model = AtOnce(may_answer=asyncio.Event())
         async with step("plan", **PATIENT) as plan:
-            first = asyncio.create_task(model.ainvoke("hello"))
-            await until_async(lambda: model.sent)
-            second = asyncio.create_task(model.abatch(PROMPTS))
-            await until_async(lambda: len(queue.QUEUE.waiters) == len(PROMPTS))
+            first, second = await one_behind_another(model)
             assert model.sent == 1  # nothing is known of the model, so one request goes first
             model.may_answer.set()
             await asyncio.gather(first, second)
@@ -126,10 +132,7 @@ def test_a_request_one_of_whose_prompts_is_refused_while_others_wait_is_not_char
     async def main() -> None:
         model = AtOnce(may_answer=asyncio.Event())
         async with step("plan", max_usd=1, max_calls=4, wait_s=AN_HOUR_S) as plan:
-            first = asyncio.create_task(model.ainvoke("hello"))
-            await until_async(lambda: model.sent)
-            second = asyncio.create_task(model.abatch(PROMPTS))
-            await until_async(lambda: len(queue.QUEUE.waiters) == len(PROMPTS))
+            first, second = await one_behind_another(model)
             model.may_answer.set()  # there is room for three more, and they are four
             answers = await asyncio.gather(first, second, return_exceptions=True)
             assert isinstance(answers[1], BudgetExhausted)
@@ -145,10 +148,7 @@ def test_a_request_that_is_cancelled_while_its_prompts_wait_is_not_charged() -> 
     async def main() -> None:
         model = AtOnce(may_answer=asyncio.Event())
         async with step("plan", **PATIENT) as plan:
-            first = asyncio.create_task(model.ainvoke("hello"))
-            await until_async(lambda: model.sent)
-            second = asyncio.create_task(model.abatch(PROMPTS))
-            await until_async(lambda: len(queue.QUEUE.waiters) == len(PROMPTS))
+            first, second = await one_behind_another(model)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
