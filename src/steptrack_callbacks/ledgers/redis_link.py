@@ -61,6 +61,7 @@ class RedisLink:
         Raises:
             LedgerError: The server did not answer in time, or not as it should.
         """
+        self._wait_for_connection()
         until = time.monotonic() + self._timeout_s
         answer: Any = None
         try:
@@ -101,14 +102,18 @@ class RedisLink:
 
     def before_fork(self) -> None:
         """Let nobody be on the way to a socket: redis-py's pools know to which process one belongs."""
-        if self._connecting is not None:
-            self._connecting.join(self._timeout_s)
+        self._wait_for_connection()
 
     def after_fork(self, *, child: bool) -> None:
         """Use new sockets in a child."""
         if child:
             self._client = self._connecting = None
             self._loops = weakref.WeakKeyDictionary()
+
+    def _wait_for_connection(self) -> None:
+        """Let the connection that was begun beforehand be made, rather than another one beside it."""
+        if self._connecting is not None:
+            self._connecting.join(self._timeout_s)
 
     def _connect(self) -> None:
         try:
