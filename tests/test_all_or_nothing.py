@@ -1,5 +1,6 @@
 """install() does all that it is told, or raises and has done nothing."""
 
+import inspect
 import warnings
 
 import pytest
@@ -110,3 +111,30 @@ def test_what_is_given_later_is_added_and_what_is_not_given_stays():
     assert (now.ledger.lease_s, now.ledger.on_store_error) == (8, "allow")
     assert (now.prices, now.tools, now.nodes) == (first.prices, first.tools, first.nodes)
     assert (current.ledger().lease_s, current.ledger().on_error) == (8, "allow")
+
+
+GARBAGE = (3, -1, True, "x", b"x", (), [1], {1: 2}, float("nan"), object)
+FITTING = (("threads", True), ("lease_s", 3), ("escalation", object))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        (argument, value)
+        for argument in inspect.signature(steptrack.install).parameters
+        for value in GARBAGE
+        if (argument, value) not in FITTING
+    ],
+    ids=repr,
+)
+def test_garbage_for_any_argument_of_install_is_named_and_changes_nothing(argument, value):
+    before = settings.now
+    with pytest.raises((ValueError, TypeError)) as refused:
+        steptrack.install(**{argument: value})
+    assert argument.removesuffix("s") in str(refused.value) or str(value) in str(refused.value)
+    assert settings.now is before
+
+
+def test_what_is_bound_must_be_a_function():
+    with pytest.raises(TypeError, match=r"bind\(\) needs a function, not 3"):
+        steptrack.bind(3)

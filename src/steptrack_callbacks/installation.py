@@ -116,7 +116,7 @@ def install(
         >>> steptrack.uninstall()
     """
     given = _Given(prices, tools, escalation, steps, nodes, proxy_url, on_integration_change, threads)
-    path = config or os.environ.get("STEPTRACK_CONFIG")
+    path = (os.environ.get("STEPTRACK_CONFIG") or None) if config is None else config
     file = Config(source="") if path is None else load(path)
     with _installing:
         told = given.laid_over(_told_by(file))

@@ -169,6 +169,9 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     Returns:
         The same, to be called in any thread or task.
 
+    Raises:
+        TypeError: It is no function.
+
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
         >>> from steptrack_callbacks import bind, current_step, step
@@ -176,6 +179,8 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
         ...     pool.submit(bind(lambda: current_step().path)).result()
         'outer'
     """
+    if not callable(function):
+        raise TypeError(f"bind() needs a function, not {function!r}")
     context = copy_context()
     if inspect.iscoroutinefunction(function):
 

@@ -31,6 +31,7 @@ def load(path: str | PathLike[str]) -> Config:
         All that it says, checked.
 
     Raises:
+        ValueError: The path is none.
         ConfigError: There is no such file, it cannot be read, it is not TOML, or something in it is
             unknown or malformed. Its `problems` say all of it, with key, line, value and fix.
 
@@ -40,6 +41,8 @@ def load(path: str | PathLike[str]) -> Config:
         ...
         steptrack_callbacks.config.problems.ConfigError: no-such.toml: there is no such file
     """
+    if not isinstance(path, str | PathLike):
+        raise ValueError(f"config must be the path of a file, not {path!r}")  # noqa: TRY004
     source = fspath(path)
     return parse(_text(source, _content(source)), source=source)
 

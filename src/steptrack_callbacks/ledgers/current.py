@@ -110,7 +110,8 @@ def release() -> None:
 
 
 def _options(said: LedgerSettings) -> tuple[OnStoreError, float]:
-    return said.on_store_error or "refuse", LEASE_S if said.lease_s is None else said.lease_s
+    on_store_error: OnStoreError = "refuse" if said.on_store_error is None else said.on_store_error
+    return on_store_error, LEASE_S if said.lease_s is None else said.lease_s
 
 
 def _client_of(ledger: object, timeout_s: float | None) -> LedgerClient:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from steptrack_callbacks import settings
 from steptrack_callbacks.settings import Settings
+from steptrack_callbacks.values.limits import check_mapping
 from steptrack_callbacks.values.usage import DETAIL_NAMES, Usage
 
 from . import genai
@@ -181,6 +182,7 @@ def owner_of(question: Question) -> str | None:
 
 def with_prices(before: Settings, prices: Mapping[str, Mapping[str, object]]) -> Settings:
     """Return settings with these prices of the user's too, all or none; see `pricing.set_prices`."""
+    check_mapping(prices, "prices", "{'my-model': {'input_usd_per_mtok': 1.0, 'output_usd_per_mtok': 4.0}}")
     own = {model: checked(model, price) for model, price in prices.items()}
     return replace(before, prices={**before.prices, **own})
 

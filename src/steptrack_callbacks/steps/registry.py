@@ -10,10 +10,11 @@ from steptrack_callbacks import settings
 from steptrack_callbacks.settings import Path, Settings
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, StepDefinition
-from steptrack_callbacks.values.limits import did_you_mean
+from steptrack_callbacks.values.limits import check_mapping, did_you_mean
 
 Declared = Mapping[str, Any] | StepDefinition
 
+_EXAMPLE = "{'plan': {'max_usd': 0.05}}"
 _ONLY_IN_CODE = {"error_boundary": "fail", "default": None, "escalation": None}
 
 D = TypeVar("D", bound=StepDefinition)
@@ -29,7 +30,7 @@ def with_steps(before: Settings, steps: Mapping[str, Declared]) -> Settings:
     Raises:
         ValueError: An option is malformed, or one that such a step cannot have.
     """
-    _refuse_if_no_mapping("steps", steps)
+    check_mapping(steps, "steps", _EXAMPLE)
     checked = {name: _definition(name, options) for name, options in steps.items()}
     _refuse_twice([name for name in checked if (name,) in before.nodes])
     return replace(before, steps={**before.steps, **checked})
@@ -45,7 +46,7 @@ def with_nodes(before: Settings, nodes: Mapping[str, Declared]) -> Settings:
     Raises:
         ValueError: A path or an option is malformed, or one that such a step cannot have.
     """
-    _refuse_if_no_mapping("nodes", nodes)
+    check_mapping(nodes, "nodes", _EXAMPLE)
     checked = {_path(path): _definition(_path(path)[-1], options) for path, options in nodes.items()}
     taken = {*before.steps, *before.file.steps}
     _refuse_twice([path[0] for path in checked if len(path) == 1 and path[0] in taken])
@@ -165,14 +166,6 @@ def _from_mapping(name: str, options: Mapping[str, Any]) -> StepDefinition:
         if repr(name) in message:
             raise
         raise ValueError(f"step {name!r} {message.removeprefix('step ')}") from None
-
-
-def _refuse_if_no_mapping(what: str, given: object) -> None:
-    if not isinstance(given, Mapping):
-        raise ValueError(  # noqa: TRY004
-            f"{what} must be a mapping from names to options, such as"
-            f" {{'plan': {{'max_usd': 0.05}}}}, not {given!r}"
-        )
 
 
 def _definition(name: str, options: Declared) -> StepDefinition:

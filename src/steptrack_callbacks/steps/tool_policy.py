@@ -10,6 +10,7 @@ from steptrack_callbacks import settings
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.settings import Settings
 from steptrack_callbacks.values.definitions import SideEffectLevel, Stage
+from steptrack_callbacks.values.limits import check_mapping
 from steptrack_callbacks.values.tools import ToolLimit, checked_cost
 
 LEVELS: tuple[SideEffectLevel, ...] = get_args(SideEffectLevel)
@@ -105,6 +106,7 @@ def with_tools(before: Settings, tools: Mapping[str, ToolSaid]) -> Settings:
     Raises:
         ValueError: Something is malformed; the message says what.
     """
+    check_mapping(tools, "tools", "{'search': 'network'}")
     levels, costs = dict(before.tools), dict(before.tool_usd)
     for tool, said in tools.items():
         told: Mapping[str, Any] = said if isinstance(said, Mapping) else {"side_effect_level": said}

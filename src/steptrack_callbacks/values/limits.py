@@ -29,6 +29,12 @@ def check_choice(value: object, choices: Any, what: str) -> None:
         raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
 
 
+def check_mapping(value: object, what: str, example: str) -> None:
+    """Raise `ValueError` unless it is a mapping; the message says what one looks like."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} must be a mapping, such as {example}, not {value!r}")  # noqa: TRY004
+
+
 def check_limits(holder: Any, where: str = "") -> None:
     """Check the limits of a frozen value, and store money as the exact `Decimal`."""
     if holder.max_usd is not None:
