@@ -56,6 +56,32 @@ def test_a_ledger_is_a_file_or_a_url(ledger, said, form):
     assert (code, json.loads(out)["total"]["cost_usd"]) == (0, 0.03)
 
 
+def test_a_ledger_may_be_named_as_it_is_for_run(ledger, said):
+    assert said("report", "--ledger", ledger) == said("report", ledger)
+    code, _, err = said("report", ledger, "--ledger", ledger)
+    assert (code, err.partition(";")[0]) == (
+        2,
+        "steptrack report: argument --ledger: not allowed with argument FILE|URL",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("report", "x.db", "--jsn"),
+            "steptrack report: unrecognized arguments: --jsn; did you mean '--json'?",
+        ),
+        (("ledger", "info", "--csv", "x.db"), "steptrack ledger info: unrecognized arguments: --csv;"),
+        (("--jsn", "report", "x.db"), "steptrack: unrecognized arguments: --jsn;"),
+    ],
+)
+def test_an_unknown_option_is_refused_in_the_commands_own_name(said, arguments, message):
+    code, out, err = said(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+
+
 def test_a_file_may_have_any_name(ledger, said, tmp_path):
     odd = tmp_path / "a b?c#%41&ü.db"
     shutil.copy(ledger, odd)

@@ -392,7 +392,7 @@ def test_the_outermost_step_has_the_programs_name_or_the_one_given(tmp_path):
         (["--name", "a/b", "x.py"], "argument --name: step name 'a/b' must not contain '/'"),
         (["--ledger", "mysql://x", __file__], "'mysql://x' is not a ledger: use memory:"),
         (["--config", "no-such.toml", __file__], "no-such.toml: there is no such file"),
-        (["--max", "1", "x.py"], "unrecognized arguments: --max"),
+        (["--max", "1", "x.py"], "steptrack run: unrecognized arguments: --max; did you mean"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):

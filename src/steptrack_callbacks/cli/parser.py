@@ -6,6 +6,7 @@ import argparse
 from typing import Any, NoReturn
 
 from steptrack_callbacks import __version__
+from steptrack_callbacks.values.limits import did_you_mean
 
 from . import arguments
 
@@ -23,11 +24,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+class CommandParser(Parser):
+    """The parser of one command: what it does not know, no other one does."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse, and complain in the command's own name."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            meant = did_you_mean(unknown[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return options, unknown
+
+
 def build() -> Parser:
     """Build the parser, without opening any other room."""
     parser = Parser(prog="steptrack", description="Budgets for the steps of an LLM program.")
     parser.add_argument("--version", action="version", version=f"steptrack-callbacks {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
     for add in (_demo, _doctor, _proxy, _run, _report, _top, _prices, _check, _ledger, _completion):
         add(commands)
     return parser
@@ -109,7 +124,7 @@ def _run(commands: Any) -> None:
 def _report(commands: Any) -> None:
     report = commands.add_parser("report", help="print the steps that a ledger keeps, as a tree")
     report.set_defaults(room="reporting")
-    report.add_argument("place", metavar="FILE|URL", help=_PLACE)
+    _add_place(report)
     report.add_argument("--html", metavar="OUT", help="write the report as one HTML file")
     report.add_argument("--run", metavar="ID", help="only the steps of this run")
     report.add_argument(
@@ -124,7 +139,7 @@ def _report(commands: Any) -> None:
 def _top(commands: Any) -> None:
     top = commands.add_parser("top", help="watch the budgets and runs of a ledger; Ctrl-C ends it")
     top.set_defaults(room="watching")
-    top.add_argument("place", metavar="FILE|URL", help=_PLACE)
+    _add_place(top)
     top.add_argument("--once", action="store_true", help="print once, as is done where output is piped")
     top.add_argument(
         "--interval", type=arguments.seconds, default=1.0, metavar="S", help="seconds between two updates"
@@ -157,7 +172,7 @@ def _check(commands: Any) -> None:
 
 def _ledger(commands: Any) -> None:
     ledger = commands.add_parser("ledger", help="look into a ledger, prune it, export it")
-    verbs = ledger.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    verbs = ledger.add_subparsers(dest="verb", required=True, metavar="VERB")
     info = verbs.add_parser("info", help="say what is kept, and how much of it")
     prune = verbs.add_parser("prune", help="forget what ended or expired before a time")
     prune.add_argument(
@@ -171,7 +186,7 @@ def _ledger(commands: Any) -> None:
     export.add_argument("--csv", action="store_true", help="write CSV")
     for verb in (info, prune, export):
         verb.set_defaults(room="upkeep")
-        verb.add_argument("place", metavar="FILE|URL", help=_PLACE)
+        _add_place(verb)
         _add_json(verb)
 
 
@@ -184,6 +199,12 @@ def _completion(commands: Any) -> None:
     )
     completion.set_defaults(room="completing")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("place", metavar="FILE|URL", nargs="?", default=argparse.SUPPRESS, help=_PLACE)
+    place.add_argument("--ledger", dest="place", metavar="FILE|URL", help="the same, as `run` has it")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
