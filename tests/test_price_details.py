@@ -20,7 +20,7 @@ from steptrack_callbacks.pricing import (
     table,
 )
 from steptrack_callbacks.pricing.entries import rates_of
-from steptrack_callbacks.pricing.handover import Handover, litellm_usage
+from steptrack_callbacks.pricing.litellm_cost import LiteLLMPrice, litellm_usage
 from steptrack_callbacks.pricing.off_peak import Schedule
 from steptrack_callbacks.pricing.rates import TokenRates
 from steptrack_callbacks.pricing.terms import Terms
@@ -107,15 +107,15 @@ def test_what_is_handed_over_says_where_it_runs(litellm, monkeypatch):
     told = {}
     monkeypatch.setattr(litellm, "cost_per_token", lambda _model, **asked: told.update(asked) or (1.0, 0.0))
     for provider in ("openai", "vertex_ai", "mistral"):
-        Handover("m", provider, Terms(region="eu")).cost(MTOK)
+        LiteLLMPrice("m", provider, Terms(region="eu")).cost(MTOK)
     assert (told["data_residency"], told["vertex_location"]) == ("eu", "eu")
 
 
 def test_what_is_handed_over_is_priced_for_its_provider_and_tier_or_not_at_all(litellm):
-    plain = Handover("gpt-5-mini", "openai", Terms()).cost(MTOK)
-    flex = Handover("gpt-5-mini", "openai", Terms(service_tier="flex")).cost(MTOK)
+    plain = LiteLLMPrice("gpt-5-mini", "openai", Terms()).cost(MTOK)
+    flex = LiteLLMPrice("gpt-5-mini", "openai", Terms(service_tier="flex")).cost(MTOK)
     assert (plain, flex) == (250 * ONE // 1000, 125 * ONE // 1000)
-    assert Handover("gpt-5-mini", "no-such-host", Terms()).cost(MTOK) is None
+    assert LiteLLMPrice("gpt-5-mini", "no-such-host", Terms()).cost(MTOK) is None
 
 
 def test_a_service_tier_is_asked_for_by_the_call():

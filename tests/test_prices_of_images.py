@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from steptrack_callbacks.pricing import sources, table
-from steptrack_callbacks.pricing.pieces import image_prices, rates_by_piece
+from steptrack_callbacks.pricing.per_item import image_prices, rates_per_item
 from steptrack_callbacks.values.money import to_usd
 
 OPENAI = {"litellm_provider": "openai"}
@@ -69,5 +69,5 @@ def test_a_quality_or_size_that_nobody_lists_has_no_price(asked):
 
 
 def test_the_entry_of_a_model_is_found_by_its_name_and_provider():
-    assert rates_by_piece("pic", "openai")["mode"] == "image_generation"
-    assert rates_by_piece("unheard-of", "openai") == {}
+    assert rates_per_item("pic", "openai")["mode"] == "image_generation"
+    assert rates_per_item("unheard-of", "openai") == {}

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from steptrack_callbacks.pricing import cost_usd, reset
-from steptrack_callbacks.pricing.handover import litellm_usage
+from steptrack_callbacks.pricing.litellm_cost import litellm_usage
 from steptrack_callbacks.pricing.names import canonical
 from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.values.usage import Usage

@@ -9,7 +9,7 @@ from fake_framework import CALL_TOKENS, Asking, FakeFramework, ask_and_wait, ope
 from internals import assert_nothing_left
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, bind, drain_completed_steps, step
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.decisions import ADMITTED
+from steptrack_callbacks.engine.outcomes import ADMITTED
 from steptrack_callbacks.engine.queue import LOOK_EVERY_S, QUEUE, making_room
 from steptrack_callbacks.steps.attribution import new_call
 

@@ -1,4 +1,4 @@
-"""What is billed by the piece passes the proxy's gate as chats do: refused unsent, and charged once."""
+"""What is billed per item passes the proxy's gate as chats do: refused unsent, and charged once."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from steptrack_callbacks.values.budgets import BudgetDefinition
-from steptrack_callbacks.values.words import Share
+from steptrack_callbacks.values.formatting import Share
 
 from .output import date
 

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from steptrack_callbacks.values.errors import LedgerError
+from steptrack_callbacks.values.formatting import cost_of, usd
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import cost_of, usd
 
 from .errors import OK
 from .limits import budget_named, limit_rows

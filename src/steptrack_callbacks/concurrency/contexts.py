@@ -170,7 +170,7 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
         The same, to be called in any thread or task.
 
     Raises:
-        TypeError: It is no function.
+        TypeError: It is not a function.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,7 @@
 """May a call go, and what is it charged: accounts and calls, never a step or an integration.
 
 To be read in this order: `amounts`, `account`, `chain`; then `request`, `holds`, `estimating` and `room`;
-`reservation`, which decides, and `decisions`; `queue` and `escalation`; `admission`, `call`, `streaming` and
-`settlement`. What concerns ledgers is in `budget_account`, `ledger_amounts`, `lease` and
+`reservation`, which decides, and its `outcomes`; `queue` and `escalation`; `admission`, `call`, `streaming`
+and `settlement`. What concerns ledgers is in `budget_account`, `ledger_amounts`, `lease` and
 `shared_reservation`; `fast_path` is the short way past most of it.
 """

@@ -10,10 +10,10 @@ from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 from . import call_log, fast_path
 from .account import Account
 from .chain import AccountChain
-from .decisions import ADMITTED, Outcome, Refused
 from .escalation import consult
 from .lease import Lease
 from .open_call import OpenCall
+from .outcomes import ADMITTED, Outcome, Refused
 from .queue import Waiter
 from .request import Request
 from .reservation import Reservation

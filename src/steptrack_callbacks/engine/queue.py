@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from steptrack_callbacks.concurrency.lock import LOCK
 
 from .account import Account
-from .decisions import Decision, MustWait, Outcome
+from .outcomes import Decision, MustWait, Outcome
 
 if TYPE_CHECKING:
     import asyncio

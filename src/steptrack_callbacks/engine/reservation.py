@@ -19,10 +19,10 @@ from . import room
 from .account import Account
 from .budget_account import BudgetAccount
 from .chain import AccountChain, Wrapping
-from .decisions import ADMITTED, Decision, MustWait, Outcome, Refused
 from .estimating import estimate_of
 from .holds import MONEY, TOKENS, Estimate, Hold, Reserved
 from .lease import Asks
+from .outcomes import ADMITTED, Decision, MustWait, Outcome, Refused
 from .output_cap import OutputCap
 from .queue import NO_WAIT_HINT, QUEUE, WAITED_HINT, Waiter, making_room
 from .request import Request

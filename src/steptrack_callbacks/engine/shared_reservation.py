@@ -16,8 +16,8 @@ from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import Reason
 
 from .budget_account import BudgetAccount
-from .decisions import ADMITTED, Outcome
 from .lease import Lease, look
+from .outcomes import ADMITTED, Outcome
 from .queue import LOOK_EVERY_S, QUEUE, Waiter, making_room
 from .reservation import Reservation
 

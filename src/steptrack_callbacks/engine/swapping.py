@@ -22,7 +22,7 @@ from steptrack_callbacks.values.swaps import ModelList, SwapReason
 
 from .account import Account
 from .chain import AccountChain
-from .decisions import Refused
+from .outcomes import Refused
 from .request import Request
 
 ONLY_ASKED = (

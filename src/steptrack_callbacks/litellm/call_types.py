@@ -44,7 +44,7 @@ class CallType:
         content: The parameter that holds what is sent; empty if it says nothing of its size.
         cap: The parameter that limits the tokens of an answer; `None` if there is none.
         answers_in_words: Whether it is billed by the tokens that are read and written. What is not is
-            billed by pieces: images, seconds, characters, pages, queries.
+            billed per item: images, seconds, characters, pages, queries.
         model: The parameter that names the model.
         default_model: What is asked where no model is named.
     """

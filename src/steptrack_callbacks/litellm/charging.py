@@ -29,7 +29,7 @@ def settle(call: Call, kind: Kind, answer: Any, cost: Any = None) -> None:
         cost: What LiteLLM says beside the answer that it cost.
     """
     if not CALL_TYPES[kind].answers_in_words:
-        settle_pieces(call, answer, cost)
+        settle_per_item(call, answer, cost)
     elif kind == "google":
         settle_google(call, answer)
     elif isinstance(answer, Mapping):
@@ -41,8 +41,8 @@ def settle(call: Call, kind: Kind, answer: Any, cost: Any = None) -> None:
     stream_pacing.tighten(call)
 
 
-def settle_pieces(call: Call, answer: Any, cost: Any = None) -> None:
-    """Charge a call that is billed by the piece: what LiteLLM states, else what its price list says.
+def settle_per_item(call: Call, answer: Any, cost: Any = None) -> None:
+    """Charge a call that is billed per item: what LiteLLM states, else what its price list says.
 
     Args:
         call: The call.

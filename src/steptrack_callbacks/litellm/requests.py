@@ -17,7 +17,7 @@ from steptrack_callbacks.values.untrusted import field, items, whole_number
 from steptrack_callbacks.values.usage import MOST_TOKENS
 
 from .call_types import CALL_TYPES, Kind
-from .pieces import piece_request
+from .per_item import per_item_request
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _LOGGED = "litellm_logging_obj"
@@ -37,7 +37,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
     call_type = CALL_TYPES[kind]
     if not call_type.answers_in_words:
         named = {**options, call_type.model: model, call_type.content: content}
-        return piece_request(kind, named, _own_rates(options) or {})
+        return per_item_request(kind, named, _own_rates(options) or {})
     model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
     extra = _fields(options.get("extra_body")) if "extra_body" in options else {}
     options = _as_sent({**options, _LOGGED: None}, extra)  # a copy, of which the rest may be asked later

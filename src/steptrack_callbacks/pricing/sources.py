@@ -15,7 +15,7 @@ from steptrack_callbacks.values.usage import DETAIL_NAMES, Usage
 from . import genai
 from .checks import check_question
 from .entries import laid_over
-from .handover import Handover
+from .litellm_cost import LiteLLMPrice
 from .names import MAKERS, canonical, spellings, split
 from .quotes import Asked, Bounded, Flat, Found, Listed, Quote
 from .table import Entry, Row, Table, installed, live_entries, tables
@@ -230,7 +230,7 @@ def _listed(found: Found, question: Question) -> Listed | None:
 def _handed(found: Found, question: Question) -> Iterator[Quote]:
     """Let LiteLLM price what it has in its own table."""
     if found.source == "litellm" and not question.given:
-        price = Handover(found.key, found.owner, question.terms).cost
+        price = LiteLLMPrice(found.key, found.owner, question.terms).cost
         yield Asked(found.source, price, lambda: found.fees(question.terms), is_complete=False)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+from steptrack_callbacks.values.formatting import percent, shortened, sureness_of
 from steptrack_callbacks.values.markup import Child, Markup, tag
 from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import percent, shortened, sureness_of
 
 
 def part_of_whole(usage: Usage, whole: Decimal) -> Markup | None:

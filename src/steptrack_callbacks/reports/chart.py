@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Iterator
 
 from steptrack_callbacks.engine.call_log import SeenCall
+from steptrack_callbacks.values.formatting import plural, seconds
+from steptrack_callbacks.values.html_parts import amounts, cost, named
 from steptrack_callbacks.values.markup import Child, Markup, tag
-from steptrack_callbacks.values.pieces import amounts, cost, named
 from steptrack_callbacks.values.records import CompletedStep
-from steptrack_callbacks.values.words import plural, seconds
 
 from .bars import row, table
 from .folding import Fold, folded

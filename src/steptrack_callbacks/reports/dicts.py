@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from steptrack_callbacks.values.definitions import LimitName
+from steptrack_callbacks.values.formatting import sureness_of
 from steptrack_callbacks.values.records import CompletedStep, shares_of
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import sureness_of
 
 Table = Literal["steps", "calls", "models", "budgets", "grants"]
 

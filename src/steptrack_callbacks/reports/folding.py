@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from steptrack_callbacks.values.formatting import Share
 from steptrack_callbacks.values.records import CompletedStep, shares_of
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import Share
 
 FEWEST = 5
 """So many steps of one name in the same step are folded."""

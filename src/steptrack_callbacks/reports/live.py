@@ -15,8 +15,8 @@ from typing import Any, Protocol, TextIO
 
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.cards import Card
+from steptrack_callbacks.values.formatting import cost_of, plural, printable
 from steptrack_callbacks.values.records import CompletedStep, shares_of
-from steptrack_callbacks.values.words import cost_of, plural, printable
 
 INTERVAL_S = 0.25
 

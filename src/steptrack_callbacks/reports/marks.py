@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from steptrack_callbacks.values.formatting import all_granted, doubts_about, of_calls, printable
 from steptrack_callbacks.values.records import CompletedStep, spent_elsewhere
-from steptrack_callbacks.values.words import all_granted, doubts_about, of_calls, printable
 
 
 def status_of(record: CompletedStep) -> str:

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any
 
 from steptrack_callbacks.values.definitions import Grant
+from steptrack_callbacks.values.formatting import amounts_granted, percent, plural, seconds, sureness_of
+from steptrack_callbacks.values.html_parts import amounts, chip, cost, facts, named, style
 from steptrack_callbacks.values.markup import Child, Markup, document, tag
-from steptrack_callbacks.values.pieces import amounts, chip, cost, facts, named, style
 from steptrack_callbacks.values.statuses import STATUS_MEANS
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import amounts_granted, percent, plural, seconds, sureness_of
 
 from .bars import row, table
 from .chart import timeline_of

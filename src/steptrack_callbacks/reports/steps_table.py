@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
+from steptrack_callbacks.values.formatting import plural, seconds
+from steptrack_callbacks.values.html_parts import amounts, bars, chip, cost, named
 from steptrack_callbacks.values.markup import Child, Markup, tag
-from steptrack_callbacks.values.pieces import amounts, bars, chip, cost, named
 from steptrack_callbacks.values.records import CompletedStep, shares_of, spent_elsewhere
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import plural, seconds
 
 from .bars import part_of_whole, row, table, trouble
 from .folding import Fold, Line, folded

@@ -5,9 +5,9 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any, NamedTuple
 
+from steptrack_callbacks.values.formatting import cost_of, printable
 from steptrack_callbacks.values.records import shares_of
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import cost_of, printable
 
 from .folding import Fold, Line, folded
 from .marks import status_of

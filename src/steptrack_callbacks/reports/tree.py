@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from steptrack_callbacks.engine.call_log import SeenCall
+from steptrack_callbacks.values.formatting import difference, doubts_about, of_calls
 from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage
-from steptrack_callbacks.values.words import difference, doubts_about, of_calls
 
 from .folding import Branch, Line, branches_of
 from .marks import counted_once, remarks_on

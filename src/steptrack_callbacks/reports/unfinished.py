@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from steptrack_callbacks.ledgers.protocol import COST, Totals, pico_to_usd
+from steptrack_callbacks.values.formatting import difference, plural, printable, spent
 from steptrack_callbacks.values.records import CompletedStep
 from steptrack_callbacks.values.usage import Usage, count_names
-from steptrack_callbacks.values.words import difference, plural, printable, spent
 
 _RUN = "run:"
 

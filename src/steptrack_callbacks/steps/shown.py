@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steptrack_callbacks.values.words import amount_of
+from steptrack_callbacks.values.formatting import amount_of
 
 PUBLIC = frozenset(
     {

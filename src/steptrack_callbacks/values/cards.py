@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .formatting import Share, plural, seconds
+from .html_parts import amounts, bars, chip, cost, facts, named, style
 from .markup import Child, Markup, tag
-from .pieces import amounts, bars, chip, cost, facts, named, style
 from .statuses import Status
 from .usage import Usage
-from .words import Share, plural, seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from .base_error import StepTrackError
 from .definitions import ErrorBoundary, Grant, LimitName
+from .formatting import Share, all_granted, amount_of
 from .money import format_usd, plain, to_units
 from .usage import Usage
-from .words import Share, all_granted, amount_of
 
 Phase = Literal["denied", "busy", "stream", "settled", "closed"]
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from .words import printable
+from .formatting import printable
 
 
 class Markup(str):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
 from .definitions import Grant, LimitName
+from .formatting import Share, all_granted, difference, doubts_about, of_calls, shortened, spent
 from .money import count_of, decimal_of
 from .statuses import STATUS_MEANS, Status
 from .swaps import ModelSwap
 from .usage import LATER_COUNTS, Usage
-from .words import Share, all_granted, difference, doubts_about, of_calls, shortened, spent
 
 Kind = Literal["step", "persona", "hook"]
 

@@ -13,7 +13,7 @@ from .terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
+class LiteLLMPrice:
     """One model whose usage is priced by `litellm.cost_per_token`, which imports LiteLLM.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Pieces of HTML that cards, pages and the live view share."""
+"""Parts of HTML that cards, pages and the live view share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from .formatting import Share, cost_of, sureness_of
 from .markup import Child, Markup, stylesheet, tag
 from .statuses import STATUS_MEANS, TONES, Status
 from .usage import Usage
-from .words import Share, cost_of, sureness_of
 
 NEAR = 0.8
 """The share of a limit from which a bar warns."""

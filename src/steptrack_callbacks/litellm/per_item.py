@@ -1,4 +1,4 @@
-"""Calls that are billed by the piece, or may be: what they are asked for, and what that costs."""
+"""Calls that are billed per item, or may be: what they are asked for, and what that costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import litellm
 
 from steptrack_callbacks.engine.request import Fee, Request
 from steptrack_callbacks.pricing import Prices, prices_of
-from steptrack_callbacks.pricing.pieces import image_prices, rate, rates_by_piece
+from steptrack_callbacks.pricing.per_item import image_prices, rate, rates_per_item
 from steptrack_callbacks.pricing.table import Entry
 from steptrack_callbacks.tokens import InputCount, count_prompt
 from steptrack_callbacks.values.usage import Usage
@@ -23,12 +23,12 @@ from .refusals import no_advice
 
 _UNKNOWN = Fee(likely=0, replaces_tokens=False)
 _TOKEN_RATES = ("input_cost_per_token", "output_cost_per_token", "output_cost_per_image_token")
-_MOST_PIECES = 10_000
+_MOST_ITEMS = 10_000
 _USUAL_VIDEO_S = 4
 """Seconds of a video that says nothing of its length."""
 
 
-def piece_request(kind: Kind, options: Mapping[str, Any], rates: Mapping[str, Any]) -> Request:
+def per_item_request(kind: Kind, options: Mapping[str, Any], rates: Mapping[str, Any]) -> Request:
     """Describe a call that is not billed by the words that it reads and writes, or not only.
 
     Args:
@@ -39,7 +39,7 @@ def piece_request(kind: Kind, options: Mapping[str, Any], rates: Mapping[str, An
     call_type = CALL_TYPES[kind]
     named = _text(options.get(call_type.model)) or call_type.default_model
     model, provider = _served_by(kind, named, _text(options.get("custom_llm_provider")))
-    entry = {**rates_by_piece(model, provider), **rates}
+    entry = {**rates_per_item(model, provider), **rates}
     fee = _FEES.get(kind, _no_fee)(model, provider, entry, options)
     prices = prices_of(model, provider=provider)
     by_token = not fee.replaces_tokens and prices.plain(1, 0) is not None
@@ -103,7 +103,7 @@ def _fee_of_images(model: str, provider: str | None, entry: Entry, options: Mapp
     prices = image_prices(model, provider, **asked)
     if prices is None:
         return _UNKNOWN
-    images = _pieces(options.get("n"))
+    images = _items(options.get("n"))
     by_token = any(entry.get(key) for key in _TOKEN_RATES)
     likely = prices.most if by_token else prices.usual
     return Fee(likely=images * likely, most=images * prices.most, replaces_tokens=not by_token)
@@ -196,14 +196,14 @@ def _seconds_of(file: Any) -> float | None:
         file.seek(at)
 
 
-def _pieces(value: Any) -> int:
-    return min(value, _MOST_PIECES) if isinstance(value, int) and value > 0 else 1
+def _items(value: Any) -> int:
+    return min(value, _MOST_ITEMS) if isinstance(value, int) and value > 0 else 1
 
 
 def _number(value: Any) -> float | None:
     with suppress(TypeError, ValueError):
         number = float(value)
-        return number if 0 < number <= _MOST_PIECES else None
+        return number if 0 < number <= _MOST_ITEMS else None
     return None
 
 

@@ -1,4 +1,4 @@
-"""What is billed by the piece, as LiteLLM's table lists it: images, seconds, characters, pages, queries."""
+"""What is billed per item, as LiteLLM's table lists it: images, seconds, characters, pages, queries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _USUAL_VARIANTS = (("", ""), ("standard", _USUAL_SIZE), ("", _USUAL_SIZE))
 _ANY = (None, "", "auto")
 
 
-def rates_by_piece(model: str, provider: str | None = None) -> Entry:
+def rates_per_item(model: str, provider: str | None = None) -> Entry:
     """Return what the table says of a model, whatever it is billed by; empty if it knows none of the name."""
     return next((found.entry for found in published(Question(model, provider))), {})
 
