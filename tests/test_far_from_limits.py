@@ -51,8 +51,8 @@ from steptrack_callbacks.engine.room import remaining
 from steptrack_callbacks.integrations.bounds import bound_messages, is_all_sent
 from steptrack_callbacks.ledgers import current
 from steptrack_callbacks.ledgers.memory import MemoryStore
-from steptrack_callbacks.ledgers.outbox import StoreCall
 from steptrack_callbacks.ledgers.protocol import COST, Entry, Totals, from_pico, to_pico
+from steptrack_callbacks.ledgers.store_calls import StoreCall
 from steptrack_callbacks.pricing import set_prices
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount, count_messages

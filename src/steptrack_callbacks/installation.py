@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from . import attachments, pricing, settings
 from .concurrency import threads as carrying
 from .config import Config, load
-from .integrations import changes, http_clients, import_hooks, losses, proxy_client
+from .integrations import all_seams, compatibility, http_clients, import_hooks, proxy_client
 from .ledgers import current
 from .ledgers.protocol import Store
 from .pricing.sources import with_prices
@@ -46,7 +46,7 @@ def _attach_langchain() -> Callable[[], None]:
 
 
 _ATTACH: dict[str, Attach] = {"litellm": _attach_litellm, "langchain_core": _attach_langchain}
-_LOOKED_AT = tuple(set(losses.PACKAGES) - set(_ATTACH) - set(http_clients.PACKAGES))
+_LOOKED_AT = tuple(set(all_seams.PACKAGES) - set(_ATTACH) - set(http_clients.PACKAGES))
 """Packages that nothing is attached to, and that are used nevertheless."""
 
 
@@ -121,7 +121,7 @@ def install(
     with _installing:
         told = given.laid_over(_told_by(file))
         if on_integration_change == "raise":
-            changes.require_unchanged((*_ATTACH, *_LOOKED_AT))
+            compatibility.require_unchanged((*_ATTACH, *_LOOKED_AT))
         choice = current.choose(
             file.ledger.url if ledger is None else ledger,
             on_store_error=file.ledger.on_store_error if on_store_error is None else on_store_error,
@@ -137,7 +137,7 @@ def install(
             attachments.trust_all()
             for package in (*_undo, *_LOOKED_AT):
                 if package in sys.modules:
-                    changes.heed(package)
+                    compatibility.heed(package)
         _attach_all(names_steps=proxy_url is not None)
 
 
@@ -222,7 +222,7 @@ def uninstall() -> None:
         _undo.pop(package)()
         attachments.detach(package)
     attachments.trust_all()
-    changes.forget()
+    compatibility.forget()
     carrying.leave_threads_alone()
     current.release()
     pricing.reset()
@@ -248,10 +248,10 @@ def _attach(package: str) -> bool:
             runs.offer_last()  # a model of LangChain's has just imported it
     except Exception as error:  # noqa: BLE001 - the import of somebody else's package must not break
         broken = error
-    changes.heed(package, broken)
+    compatibility.heed(package, broken)
     return broken is None
 
 
 def _look_at(package: str) -> bool:
-    changes.heed(package)
+    compatibility.heed(package)
     return True

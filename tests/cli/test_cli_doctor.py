@@ -14,7 +14,7 @@ import pytest
 
 from steptrack_callbacks.cli import doctor, loopback, probes_litellm, self_test
 from steptrack_callbacks.cli.probes import Probe, Result
-from steptrack_callbacks.integrations import losses, versions
+from steptrack_callbacks.integrations import all_seams, versions
 from steptrack_callbacks.litellm.call_types import ENTRY_POINTS
 
 SECRET = "sk-this-is-secret"
@@ -94,7 +94,7 @@ def test_it_says_which_versions_are_installed_and_which_were_tested(said: dict[s
 
 
 def test_it_lists_each_seam_of_what_is_installed(said: dict[str, Any]) -> None:
-    expected = [seam.place for seam in losses.SEAMS if versions.version_of(seam.package) is not None]
+    expected = [seam.place for seam in all_seams.SEAMS if versions.version_of(seam.package) is not None]
     assert [seam["place"] for seam in said["seams"]] == expected
 
 

@@ -59,9 +59,9 @@ def _warm_up() -> None:
     """Import all that children would, once; what is ours is forgotten again, so that it is made anew."""
     from steptrack_callbacks import tokens
     from steptrack_callbacks.cli import self_test
-    from steptrack_callbacks.integrations import losses
+    from steptrack_callbacks.integrations import all_seams
 
-    for seam in losses.SEAMS:
+    for seam in all_seams.SEAMS:
         seam.get()
     with asyncio.Runner() as runner:
         for probe in self_test.probes(None):

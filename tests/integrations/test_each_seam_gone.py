@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from steptrack_callbacks.integrations import losses, seams_langchain, seams_litellm
+from steptrack_callbacks.integrations import all_seams, seams_langchain, seams_litellm
 from steptrack_callbacks.integrations.seams import Seam
 from steptrack_callbacks.integrations.versions import version_of
 
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 def cases() -> Iterator[Case]:
     """Delete and change each place, and rename each module that is not the package itself."""
     renamed = set()
-    for seam in losses.SEAMS:
+    for seam in all_seams.SEAMS:
         module, _, name = seam.place.partition(":")
         if version_of(seam.package) is None:
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from steptrack_callbacks.integrations import losses
+from steptrack_callbacks.integrations import all_seams
 from steptrack_callbacks.integrations.seams import (
     Seam,
     all_of,
@@ -126,14 +126,14 @@ def test_a_class_that_grows_while_it_is_looked_at_is_found(module: Any, shape: A
     assert not found.is_lost, found.detail
 
 
-KNOWN = [pytest.param(each, id=each.place) for each in losses.SEAMS]
+KNOWN = [pytest.param(each, id=each.place) for each in all_seams.SEAMS]
 
 
 @pytest.mark.parametrize("known", KNOWN)
 def test_each_seam_says_what_it_is_for_and_what_is_lost_without_it(known: Seam) -> None:
     assert known.place.partition(":")[0].partition(".")[0] == known.package
     assert known.purpose and known.lost and not known.lost.endswith(".")
-    cure = losses.Loss(known, known.look()).cure
+    cure = all_seams.Loss(known, known.look()).cure
     assert "{package}" not in cure
     assert "{tested}" not in cure
 
@@ -146,5 +146,5 @@ def test_each_seam_is_found_in_what_is_installed(known: Seam) -> None:
 
 
 def test_no_place_is_listed_twice() -> None:
-    places = [each.place for each in losses.SEAMS]
+    places = [each.place for each in all_seams.SEAMS]
     assert len(places) == len(set(places))

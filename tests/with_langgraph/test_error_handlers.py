@@ -9,8 +9,8 @@ from agents import by_path, scripted, thread
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
+from test_human_in_the_loop import paused
 from test_nodes import EMPTY, State, asking
-from test_people import paused
 
 from internals import declare, declare_nodes
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, StepTrackError, step

@@ -19,7 +19,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
-from test_people import other_process, paused
+from test_human_in_the_loop import other_process, paused
 
 from internals import declare_nodes
 from steptrack_callbacks import BudgetEscalated, BudgetExhausted, Grant, peek_completed_steps, step

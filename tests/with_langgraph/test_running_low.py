@@ -13,8 +13,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel
+from test_human_in_the_loop import paused
 from test_other_calls import HOOKS, asking, calling, is_whole
-from test_people import paused
 
 from steptrack_callbacks import Budget, BudgetEscalated, BudgetExhausted, step
 from steptrack_callbacks.langchain import budgeted

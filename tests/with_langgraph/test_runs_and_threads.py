@@ -10,8 +10,8 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import ModelCallLimitMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
+from test_human_in_the_loop import other_process, paused
 from test_other_calls import calling
-from test_people import other_process, paused
 
 from steptrack_callbacks import BudgetExhausted, Grant, StepDefinition
 from steptrack_callbacks.langgraph import StepBudgetMiddleware

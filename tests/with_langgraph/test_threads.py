@@ -13,7 +13,7 @@ from langchain.agents import AgentState
 from langchain.agents.middleware import AgentMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
-from test_people import other_process
+from test_human_in_the_loop import other_process
 
 from steptrack_callbacks import BudgetExhausted, Grant, Usage, report
 from steptrack_callbacks.langgraph import spending

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from steptrack_callbacks import __version__
-from steptrack_callbacks.integrations import losses, versions
+from steptrack_callbacks.integrations import all_seams, versions
 
 from .output import print_json, table
 
@@ -89,13 +89,13 @@ def _packages() -> Iterator[dict[str, Any]]:
 
 
 def _seams() -> Iterator[dict[str, Any]]:
-    for seam in losses.SEAMS:
+    for seam in all_seams.SEAMS:
         if versions.version_of(seam.package) is None:
             continue
         finding = seam.look(load=True)
         said = {"package": seam.package, "place": seam.place, "state": finding.state, "purpose": seam.purpose}
         if finding.is_lost:
-            cure = losses.Loss(seam, finding).cure
+            cure = all_seams.Loss(seam, finding).cure
             said |= {"detail": _discreet(finding.detail), "lost": seam.lost, "cure": cure}
         yield said
 

@@ -12,7 +12,6 @@ from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.forks import process_name
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.ledgers.outbox import PendingCharge
 from steptrack_callbacks.ledgers.protocol import (
     AccountRequest,
     Asked,
@@ -22,6 +21,7 @@ from steptrack_callbacks.ledgers.protocol import (
     Totals,
     Verdict,
 )
+from steptrack_callbacks.ledgers.store_calls import PendingCharge
 from steptrack_callbacks.values.errors import StepDenied
 
 from .amounts import Sums

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Protocol
 
-from . import changes, import_hooks
+from . import compatibility, import_hooks
 from .seams_others import SENDS
 
 PACKAGES = tuple(SENDS)
@@ -65,7 +65,7 @@ def _attach(package: str) -> bool:
         client = getattr(sys.modules[package], name, None)
         if seam.look().value is not None and not _is_seen(client):
             _replace(client, _CLIENTS[name])
-    changes.heed(package)
+    compatibility.heed(package)
     return all(seam.look().value is not None for seam in sends.values())
 
 

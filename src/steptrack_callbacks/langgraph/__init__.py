@@ -7,12 +7,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from steptrack_callbacks.integrations.changes import heed
+from steptrack_callbacks.integrations.compatibility import heed
 
 if TYPE_CHECKING:
+    from .budget_message import budget_left
     from .handling import budget_error_handler
     from .middleware import StepBudgetMiddleware
-    from .telling import budget_left
 
 __all__ = ("StepBudgetMiddleware", "budget_error_handler", "budget_left")
 
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
             return StepBudgetMiddleware
         if name == "budget_left":
-            from .telling import budget_left  # noqa: PLC0415
+            from .budget_message import budget_left  # noqa: PLC0415
 
             return budget_left
         from .handling import budget_error_handler  # noqa: PLC0415

@@ -18,7 +18,7 @@ from steptrack_callbacks.values.definitions import ErrorBoundary
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from . import nodes
-from .people import NOBODY, pause
+from .human_in_the_loop import NOBODY, pause
 
 Update = Mapping[str, Any]
 

@@ -25,9 +25,9 @@ from steptrack_callbacks.values.usage import Usage
 from . import closing, tools
 from .agent_step import STOPPED
 from .attempts import Attempts
+from .budget_message import Tell, told
 from .running import AgentRun
 from .swapping import called, called_async
-from .telling import Tell, told
 from .terms import Limits, terms_of
 from .visits import SpendingState, Visit, state_schema_for
 

@@ -31,7 +31,7 @@ from steptrack_callbacks.values.definitions import Grant, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.usage import Usage
 
-from . import nodes, people, spending
+from . import human_in_the_loop, nodes, spending
 from .agent_step import AgentStep
 from .last_turn import LastTurn
 from .spending import Spending
@@ -161,8 +161,8 @@ class AgentRun:
         self._earlier = earlier
         place = None if node is None else run_tree.place_around(node)
         if self.pauses:
-            definition = replace(definition, escalation=people.ask)
-            run = run and replace(run, escalation=people.ask)
+            definition = replace(definition, escalation=human_in_the_loop.ask)
+            run = run and replace(run, escalation=human_in_the_loop.ask)
         self.step = AgentStep(
             definition,
             run=run,
@@ -181,7 +181,7 @@ class AgentRun:
         self.step.begin()
         if asks and not self.pauses and not has_default():
             for account in self._accounts():
-                account.declined = people.NOBODY
+                account.declined = human_in_the_loop.NOBODY
         spent = spending.total(known)
         _seed(self.step.account, spent, granted)
         self.turn: Turn = turn or {"id": self.step.id, "before": spending.written(spent)}
@@ -231,7 +231,7 @@ class AgentRun:
     def ask(self, error: BudgetExhausted) -> None:
         """Pause the graph for a person's answer, where the call itself could not."""
         account = self._account_of(error)
-        take_answer(account, error, people.ask(error))
+        take_answer(account, error, human_in_the_loop.ask(error))
 
     def _account_of(self, error: BudgetExhausted) -> Account:
         """Return whose limit it is: one run's, or the thread's."""

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, get_args
 from steptrack_callbacks.langchain.swapping import models_of
 from steptrack_callbacks.values.definitions import LimitName, PersonaDefinition, StepDefinition, defined
 
-from .telling import Tell, checked_tell
+from .budget_message import Tell, checked_tell
 
 
 class Limits(TypedDict, total=False):

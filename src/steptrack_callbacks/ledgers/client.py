@@ -17,9 +17,9 @@ from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.limits import check_choice
 from steptrack_callbacks.values.money import decimal_of, format_usd
 
-from .outbox import PendingCharge, StoreCall, asking, must_not_ask, returning
 from .protocol import COST, ReservationRequest, Store, Totals, Verdict, from_pico
 from .snapshot import Snapshot, SnapshotStore, without_limits
+from .store_calls import PendingCharge, StoreCall, asking, must_not_ask, returning
 
 logger = logging.getLogger("steptrack_callbacks")
 

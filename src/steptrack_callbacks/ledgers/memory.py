@@ -12,9 +12,9 @@ from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.records import CompletedStep
 
 from . import rules
+from .fork_safe_lock import Turn, watch_forks
 from .memory_shelf import MemoryShelf
 from .protocol import Entry, ReservationRequest, Totals, Verdict
-from .turns import Turn, watch_forks
 from .validation import check_entries, check_reservation
 
 KEPT_RECORDS = 10_000

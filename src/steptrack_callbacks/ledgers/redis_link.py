@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.values.errors import LedgerError
 
+from .fork_safe_lock import watch_forks
 from .redis_forms import RoundTrip, command
 from .redis_loop import LoopTrips
-from .turns import watch_forks
 
 logger = logging.getLogger("steptrack_callbacks")
 

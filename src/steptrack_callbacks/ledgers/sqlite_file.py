@@ -14,8 +14,8 @@ from urllib.parse import quote
 from steptrack_callbacks.values.errors import LedgerError
 
 from . import sqlite_schema
+from .fork_safe_lock import Turn, watch_forks
 from .sqlite_shelf import SqliteShelf
-from .turns import Turn, watch_forks
 from .validation import Damaged
 
 Q = TypeVar("Q")

@@ -11,7 +11,7 @@ from steptrack_callbacks.integrations.seams import Seam
 from steptrack_callbacks.integrations.seams_litellm import CALLBACKS, LOGGER, RULES
 
 from .call_types import ENTRY_POINTS
-from .carrying import carry
+from .context_propagation import carry
 from .custom import hear
 from .early_calls import EARLY, gate_set_up
 from .early_streams import meter_streams

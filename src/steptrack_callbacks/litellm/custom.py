@@ -16,7 +16,7 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.seams_litellm import CUSTOM_PROVIDERS
 
-from .carrying import replace
+from .context_propagation import replace
 
 Announce = Callable[[Any, Any, dict[str, Any]], Call]
 """Takes a request's model, its messages and LiteLLM's account of it, and returns its call."""

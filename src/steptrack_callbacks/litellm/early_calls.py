@@ -26,7 +26,7 @@ from steptrack_callbacks.values.untrusted import is_late_answer
 
 from . import charging
 from .call_types import ASYNC_NAMES, Kind, gated_kind
-from .carrying import replace
+from .context_propagation import replace
 from .entry_points import (
     active_call,
     begin,

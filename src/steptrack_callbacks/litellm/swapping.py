@@ -19,7 +19,7 @@ from steptrack_callbacks.steps.trials import trial_of, tried, tried_async
 from steptrack_callbacks.values.untrusted import field
 
 from .call_types import CALL_TYPES, Kind
-from .carrying import replace as put_in_place
+from .context_propagation import replace as put_in_place
 from .requests import rate_names, request_of
 
 HEADERS = {

@@ -1,4 +1,4 @@
-"""What is not as it was known of the packages that are imported, and the words for it."""
+"""All seams that are known, and those of imported packages that are lost, with the words for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to a ledger: questions, asked by functions and coroutines alike, and what it is owed."""
+"""What goes to a store: questions, asked by functions and coroutines alike, and charges that it is owed."""
 
 from __future__ import annotations
 

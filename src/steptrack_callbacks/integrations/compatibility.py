@@ -9,7 +9,7 @@ from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import IntegrationChangedWarning, StepTrackError
 
 from . import import_hooks, versions
-from .losses import is_gateless, losses_of
+from .all_seams import is_gateless, losses_of
 
 _told: dict[str, str] = {}
 
