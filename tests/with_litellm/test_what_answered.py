@@ -257,10 +257,12 @@ def test_a_usage_that_litellm_has_counted_itself_is_an_estimate(
     assert (used.output_tokens, used.estimated_calls) == (200, 1)
 
 
+@pytest.mark.parametrize("asked", [{}, {"stream_options": {"include_usage": True}}], ids=["unasked", "asked"])
 @pytest.mark.parametrize("mode", ["stream", "async stream"])
-def test_what_litellm_counts_of_its_own_mock_is_what_the_provider_says(mode: str, provider: Provider) -> None:
-    mock = {"mock_response": "Rayleigh scattering.", "stream_options": {"include_usage": True}}
-    used = charged(mode, provider, model="openai/gpt-4o", **mock)
+def test_what_is_counted_of_litellms_own_mock_is_what_the_provider_says(
+    asked: Any, mode: str, provider: Provider
+) -> None:
+    used = charged(mode, provider, model="openai/gpt-4o", mock_response="Rayleigh scattering.", **asked)
     assert used.output_tokens > 0
     assert (provider.count(), used.calls, used.estimated_calls) == (0, 1, 0)
 

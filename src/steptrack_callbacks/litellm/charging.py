@@ -69,4 +69,21 @@ def meter_for(call: Call, kind: Kind, stream: Any, *, is_mock: bool = False) -> 
     """
     if kind == "messages":
         return MessageMeter(call)
-    return GoogleMeter(call) if kind == "google" else Meter(call, None if is_mock else kept_by(stream))
+    if kind == "google":
+        return GoogleMeter(call)
+    return MockMeter(call) if is_mock else Meter(call, kept_by(stream))
+
+
+class MockMeter(Meter):
+    """A meter of what LiteLLM makes up itself: there is no provider that would know better."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call, None)
+
+    def finish(self) -> None:
+        """Charge it with what LiteLLM has shown as its usage, else with what was counted here."""
+        if not self._seen.has_usage:
+            counted = self.call.request.estimated_usage(self.output_tokens)
+            told = {"prompt_tokens": counted.input_tokens, "completion_tokens": counted.output_tokens}
+            usage.read(self._seen, {"usage": told})
+        super().finish()
