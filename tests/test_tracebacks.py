@@ -112,9 +112,31 @@ CALLS = {
     "unpriced": "with step('s', max_usd=1): litellm.completion('openai/house', ASK, mock_response='x')",
     "checked tool": ("with persona('p', stages=[Stage('s', allowed_tools=[])]), step('s'): check_tool('x')"),
     "hook": ("off = hooks.on(hooks.StepStarted, no)\ntry:\n    with step('s'): pass\nfinally: off()"),
-    "misspelt option": "step('s', max_usdd=1)",
 }
 """Ways to be refused, by name."""
+WRONG = {
+    "misspelt option": "step('s', max_usdd=1)",
+    "limit as text": "step('s', max_usd='5')",
+    "no such boundary": "step('s', error_boundary='foo')",
+    "no such budget": "with step('s', budgets=['t']): pass",
+    "empty run id": "step('s', run_id='')",
+    "deaf escalation": "step('s', error_boundary='escalate', escalation=lambda: None)",
+    "persona": "persona('p', max_usd='5')",
+    "stage": "Stage('s', allowed_tools=5)",
+    "definition": "steptrack.StepDefinition(name='s', max_usd='5')",
+    "budget": "steptrack.Budget('t', max_usd='5')",
+    "budget without a name": "steptrack.Budget(max_calls=1)",
+    "grant": "steptrack.Grant(max_calls=-1)",
+    "question": "steptrack.remaining('foo')",
+    "question of a budget": "steptrack.Budget('t', max_calls=1).remaining('foo')",
+    "budgeted wrongly": "budgeted(model, step='s', max_usd=-1)",
+    "middleware": "StepBudgetMiddleware(error_boundary='foo')",
+    "ledger": "steptrack.install(ledger='foo://')",
+    "price": "steptrack.install(prices={'m': {'input': 1}})",
+    "usage": "steptrack.record_usage('m', input_tokens=-1, output_tokens=1)",
+    "tool": "with step('s'): check_tool('x', 'foo')",
+}
+"""Wrong arguments, by name."""
 
 
 def run(directory: Path, *command: str) -> str:
@@ -139,7 +161,9 @@ def indented(code: str) -> str:
 def told_by_pytest(tmp_path_factory) -> dict[str, str]:
     """What pytest prints of each of the calls."""
     directory = tmp_path_factory.mktemp("pytest")
-    tests = [f"def test_{name.replace(' ', '_')}():\n{indented(code)}\n" for name, code in CALLS.items()]
+    tests = [
+        f"def test_{name.replace(' ', '_')}():\n{indented(code)}\n" for name, code in (CALLS | WRONG).items()
+    ]
     (directory / "test_refused.py").write_text(NAMES + "".join(tests))
     plugins = ("no:cacheprovider", "no:warnings", "no:xdist", "no:cov")
     options = ["-q", "--tb=short", *(part for name in plugins for part in ("-p", name))]
@@ -148,13 +172,32 @@ def told_by_pytest(tmp_path_factory) -> dict[str, str]:
     return dict(zip((name.replace("_", " ") for name in parts[1::2]), parts[2::2], strict=True))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", CALLS | WRONG)
 def test_pytest_shows_none_of_our_frames(name, told_by_pytest):
     told = told_by_pytest[name]
     assert "test_refused.py:" in told
-    assert "steptrack_callbacks." in told, told  # the error itself
+    error = r"E   (Type|Value)Error:" if name in WRONG else "steptrack_callbacks[.]"
+    assert re.search(error, told), told
     shown = [line for line in told.splitlines() if line.startswith(OURS) or "contextlib.py" in line]
     assert shown == []
+
+
+FRAMES = """
+import traceback
+for name, code in WRONG.items():
+    try:
+        exec(code)
+    except (TypeError, ValueError) as error:
+        shown = traceback.format_exception(error)
+        print(name, sum("steptrack_callbacks" in line or "<string>" in line for line in shown) - 1, sep=": ")
+"""
+
+
+def test_python_shows_at_most_two_frames_of_ours_of_a_wrong_argument(tmp_path):
+    (tmp_path / "wrong.py").write_text(f"{NAMES}WRONG = {WRONG!r}{FRAMES}")
+    frames = dict(line.split(": ") for line in run(tmp_path, "wrong.py").splitlines())
+    assert frames.keys() == WRONG.keys()
+    assert {name: count for name, count in frames.items() if not 0 < int(count) <= 2} == {}
 
 
 IN_A_SHELL = """

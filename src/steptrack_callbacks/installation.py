@@ -22,6 +22,7 @@ from .pricing.sources import with_prices
 from .settings import FileSettings, OnIntegrationChange, OnStoreError, Settings
 from .steps import registry
 from .steps.tool_policy import ToolSaid, with_tools
+from .values.arguments import check_escalation, checks_arguments
 from .values.definitions import Escalation, StepDefinition
 from .values.limits import check_choice
 
@@ -50,6 +51,7 @@ _LOOKED_AT = tuple(set(all_seams.PACKAGES) - set(_ATTACH) - set(http_clients.PAC
 """Packages that nothing is attached to, and that are used nevertheless."""
 
 
+@checks_arguments
 def install(
     *,
     threads: bool | None = None,
@@ -129,7 +131,7 @@ def install(
             timeout_s=file.ledger.timeout_s,
         )
         for problem in file.warnings:  # which a user's filter may make errors
-            warnings.warn(str(problem), UserWarning, stacklevel=2)
+            warnings.warn(str(problem), UserWarning, stacklevel=3)
         settings.put_in_force(told)
         current.put_in_force(choice)
         _carry_into_threads(wanted=told.threads)
@@ -156,8 +158,7 @@ class _Given(NamedTuple):
     def laid_over(self, told: Settings) -> Settings:
         """Check all of it, and return the settings with it."""
         if self.escalation is not None:
-            if not callable(self.escalation):
-                raise ValueError(f"escalation must be a function of the exception, not {self.escalation!r}")
+            check_escalation(self.escalation)
             told = replace(told, escalation=self.escalation)
         if self.on_integration_change is not None:
             check_choice(self.on_integration_change, OnIntegrationChange, "on_integration_change")

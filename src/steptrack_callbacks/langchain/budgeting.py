@@ -14,6 +14,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from steptrack_callbacks.steps.active import aside
 from steptrack_callbacks.steps.decorators import around
 from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.arguments import checks_arguments
 from steptrack_callbacks.values.definitions import StepDefinition, StepOptions, defined
 from steptrack_callbacks.values.signatures import shows_options
 
@@ -40,6 +41,7 @@ def budgeted(
     runnable: Embeddings, /, step: str | StepDefinition | None = None, **options: Unpack[StepOptions]
 ) -> Embeddings: ...
 @shows_options
+@checks_arguments
 def budgeted(
     runnable: Any, /, step: str | StepDefinition | None = None, **options: Unpack[StepOptions]
 ) -> Any:

@@ -17,6 +17,7 @@ from steptrack_callbacks.integrations.seams_langchain import CHILD_CONFIG
 from steptrack_callbacks.langchain.async_handler import watched
 from steptrack_callbacks.langchain.attachment import follow_agents
 from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.arguments import checks_arguments
 from steptrack_callbacks.values.definitions import StepDefinition, StepOptions
 from steptrack_callbacks.values.errors import BudgetExhausted, ToolDenied
 from steptrack_callbacks.values.signatures import shows_options
@@ -84,6 +85,7 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
     state_schema = SpendingState
 
     @shows_options
+    @checks_arguments
     def __init__(
         self,
         step: str | StepDefinition = "agent",

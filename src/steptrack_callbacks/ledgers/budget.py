@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
+from steptrack_callbacks.values.arguments import checks_arguments
 from steptrack_callbacks.values.budgets import BudgetDefinition, Window
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage, count_names
@@ -46,6 +47,7 @@ class Budget(BudgetDefinition):  # noqa: D101 - it has one
         """Do as `spent`, on the event loop."""
         return _usage_of(await run_async(self._totals()))
 
+    @checks_arguments
     def remaining(self, limit: str | None = None) -> Any:
         """Return what is left of it, after what is settled and what calls in flight have reserved.
 

@@ -19,6 +19,7 @@ from steptrack_callbacks.engine.budget_account import BudgetAccount
 from steptrack_callbacks.engine.budget_binding import checked_run_id
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.open_call import close_and_sweep
+from steptrack_callbacks.values.arguments import checks_arguments
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted
 from steptrack_callbacks.values.money import to_usd
@@ -186,6 +187,7 @@ class Step(metaclass=ShowsPublicNames):
     def remaining(self, limit: LimitName) -> Decimal | float | None: ...
     @overload
     def remaining(self, limit: None = None) -> dict[LimitName, Decimal | float]: ...
+    @checks_arguments
     def remaining(self, limit: LimitName | None = None) -> Any:
         """Return what is left for a call in it, after what is settled and what is reserved, at least 0.
 
@@ -310,6 +312,7 @@ class Step(metaclass=ShowsPublicNames):
 
     # Its beginning and its end; the stack is the caller's business
 
+    @checks_arguments
     def begin(self) -> None:
         """Take its place among the steps around it.
 

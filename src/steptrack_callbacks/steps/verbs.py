@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.arguments import checks_arguments
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import (
     ErrorBoundary,
@@ -67,6 +68,7 @@ def step(
     run_id: str | None = None,
 ) -> Step: ...
 @shows_options
+@checks_arguments
 def step(
     name: str | StepDefinition | Callable[..., Any] | None = None,
     *,
@@ -152,6 +154,7 @@ def step(
 
 
 @shows_options
+@checks_arguments
 def persona(
     name: str | PersonaDefinition,
     *,
@@ -204,6 +207,7 @@ def current_persona() -> Step | None:
     return active.persona if active else None
 
 
+@checks_arguments
 def remaining(limit: LimitName) -> Decimal | float | None:
     """Return what is left for a call here, under all limits around: of steps, personas and budgets.
 
@@ -250,6 +254,7 @@ def current_policy() -> ToolPolicy:
     return active.policy if active else ToolPolicy()
 
 
+@checks_arguments
 def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> None:
     """Raise if the stage in force does not allow a tool, else count it; for loops of your own.
 
@@ -272,6 +277,7 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
         raise ToolDenied(tool=name, path=active.path, why=why)
 
 
+@checks_arguments
 def record_usage(
     model: str,
     *,

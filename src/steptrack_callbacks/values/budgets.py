@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from .limits import Declared, Enforce, check_choice, check_limits, check_name, from_mapping
+from .limits import Declared, Enforce, check_choice, check_limits, check_name, checks_fields, from_mapping
 
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})(m|h|d|w|mo)")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -30,6 +31,7 @@ class Window:
     ends_at: datetime
 
 
+@checks_fields
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BudgetDefinition(Declared):
     """A limit with a name, which steps, runs, processes and machines may share through a ledger.
@@ -58,6 +60,10 @@ class BudgetDefinition(Declared):
         ...     nightly.path
         'nightly'
     """
+
+    _instead: ClassVar[Mapping[str, str]] = {
+        "max_seconds": "; limit the time of a step, or give the budget a window, such as '1h'"
+    }
 
     name: str = field(kw_only=False)
     max_usd: Decimal | float | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast, get_args
 
+from .arguments import check_escalation
 from .budgets import BudgetDefinition, checked_budgets
 from .limits import (
     Declared,
@@ -14,6 +15,7 @@ from .limits import (
     check_choice,
     check_limits,
     check_name,
+    checks_fields,
     did_you_mean,
     from_mapping,
     seconds_of,
@@ -33,6 +35,7 @@ Escalation = Callable[[Any], "Grant | Literal[False] | Awaitable[Grant | Literal
 """Asked with the `BudgetExhausted`; answers with a `Grant`, or with `None` or `False` for no."""
 
 
+@checks_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant(Declared):
     """More room for a step, given by an escalation: each amount is added to the step's limit.
@@ -59,7 +62,7 @@ class Grant(Declared):
     by: str | None = None
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, "a Grant's ")
         if not any(getattr(self, name) for name in get_args(LimitName)):
             raise ValueError("a Grant must add to at least one limit; answer None to grant nothing")
 
@@ -69,6 +72,7 @@ class Grant(Declared):
         return {name: plain(value) for name, value in values.items() if value is not None}
 
 
+@checks_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage(Declared):
     """What a persona allows in the step of the same name.
@@ -134,6 +138,7 @@ class StepOptions(TypedDict, total=False):
     budgets: Sequence[BudgetDefinition | str]
 
 
+@checks_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDefinition:
     """What is declared about a step; `step()` documents each field.
@@ -196,10 +201,8 @@ class StepDefinition:
             if not isinstance(getattr(self, name), str | None):
                 raise ValueError(f"{where}{name} must be a string or None, not {getattr(self, name)!r}")  # noqa: TRY004
         seconds_of(self.wait_s, f"{where}wait_s")
-        if self.escalation is not None and not callable(self.escalation):
-            raise ValueError(
-                f"{where}escalation must be a function of the exception, not {self.escalation!r}"
-            )
+        if self.escalation is not None:
+            check_escalation(self.escalation, where)
         if self.escalation is not None and self.error_boundary != "escalate":
             raise ValueError(
                 f"{where}escalation is asked under error_boundary='escalate' only, and here it is"
@@ -250,6 +253,7 @@ class StepDefinition:
         return from_mapping(cls, _flatten_budget(data, "step"), "step")
 
 
+@checks_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonaDefinition(StepDefinition):
     """What is declared about a persona: a step's fields, and its stages."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, Literal, Self, TypeVar, get_args
+from functools import wraps
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
+from .arguments import checks_arguments
 from .money import count_of, decimal_of
 from .synonyms import ours_for
 
@@ -65,6 +67,7 @@ class Declared:
     """A declaration whose options others may call otherwise: then the error names ours."""
 
     __slots__ = ()
+    _instead: ClassVar[Mapping[str, str]] = {}
 
     def __new__(cls, *_said: Any, **options: Any) -> Self:
         """Refuse what it has no field for.
@@ -76,8 +79,24 @@ class Declared:
         known = [field.name for field in fields(cls)]  # type: ignore[arg-type] # each is a dataclass
         for option in options.keys() - set(known):
             message = f"{cls.__name__}() got an unexpected keyword argument {option!r}"
-            raise TypeError(f"{message}{did_you_mean(option, known)}")
+            raise TypeError(f"{message}{cls._instead.get(option) or did_you_mean(option, known)}")
         return super().__new__(cls)
+
+
+def checks_fields(cls: type[T]) -> type[T]:
+    """Let a declaration be refused without the frames of its checks, and with its name if it lacks one."""
+    make = checks_arguments(cls.__init__)
+    needs_name = "name" in [field.name for field in fields(cls)]  # type: ignore[arg-type] # each is a dataclass
+
+    @wraps(make)
+    def init(self: Any, *said: Any, **options: Any) -> None:
+        __tracebackhide__ = True
+        if needs_name and not said and "name" not in options:
+            raise TypeError(f"{type(self).__name__}() needs a name, such as 'plan'")
+        make(self, *said, **options)
+
+    cls.__init__ = init  # type: ignore[method-assign]
+    return cls
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
