@@ -57,7 +57,7 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     if output is None:
         if chain.strict or not stats.revision:
             return None
-        output = FAR_TIMES * stats.longest(clamps=True) * request.answers
+        output = FAR_TIMES * stats.reach * request.answers
     sent = request.bound_input()
     if sent is None:
         return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from steptrack_callbacks import pricing
+from steptrack_callbacks.concurrency.lock import LOCK
 
 from .forecasts import (
     CLAMPED_UNSEEN_TIMES,
@@ -28,6 +29,8 @@ from .holds import Hold
 
 REMEMBERED_ANSWERS = 200
 RECENT_ANSWERS = 20
+MOST_UNSORTED = 8
+"""So many answers are sorted in one by one; for more of them all are sorted anew."""
 MOST_TIERS = 8
 """More than any provider has; what a strange server makes up is not kept without end."""
 START_OUTPUT_TOKENS = 500
@@ -43,30 +46,35 @@ are still in flight.
 """
 
 
+Went = tuple[float, int]
+"""How far an answer went, in seconds or in tokens, and how long it was in tokens."""
+
+
 @dataclass(slots=True)
 class OutputStats:
     """The last answers of one model.
 
     Attributes:
         model: The model's name.
-        output: The largest of the last twenty outputs in tokens; `None` if none was seen whole.
         surplus: By how many tokens inputs were undercounted at most; `None` if never compared.
         tiers: Service tiers that some were served on though nobody had asked for one.
         thinks: Whether some had thought before they answered, which no short `max_tokens` leaves room for.
         revision: Counts what was learned.
+        reach: Tokens that no answer has which anybody reckons with: no less than `longest(clamps=True)`.
     """
 
     model: str = ""
-    output: int | None = None
     surplus: int | None = None
     tiers: frozenset[str] = frozenset()
     thinks: bool = False
     revision: int = 0
+    reach: int = START_OUTPUT_TOKENS
     _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
     _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
-    _answers: deque[tuple[float, int]] = field(default_factory=deque)
-    _by_age: list[tuple[float, int]] = field(default_factory=list)
-    _by_length: list[tuple[float, int]] = field(default_factory=list)
+    _answers: deque[Went] = field(default_factory=deque)
+    _unsorted: deque[tuple[Went | None, Went]] = field(default_factory=lambda: deque(maxlen=MOST_UNSORTED))
+    _by_age: list[Went] = field(default_factory=list)
+    _by_length: list[Went] = field(default_factory=list)
     _tables: dict[tuple[bool, int], Table] = field(default_factory=dict)
     _fresh: dict[tuple[int, bool], Forecast] = field(default_factory=dict)
     _known_ceiling: int | None = None
@@ -74,15 +82,29 @@ class OutputStats:
     _seconds: float = 0.0
     _tokens: int = 0
     _squares: int = 0
+    _record: int = 0
 
     def add_output(self, tokens: int, took_s: float, *, whole: bool) -> None:
         """Remember an output, and how long it took; one that was cut short went at least so far."""
         if whole:
             self._outputs.append(tokens)
-            self.output = max(self._outputs)
         else:
             tokens, took_s = self._completed(tokens, took_s)
-        self._remember(took_s, tokens)
+        answers, oldest = self._answers, None
+        if len(answers) == REMEMBERED_ANSWERS:
+            oldest = answers.popleft()
+            self._seconds -= oldest[0]
+            self._tokens -= oldest[1]
+            self._squares -= oldest[1] ** 2
+        answers.append((took_s, tokens))
+        self._seconds += took_s
+        self._tokens += tokens
+        self._squares += tokens * tokens
+        self._unsorted.append((oldest, (took_s, tokens)))
+        self._record = max(self._record, tokens)
+        self.reach = max(
+            CLAMPED_UNSEEN_TOKENS, math.ceil(CLAMPED_UNSEEN_TIMES * (self._tokens / len(answers))), self._record
+        )
         self._tables.clear()
         self._fresh.clear()
         self.revision += 1
@@ -105,6 +127,11 @@ class OutputStats:
         return True
 
     @property
+    def output(self) -> int | None:
+        """The largest of the last twenty outputs in tokens; `None` if none was seen whole."""
+        return max(self._outputs, default=None)
+
+    @property
     def seen(self) -> int:
         """How many answers are remembered."""
         return len(self._answers)
@@ -116,7 +143,7 @@ class OutputStats:
 
     def median(self) -> int:
         """Return the length that half of the answers have at most; 0 if none was seen."""
-        lengths = self._by_length
+        lengths = self._lengths()
         return int(lengths[len(lengths) // 2][0]) if lengths else 0
 
     def longest(self, *, clamps: bool) -> int:
@@ -126,7 +153,7 @@ class OutputStats:
         tokens, times = UNSEEN_TOKENS, UNSEEN_TIMES
         if clamps:
             tokens, times = CLAMPED_UNSEEN_TOKENS, CLAMPED_UNSEEN_TIMES
-        return max(tokens, math.ceil(times * (self._tokens / len(self._answers))), self._by_length[-1][1])
+        return max(tokens, math.ceil(times * (self._tokens / len(self._answers))), self._lengths()[-1][1])
 
     def _further(self, so_far: float, *, clamps: bool, by_age: bool) -> int:
         """Return how long an unseen answer is taken to be that has come so far already.
@@ -166,7 +193,7 @@ class OutputStats:
 
     def _sums(self, most: int) -> tuple[int, int, int]:
         """Return how many answers there are, the sum of their lengths, and that of their squares."""
-        if not self._answers or rounded(most) >= self._by_length[-1][1]:
+        if not self._answers or rounded(most) >= self._lengths()[-1][1]:
             return len(self._answers), self._tokens, self._squares
         return self._table(most, by_age=False).beyond(-1)
 
@@ -225,7 +252,7 @@ class OutputStats:
 
     def _table(self, most: int, *, by_age: bool) -> Table:
         bound = rounded(most)
-        if not self._answers or bound >= self._by_length[-1][1]:
+        if not self._answers or bound >= self._lengths()[-1][1]:
             bound = UNBOUNDED
         table = self._tables.get((by_age, bound))
         if table is None:
@@ -239,20 +266,28 @@ class OutputStats:
         whole = math.ceil((total + unseen) / (count + 1))
         return whole, took_s * whole / max(1, tokens)
 
-    def _remember(self, took_s: float, tokens: int) -> None:
-        if len(self._answers) == REMEMBERED_ANSWERS:
-            oldest = self._answers.popleft()
-            del self._by_age[bisect_left(self._by_age, oldest)]
-            del self._by_length[bisect_left(self._by_length, (oldest[1], oldest[1]))]
-            self._seconds -= oldest[0]
-            self._tokens -= oldest[1]
-            self._squares -= oldest[1] ** 2
-        self._answers.append((took_s, tokens))
-        insort(self._by_age, (took_s, tokens))
-        insort(self._by_length, (tokens, tokens))
-        self._seconds += took_s
-        self._tokens += tokens
-        self._squares += tokens * tokens
+    def _lengths(self) -> list[Went]:
+        """Return the answers by their length, and sort in what has come since somebody asked last.
+
+        Far from all limits nobody asks.
+        """
+        if self._unsorted:
+            with LOCK:
+                self._sort_in(list(self._unsorted))
+        return self._by_length
+
+    def _sort_in(self, news: list[tuple[Went | None, Went]]) -> None:
+        self._unsorted.clear()
+        if len(news) == MOST_UNSORTED:
+            self._by_age = sorted(self._answers)
+            self._by_length = sorted((tokens, tokens) for _, tokens in self._answers)
+        for oldest, newest in news if len(news) < MOST_UNSORTED else ():
+            if oldest is not None:
+                del self._by_age[bisect_left(self._by_age, oldest)]
+                del self._by_length[bisect_left(self._by_length, (oldest[1], oldest[1]))]
+            insort(self._by_age, newest)
+            insort(self._by_length, (newest[1], newest[1]))
+        self._record = self._by_length[-1][1]
 
 
 _seen: dict[str, OutputStats] = {}
