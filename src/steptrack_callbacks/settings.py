@@ -70,6 +70,7 @@ class Settings:
         proxy: The address of a proxy that keeps budgets too: scheme, host with port, and path.
         on_integration_change: What becomes of a package that is not as it was known.
         threads: Whether threads and jobs of pools begin in the steps of whoever starts or submits them.
+        names_runs: Whether the names of runs of frameworks can open steps, since such were declared.
     """
 
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NOTHING)
@@ -83,6 +84,10 @@ class Settings:
     proxy: tuple[str, str, str] | None = None
     on_integration_change: OnIntegrationChange = "refuse"
     threads: bool = True
+    names_runs: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names_runs", bool(self.steps or self.nodes or self.file.steps))
 
 
 now = Settings()

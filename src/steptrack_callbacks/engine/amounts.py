@@ -13,7 +13,6 @@ from steptrack_callbacks.values.usage import Usage, count_names
 _NAMES = count_names()
 COST = len(_NAMES)
 INPUT, OUTPUT = _NAMES.index("input_tokens"), _NAMES.index("output_tokens")
-_DETAILS = max(INPUT, OUTPUT) + 1
 CALLS, _FAILED = _NAMES.index("calls"), _NAMES.index("failed_calls")
 _ESTIMATED, _UNPRICED = _NAMES.index("estimated_calls"), _NAMES.index("unpriced_calls")
 _UNGATED = _NAMES.index("ungated_calls")
@@ -42,18 +41,19 @@ class Charge(NamedTuple):
 
     def sums(self) -> Sums:
         """Return it in the form in which tallies take it."""
-        tokens = _tokens_of(self.usage)
-        pairs = [(index, tokens[index]) for index in (INPUT, OUTPUT) if tokens[index]]
-        if any(tokens[_DETAILS:]):
-            pairs += [(index, value) for index, value in enumerate(tokens[_DETAILS:], _DETAILS) if value]
+        usage = self.usage
+        if usage.is_text:
+            pairs = [(INPUT, usage.input_tokens), (OUTPUT, usage.output_tokens)]
+        else:
+            pairs = [(index, value) for index, value in enumerate(_tokens_of(usage)) if value]
+            if usage.ungated_calls:
+                pairs.append((_UNGATED, usage.ungated_calls))
         if self.calls:
             pairs.append((CALLS, self.calls))
         if self.failed:
             pairs.append((_FAILED, self.failed))
         if self.estimated:
             pairs.append((_ESTIMATED, self.estimated))
-        if self.usage.ungated_calls:
-            pairs.append((_UNGATED, self.usage.ungated_calls))
         if self.cost is None:
             pairs.append((_UNPRICED, self.calls))
         elif self.cost:

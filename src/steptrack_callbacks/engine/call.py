@@ -30,7 +30,7 @@ from .chain import AccountChain, Wrapping
 from .holds import Bound
 from .lease import Lease
 from .open_call import State, open_calls
-from .queue import making_room
+from .queue import QUEUE, making_room
 from .request import Request
 from .reservation import Reservation
 from .swapping import Swap, Swapping
@@ -241,7 +241,11 @@ class Call:
             cost = self.request.cost_of_parts(parts, terms, took_s)
         else:
             cost = self.request.cost_of(usage, parts[0][0] if parts else model, terms, took_s)
-        charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
+        estimated_calls = usage.estimated_calls or int(estimated)
+        if self.attempts > 1 or not self.request.counts:
+            charge = self._counted(usage, cost, estimated=estimated_calls)
+        else:
+            charge = Charge(usage, cost, 1, 0, estimated_calls)
         self._close(charge, "settled", response, learn)
 
     def settle_free(self) -> None:
@@ -319,7 +323,7 @@ class Call:
     def _close(
         self, charge: Charge, state: State, response: object = None, learn: settlement.Lesson | None = None
     ) -> None:
-        with making_room:
+        try:
             with LOCK:
                 if self.state not in _OPEN:
                     return
@@ -341,6 +345,9 @@ class Call:
                         account.response = response if keeps else None
             if self.lease is not None:
                 self.lease.tell(*sums, settlement.ledger_detail(self))
+        finally:  # written out, as each call comes here: see `making_room`
+            if QUEUE.waiters:
+                QUEUE.move_on()
         if swept or state != "withdrawn":
             self._tell(charge)
 
@@ -362,9 +369,11 @@ class Call:
         ref, model = self.accounts[0].ref, self.request.model
         # Not the charge that is told of: another thread may have replaced it by a true report.
         call_log.note_charge(
-            self.number, ref, self._charge, model=model, state=self.state, started_at=self.started_at
+            (self.number, ref, model, self.state, self.started_at, time.time(), self._charge)
         )
-        self.accounts.revise_ended()
+        for account in self.accounts:
+            if account.closed and account.on_late_charge is not None:
+                account.on_late_charge(account)
         if hooks.registered or self.accounts.observed:
             settlement.tell_of(self, charge, None if self._before is charge else self._before)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
@@ -18,6 +18,7 @@ from .amounts import NOTHING, Charge
 from .open_call import OpenCall, State
 from .step_ref import StepRef
 
+T = TypeVar("T")
 KEPT_CALLS = 2_000
 KEPT_DENIALS = 500
 
@@ -89,15 +90,14 @@ class SeenCall(NamedTuple):
         }
 
 
-_settled: deque[SeenCall] = deque(maxlen=KEPT_CALLS)
+Charged = tuple[int, StepRef, str, State, float, float, Charge]
+"""The first fields of a `SeenCall`, which is made of them when somebody looks."""
+_settled: deque[Charged] = deque(maxlen=KEPT_CALLS)
 _denied: deque[SeenCall] = deque(maxlen=KEPT_DENIALS)
 
 
-def note_charge(
-    number: int, ref: StepRef, charge: Charge, *, model: str, state: State, started_at: float
-) -> None:
-    """Keep what was charged for a call; a swept one is told again when more is known."""
-    _settled.append(SeenCall(number, ref, model, state, started_at, time.time(), charge))
+note_charge: Callable[[Charged], None] = _settled.append
+"""Keeps what was charged for a call; a swept one is told again when more is known."""
 
 
 def note_denial(number: int, ref: StepRef, model: str, error: StepTrackError) -> None:
@@ -118,7 +118,7 @@ def seen_calls(running: Iterable[SeenCall] = ()) -> list[SeenCall]:
     Args:
         running: Calls in flight, which are to be told of as well.
     """
-    settled = _copy(_settled)
+    settled = [SeenCall(*charged) for charged in _copy(_settled)]
     swept = {call.number for call in settled if call.outcome == "swept"}
     newest: dict[int, SeenCall] = {}
     for call in [*_copy(_denied), *settled]:
@@ -131,7 +131,7 @@ def seen_calls(running: Iterable[SeenCall] = ()) -> list[SeenCall]:
     return sorted(shown, key=lambda call: (call.started_at, call.number))
 
 
-def _copy(calls: deque[SeenCall]) -> list[SeenCall]:
+def _copy(calls: deque[T]) -> list[T]:
     while True:
         try:
             return list(calls)

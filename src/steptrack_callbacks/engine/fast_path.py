@@ -71,30 +71,39 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     return Bound(sent * rates.sent + output * rates.made + rates.request, sent + output, sent, owner)
 
 
-def has_room(chain: AccountChain, bound: Bound) -> bool:
-    """Tell whether a call fits everywhere at its bound beside all others at theirs; under the lock.
+def _hold(call: OpenCall, bound: Bound) -> bool:
+    """Hold the bound of a call on all accounts, if it fits everywhere beside all others at theirs.
 
     On a shared account others are told of the bound, and cannot count the call. So many such have to fit.
     """
-    if chain[0].closed:
-        return False
-    for account in chain.limited:
-        limits, settled, held = account.limits, account.settled.sums, account.in_flight
-        if account.waiting or len(held.uncounted) >= MOST_UNCOUNTED:
+    chain, number, count = call.accounts, call.number, call.count
+    with LOCK:
+        if chain[0].closed:
             return False
-        others = held.calls > len(held.uncounted)
-        times = SHARED_TIMES if account in chain.shared else 1
-        if limits.cost is not None:
-            beside = held.fixed[MONEY] + held.bounds[MONEY] + (others and _longest(held.sums[MONEY]))
-            if settled[COST] + beside + times * bound.cost >= limits.cost - limits.kept_cost:
+        for account in chain.limited:
+            limits, settled, held = account.limits, account.settled.sums, account.in_flight
+            if account.waiting or len(held.uncounted) >= MOST_UNCOUNTED:
                 return False
-        if limits.tokens is not None:
-            beside = held.fixed[TOKENS] + held.bounds[TOKENS] + (others and _longest(held.sums[TOKENS]))
-            if settled[INPUT] + settled[OUTPUT] + beside + times * bound.tokens >= limits.tokens:
+            others = held.calls > len(held.uncounted)
+            times = SHARED_TIMES if chain.shared and account in chain.shared else 1
+            if limits.cost is not None:
+                beside = held.fixed[MONEY] + held.bounds[MONEY] + (others and _longest(held.sums[MONEY]))
+                if settled[COST] + beside + times * bound.cost >= limits.cost - limits.kept_cost:
+                    return False
+            if limits.tokens is not None:
+                beside = held.fixed[TOKENS] + held.bounds[TOKENS] + (others and _longest(held.sums[TOKENS]))
+                if settled[INPUT] + settled[OUTPUT] + beside + times * bound.tokens >= limits.tokens:
+                    return False
+            counts = limits.calls is not None or limits.seconds is not None
+            if counts and lacking_calls_or_time(account, wrapping=False):
                 return False
-        counts = limits.calls is not None or limits.seconds is not None
-        if counts and lacking_calls_or_time(account, wrapping=False):
-            return False
+        call.bound = bound
+        for account in chain.limited:
+            held = account.in_flight
+            held.uncounted[number] = count
+            held.bounds[MONEY] += bound.cost
+            held.bounds[TOKENS] += bound.tokens
+            held.calls += 1
     return True
 
 
@@ -164,22 +173,6 @@ def _drop(call: OpenCall) -> None:
         reservation, call.reservation = call.reservation, None
         if reservation is not None:
             reservation.release()
-
-
-def _hold(call: OpenCall, bound: Bound) -> bool:
-    """Hold the bound of a call on all accounts, if there is room for it."""
-    chain, count = call.accounts, call.count
-    with LOCK:
-        if not has_room(chain, bound):
-            return False
-        call.bound = bound
-        for account in chain.limited:
-            held = account.in_flight
-            held.uncounted[call.number] = count
-            held.bounds[MONEY] += bound.cost
-            held.bounds[TOKENS] += bound.tokens
-            held.calls += 1
-    return True
 
 
 def give_back(call: OpenCall) -> None:

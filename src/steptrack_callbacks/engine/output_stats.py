@@ -60,6 +60,7 @@ class OutputStats:
         tiers: Service tiers that some were served on though nobody had asked for one.
         thinks: Whether some had thought before they answered, which no short `max_tokens` leaves room for.
         revision: Counts what was learned.
+        densest: The input that came closest to its bound by bytes, and that bound: such a one is counted.
         reach: Tokens that no answer has which anybody reckons with: no less than `longest(clamps=True)`.
     """
 
@@ -68,6 +69,7 @@ class OutputStats:
     tiers: frozenset[str] = frozenset()
     thinks: bool = False
     revision: int = 0
+    densest: tuple[int, int] = (0, 1)
     reach: int = START_OUTPUT_TOKENS
     _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
     _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
@@ -78,7 +80,6 @@ class OutputStats:
     _tables: dict[tuple[bool, int], Table] = field(default_factory=dict)
     _fresh: dict[tuple[int, bool], Forecast] = field(default_factory=dict)
     _known_ceiling: int | None = None
-    _densest: tuple[int, int] = (0, 1)
     _seconds: float = 0.0
     _tokens: int = 0
     _squares: int = 0
@@ -103,7 +104,9 @@ class OutputStats:
         self._unsorted.append((oldest, (took_s, tokens)))
         self._record = max(self._record, tokens)
         self.reach = max(
-            CLAMPED_UNSEEN_TOKENS, math.ceil(CLAMPED_UNSEEN_TIMES * (self._tokens / len(answers))), self._record
+            CLAMPED_UNSEEN_TOKENS,
+            math.ceil(CLAMPED_UNSEEN_TIMES * (self._tokens / len(answers))),
+            self._record,
         )
         self._tables.clear()
         self._fresh.clear()
@@ -118,13 +121,6 @@ class OutputStats:
         """Remember by how many tokens an input was undercounted."""
         self._surpluses.append(tokens)
         self.surplus = max(self._surpluses)
-
-    def is_denser(self, tokens: int, most: int) -> bool:
-        """Tell whether an input came closer to its bound by bytes than all before, and remember it."""
-        if tokens * self._densest[1] <= self._densest[0] * most:
-            return False
-        self._densest = (tokens, most)
-        return True
 
     @property
     def output(self) -> int | None:

@@ -160,10 +160,14 @@ class AdmissionQueue:
 
     def __exit__(self, *_: object) -> None:
         if self.waiters:
-            with LOCK:
-                woken = self.move()
-            for waiter in woken:
-                waiter.wake()
+            self.move_on()
+
+    def move_on(self) -> None:
+        """Look at those who wait, and wake who has an outcome."""
+        with LOCK:
+            woken = self.move()
+        for waiter in woken:
+            waiter.wake()
 
     def join(self, reservation: Queued, blocked_on: frozenset[Account]) -> Waiter:
         """Give a reservation its place, which it must leave or be dropped from."""

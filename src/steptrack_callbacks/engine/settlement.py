@@ -61,9 +61,9 @@ def lesson_of(
     """Return what remembers an answer, for the estimates of those to come."""
     request, counted = call.request, call.request.input_count
     if counted is None and call.bound is not None:
-        seen = output_stats.find(request.model)
-        if seen and seen.is_denser(usage.input_tokens, call.bound.sent):  # as nothing that was counted
-            counted = request.counted
+        seen, (tokens, sent) = output_stats.find(request.model), (usage.input_tokens, call.bound.sent)
+        if seen and tokens * seen.densest[1] > sent * seen.densest[0]:
+            seen.densest, counted = (tokens, sent), request.counted
     tier = terms.service_tier if terms and request.service_tier is None else None
     return partial(
         output_stats.learn,

@@ -74,7 +74,9 @@ def offer(call: Call, is_within: Callable[[], bool] = _anywhere) -> Handoff:
     """Offer a call to whatever this context goes on to."""
     made = Handoff(call, is_within)
     before = _offers.get()
-    _offers.set((*[other for other in before if other.stands], made) if before else (made,))
+    _offers.set(
+        (*[other for other in before if not other.sent and other.stands], made) if before else (made,)
+    )
     return made
 
 

@@ -22,7 +22,8 @@ def settle(run: runs.Run, call: Call, response: LLMResult) -> None:
         call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
     elsewhere = run.batch is not None and _is_counted(run.batch, response)
     run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
-    stream_pacing.tighten(call)
+    if stream_pacing.streams:
+        stream_pacing.tighten(call)
 
 
 def fail(run: runs.Run, error: BaseException, response: LLMResult | None) -> None:

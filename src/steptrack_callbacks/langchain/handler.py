@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from steptrack_callbacks import settings
 from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.steps.active import note_failure
 from steptrack_callbacks.steps.verbs import check_tool
@@ -183,6 +184,10 @@ class StepTrackHandler(BaseCallbackHandler):
         if run is not None and run.call is not None:
             return None  # another handler was told of it
         if not self.is_off:
+            if not (
+                run_tree.watches or settings.now.names_runs or (metadata and run_tree.STEP_KEY in metadata)
+            ):
+                return run_tree.NOWHERE
             try:
                 return run_tree.enter_model(run_id, parent_run_id, name, tags, metadata)
             except BaseException:  # a step that its name or metadata opens was refused

@@ -193,8 +193,7 @@ def enter_model(
     """Do as `enter` for a run of a model, which is not noted where it can open no step and is in none."""
     around = None if parent_run_id is None else watches.get(parent_run_id.int)
     place = NOWHERE if around is None else around.place
-    now = settings.now
-    names = now.steps or now.nodes or now.file.steps or (metadata and STEP_KEY in metadata)
+    names = settings.now.names_runs or (metadata and STEP_KEY in metadata)
     if names or type(place) is not Place or place.step is not None:
         return enter(run_id, parent_run_id, name, tags, metadata)
     return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -9,7 +10,6 @@ from uuid import UUID
 from langchain_core.messages import BaseMessage
 
 from steptrack_callbacks import attachments
-from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import Step
@@ -20,6 +20,8 @@ from .frames import discard_unasked
 from .limiter import will_wait
 from .refusals import as_langchain_sees, raised_in
 from .requests import chat_request, completion_request
+
+_running_loop = asyncio._get_running_loop  # noqa: SLF001 - the public one raises, which is slow
 
 
 class Start(NamedTuple):
@@ -90,7 +92,7 @@ def begin(start: Start, within: Step | None, *, caps: bool = False) -> None:
     __tracebackhide__ = True
     try:
         run = start.pin(within)
-        if run.call is not None and not (running_loop() and will_wait(run)):
+        if run.call is not None and not (_running_loop() and will_wait(run)):
             found = start.sending(run) if caps else None
             run.call.admit()
             if found is not None:

@@ -23,15 +23,8 @@ from steptrack_callbacks.values.usage import MOST_TOKENS, Usage, text_usage
 _DETAILS = ("input_token_details", "output_token_details")
 _NO_DETAILS: Mapping[str, Any] = {}
 _USAGES = ("token_usage", "usage", "usage_metadata")
-_TRANSLATED = frozenset(
-    {
-        "prompt_tokens",
-        "completion_tokens",
-        "total_tokens",
-        "prompt_tokens_details",
-        "completion_tokens_details",
-    }
-)
+_TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_TRANSLATED = _TOTALS | {"prompt_tokens_details", "completion_tokens_details"}
 _PLAIN = frozenset({"input_tokens", "output_tokens", "total_tokens", *_DETAILS})
 _PARTS = frozenset({"audio", "cache_creation", "cache_read", "reasoning"})
 _SAYS_NO_MORE = frozenset(
@@ -123,7 +116,7 @@ def _says_details(reported: dict[str, Any], told: dict[str, Any], output: Any) -
         for name in _USAGES if type(holder) is dict else ():
             usage = holder.get(name)
             if usage is not None and usage is not looked_at:
-                if not _is_translated(usage):
+                if type(usage) is not dict or not (usage.keys() <= _TOTALS or _is_translated(usage)):
                     return True
                 looked_at = usage
     return False

@@ -79,10 +79,10 @@ class AgentStep(LangChainStep):
         super()._gather_accounts()
         if self._run_definition is not None:
             self.run_account = self.run_account or RunAccount(self.account, self._run_definition)
-            self._accounts = AccountChain((self._accounts[0], self.run_account, *self._accounts[1:]))
+            self.chain = AccountChain((self.chain[0], self.run_account, *self.chain[1:]))
         if self._beside is not None:
             outer: tuple[Account, ...] = self._beside.accounts
-            self._accounts = AccountChain((*(each for each in self._accounts if each not in outer), *outer))
+            self.chain = AccountChain((*(each for each in self.chain if each not in outer), *outer))
 
     def raised_as(self, error: BaseException) -> BaseException:
         """Return what a refusal leaves a node of another middleware with."""

@@ -85,7 +85,7 @@ class Prices:
 
     def cost(self, usage: Usage, duration_s: float | None = None) -> int | None:
         """Price the usage of one call by the first source that can; `None` if unknown."""
-        if self.flat is not None and not any(_details_of(usage)):
+        if self.flat is not None and (usage.is_text or not any(_details_of(usage))):
             return (
                 usage.input_tokens * self.flat.sent + usage.output_tokens * self.flat.made + self.flat.request
             )
@@ -121,16 +121,6 @@ class Prices:
         """Whether the user has said these prices, in `install(prices=...)` or with the call."""
         return bool(self.quotes) and self.quotes[0].source in ("user", "the call")
 
-    def stands(self) -> bool:
-        """Tell whether the user's prices and LiteLLM's table are still what they were."""
-        live = live_entries()
-        if live is not self.live or self.own is not settings.now.prices:
-            return False
-        if live is None:
-            return True
-        row = self.row
-        return len(live) == self.size and (row is None or live.get(row.key) == self.copy)
-
 
 _MOST_ANSWERS = 4096
 _answers: dict[Question, Prices] = {}
@@ -138,14 +128,22 @@ _limits: dict[Question, tuple[Prices, int | None]] = {}
 
 
 def look_up(question: Question) -> Prices:
-    """Return the prices of a model, remembered until a table changes."""
+    """Return the prices of a model, remembered until the user's prices or LiteLLM's table change."""
     try:
         known = _answers.get(question)
     except TypeError:  # what is asked, or given with the call, cannot be remembered
         check_question(question)
         return _ask(question)
-    if known is not None and known.stands():
-        return known
+    if known is not None:
+        live, row = live_entries(), known.row
+        if (
+            live is known.live
+            and known.own is settings.now.prices
+            and (
+                live is None or (len(live) == known.size and (row is None or live.get(row.key) == known.copy))
+            )
+        ):
+            return known
     check_question(question)
     if len(_answers) >= _MOST_ANSWERS:  # model names may come from outside
         _answers.clear()

@@ -60,7 +60,9 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
     """
     for step in reversed(stack.entries()):
         if step.status == "open":
-            accounts = step.accounts if within is None else _joined(step, within)
+            accounts = step.chain if step.chain_until is None else step.accounts
+            if within is not None:
+                accounts = _joined(step, within)
             if entries := wrapping.entries():
                 return Call(accounts, request, wrapping=frozenset(entries) & frozenset(step.accounts))
             return Call(accounts, request)

@@ -56,6 +56,8 @@ class Step(metaclass=ShowsPublicNames):
         parent: The step around it, once it has begun, or `None`.
         status: How it ended; `open` while it runs, `new` before.
         exhaustion: The exhaustion that its boundary has acted on, or `None`.
+        chain, chain_until: What `accounts` was when it was last sorted out, and until when that holds;
+            `None` for as long as it runs.
     """
 
     _public = shown.PUBLIC
@@ -87,8 +89,8 @@ class Step(metaclass=ShowsPublicNames):
         self._result: Any = None
         self._run_id = None if run_id is None else checked_run_id(run_id)
         self.placement: Placement | None = None
-        self._accounts = _NO_ACCOUNTS
-        self._accounts_until: float | None = None
+        self.chain = _NO_ACCOUNTS
+        self.chain_until: float | None = None
         self.failures: deque[tuple[BaseException, BudgetExhausted | None]] = deque(maxlen=_MOST_FAILURES)
 
     def __dir__(self) -> list[str]:
@@ -143,9 +145,9 @@ class Step(metaclass=ShowsPublicNames):
     @property
     def accounts(self) -> AccountChain:
         """What a call in this step is charged to now, innermost first."""
-        if self._accounts_until is not None and budget_binding.clock() >= self._accounts_until:
+        if self.chain_until is not None and budget_binding.clock() >= self.chain_until:
             self._gather_accounts()  # the window of a budget is over
-        return self._accounts
+        return self.chain
 
     @property
     def budgets(self) -> list[BudgetAccount]:
@@ -349,11 +351,11 @@ class Step(metaclass=ShowsPublicNames):
         around = self.parent.accounts if self.parent else _NO_ACCOUNTS
         if bindings:
             budgets = [binding.account() for binding in bindings]
-            self._accounts = AccountChain((account, *budgets, *around))
+            self.chain = AccountChain((account, *budgets, *around))
         else:
-            self._accounts = around.with_inner(account)
+            self.chain = around.with_inner(account)
         if self.placement.around:
-            self._accounts_until = min([binding.ends_at for binding in self.placement.around])
+            self.chain_until = min([binding.ends_at for binding in self.placement.around])
 
     def end(self, error: BaseException | None) -> Flow[BaseException | None]:
         """End the step: close its account, let its boundary act, leave its record.

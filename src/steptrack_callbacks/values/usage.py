@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 from .money import NO_USD, count_of, decimal_of, to_units, to_usd
 
@@ -54,6 +54,7 @@ class Usage:
         unpriced_calls: Those of `calls` whose price nobody knows.
         ungated_calls: Those of `calls` that were seen only after they had been sent, where nothing
             could refuse them.
+        is_text: Whether no other count than the two totals is set, which spares looking at the others.
 
     Raises:
         ValueError: A count is negative, no whole number or above 1e15, or the cost is negative, not
@@ -90,6 +91,7 @@ class Usage:
     estimated_calls: int = 0
     unpriced_calls: int = 0
     ungated_calls: int = 0
+    is_text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for value in _counts_of(self):
@@ -144,6 +146,7 @@ def text_usage(input_tokens: int, output_tokens: int) -> Usage:
     usage = object.__new__(Usage)
     object.__setattr__(usage, "input_tokens", input_tokens)
     object.__setattr__(usage, "output_tokens", output_tokens)
+    object.__setattr__(usage, "is_text", True)
     return usage
 
 
