@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 
-_name = os.urandom(8).hex()
-
-
-def process_name() -> str:
-    """Return the name; what is numbered in this process is unique with it."""
-    return _name
+process_name = os.urandom(8).hex()
+"""What is numbered here is unique with it. A child has another: it is always read as `forks.process_name`."""
 
 
 def _rename() -> None:
-    global _name
-    _name = os.urandom(8).hex()
+    global process_name
+    process_name = os.urandom(8).hex()
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
+from steptrack_callbacks.concurrency import forks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
-from steptrack_callbacks.concurrency.forks import process_name
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import (
@@ -45,7 +45,7 @@ class Lease:
     __slots__ = ("_grown", "_lent", "_revision", "_untold", "accounts", "name")
 
     def __init__(self, number: int, accounts: Sequence[BudgetAccount]) -> None:
-        self.name = f"{process_name()}-{number}"
+        self.name = f"{forks.process_name}-{number}"
         self.accounts = accounts
         self._lent: Asks = {}
         self._grown = 0

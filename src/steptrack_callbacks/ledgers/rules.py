@@ -103,7 +103,8 @@ class StoredAccount:
         """Add the amounts of an entry, to sums that nobody has been shown yet."""
         settled = self.settled
         changed = {name: settled.get(name, 0) + amount for name, amount in entry.amounts.items()}
-        check_sums(changed, self.key)
+        if max(changed.values()) > MOST or min(changed.values()) < -MOST:
+            check_sums(changed, self.key)
         self.settled = {**settled, **changed}
 
     def close(self, now: float) -> None:
@@ -164,7 +165,11 @@ def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdic
         for ask, account in zip(asks, accounts, strict=True):  # before anything is changed
             account.check_room(ask.held)
         for ask, account in zip(asks, accounts, strict=True):
-            _hold(shelf, reservation.id, ask, account, own=own.get(ask.key), now=now, until=until)
+            if ask.key in own:
+                account.give_back(own[ask.key])
+            account.hold(ask.held, until, now, ask.expires_at, ask.group)
+            shelf.save(account)
+            shelf.put_hold(reservation.id, ask.key, ask.held, until)
     return Verdict(reason=reason, totals=tuple([account.totals() for account in accounts]))
 
 
@@ -326,20 +331,3 @@ def _judge(ask: AccountRequest, account: StoredAccount, own: Asked | None) -> Re
     if fits(ask, ask.beside if held_calls else ask.alone, account, held, held_calls):
         return "room"
     return "busy" if held_calls and fits(ask, ask.alone, account, NO_ROOM, 0) else "full"
-
-
-def _hold(
-    shelf: Shelf,
-    call: str,
-    ask: AccountRequest,
-    account: StoredAccount,
-    *,
-    own: Asked | None,
-    now: float,
-    until: float,
-) -> None:
-    if own is not None:
-        account.give_back(own)
-    account.hold(ask.held, until, now, ask.expires_at, ask.group)
-    shelf.save(account)
-    shelf.put_hold(call, ask.key, ask.held, until)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -110,14 +111,14 @@ class SqliteStore:
     def try_reserve(self, reservation: ReservationRequest) -> Verdict | None:
         """Do as `reserve`, but wait for nobody: `None` if others are writing."""
         check_reservation(reservation)
-        return self._write(rules.reserve, reservation, begun=True) if self._file.begin(0) else None
+        return self._finish(rules.reserve, reservation) if self._file.begin(0) else None
 
     def try_settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...] | None:
         """Do as `settle`, but wait for nobody: `None` if others are writing."""
         check_entries(entries)
-        if self._file.turn.mine:
+        if self._file.turn.owner == threading.get_ident():
             return self.settle(entries)
-        return self._write(rules.settle, entries, begun=True) if self._file.begin(0) else None
+        return self._finish(rules.settle, entries) if self._file.begin(0) else None
 
     async def reserve_async(self, reservation: ReservationRequest) -> Verdict:
         """Do as `reserve`, and wait for others in a thread."""
@@ -188,9 +189,12 @@ class SqliteStore:
         """Let go of the file; the next use opens it again."""
         self._file.close()
 
-    def _write(self, work: Work[Q, T], question: Q, *, begun: bool = False) -> T:
-        if not (begun or self._file.begin(self.timeout_s)):
+    def _write(self, work: Work[Q, T], question: Q) -> T:
+        if not self._file.begin(self.timeout_s):
             raise self._file.locked()
+        return self._finish(work, question)
+
+    def _finish(self, work: Work[Q, T], question: Q) -> T:
         try:
             return self._file.finish(work, question, self._clock())
         finally:
@@ -199,7 +203,7 @@ class SqliteStore:
 
     async def _write_async(self, work: Work[Q, T], question: Q) -> T:
         if self._file.begin(0):
-            return self._write(work, question, begun=True)
+            return self._finish(work, question)
         return await asyncio.to_thread(self._write, work, question)
 
     def _read(self, work: Callable[[SqliteShelf], T]) -> T:

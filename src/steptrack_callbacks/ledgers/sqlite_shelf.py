@@ -15,7 +15,6 @@ _ACCOUNT = (
     "key, seq, settled, held_cost, held_tokens, held_calls, lapsed_calls, lapse_at, closed, account_group,"
     " opened_at, expires_at"
 )
-LAPSE_AT, CLOSED = 7, 8
 _READ = f"SELECT {_ACCOUNT} FROM accounts WHERE key = ?"  # noqa: S608 - no value of a caller's
 _SAVE = f"REPLACE INTO accounts ({_ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 MOST_SAVED = 1_000
@@ -28,14 +27,16 @@ class SqliteShelf:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
-        self._saved: dict[str, tuple[tuple[object, ...], dict[str, int]]] = {}
+        self._saved: dict[str, tuple[tuple[object, ...], dict[str, int], float, bool]] = {}
 
     def account(self, key: str) -> StoredAccount | None:
         """See `Shelf`."""
         row = self.db.execute(_READ, (key,)).fetchone()
         saved = self._saved.get(key)
         if saved is not None and saved[0] == row:  # nobody has written it since, so there is nothing to check
-            return _account(row, saved[1])
+            account = StoredAccount(*row)
+            account.settled, account.lapse_at, account.closed = saved[1:]
+            return account
         return None if row is None else account_of(row)
 
     def accounts(self, where: str = "1", *values: object) -> list[StoredAccount]:
@@ -62,7 +63,7 @@ class SqliteShelf:
         self.db.execute(_SAVE, row)
         if len(self._saved) >= MOST_SAVED:
             self._saved.clear()
-        self._saved[account.key] = row, account.settled
+        self._saved[account.key] = row, account.settled, account.lapse_at, account.closed
 
     def forget(self, key: str) -> None:
         """See `Shelf`."""
@@ -126,22 +127,18 @@ class LookedAt(SqliteShelf):
         return self._lapsed(key, now), math.inf
 
 
-def account_of(row: tuple[object, ...]) -> StoredAccount:
+def account_of(row: tuple[Any, ...]) -> StoredAccount:
     """Return the account that a row keeps.
 
     Raises:
         Damaged: The row keeps none.
     """
-    _key, seq, settled, cost, tokens, calls, lapsed, lapse_at, _closed, _group, opened_at, expires_at = row
+    _key, seq, settled, cost, tokens, calls, lapsed, lapse_at, closed, _group, opened_at, expires_at = row
     table = read_table(settled)
     check_counts((seq, cost, tokens, calls, lapsed, *table.values()))
     check_times((lapse_at, opened_at, expires_at))
-    return _account(row, table)
-
-
-def _account(row: tuple[Any, ...], settled: dict[str, int]) -> StoredAccount:
     account = StoredAccount(*row)
-    account.settled = settled
-    account.lapse_at = math.inf if row[LAPSE_AT] is None else row[LAPSE_AT]
-    account.closed = bool(row[CLOSED])
+    account.settled = table
+    account.lapse_at = math.inf if lapse_at is None else lapse_at
+    account.closed = bool(closed)
     return account

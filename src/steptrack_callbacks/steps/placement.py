@@ -6,8 +6,8 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
+from steptrack_callbacks.concurrency import forks
 from steptrack_callbacks.concurrency.flow import run_sync
-from steptrack_callbacks.concurrency.forks import process_name
 from steptrack_callbacks.engine import lease
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_binding import BudgetBinding, new_budgets, run_account
@@ -87,7 +87,7 @@ def place(
 def _new_ref(
     definition: StepDefinition, within: Placement | None, run_id: str | None, personas: tuple[Any, ...]
 ) -> StepRef:
-    step_id, outer = f"{process_name()}-{next(_numbers)}", within.account.ref if within else None
+    step_id, outer = f"{forks.process_name}-{next(_numbers)}", within.account.ref if within else None
     return StepRef(
         name=definition.name,
         path=f"{outer.path}/{definition.name}" if outer else definition.name,
