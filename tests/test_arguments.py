@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from steptrack_callbacks import install, step
+from steptrack_callbacks import Budget, Grant, Stage, StepDefinition, install, step
 from steptrack_callbacks.values.arguments import checks_arguments
 
 OURS = {"__name__": "steptrack_callbacks.somewhere"}
@@ -88,3 +88,40 @@ class NoSignature(Asked):
 )
 def test_whatever_takes_one_argument_may_be_asked(ask):
     assert step("s", error_boundary="escalate", escalation=ask).definition.escalation is ask
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            lambda: install(max_usd=5),
+            "install() got an unexpected keyword argument 'max_usd'; it is an option of step",
+        ),
+        (
+            lambda: install(price={}),
+            "install() got an unexpected keyword argument 'price'; did you mean 'prices'?",
+        ),
+        (
+            lambda: Budget("t", max_seconds=1),
+            "'max_seconds'; limit the time of a step, or give the budget a window",
+        ),
+        (lambda: Budget(max_calls=1), "Budget() needs a name"),
+        (lambda: Stage(allowed_tools=[]), "Stage() needs a name"),
+        (lambda: StepDefinition(max_calls=1), "StepDefinition() needs a name"),
+    ],
+)
+def test_an_option_that_is_missing_or_elsewhere_is_named(wrong, says):
+    with pytest.raises(TypeError) as raised:
+        wrong()
+    assert says in str(raised.value)
+
+
+def test_an_amount_of_a_grant_is_called_so():
+    with pytest.raises(ValueError, match="a Grant's max_calls must not be negative, not -1"):
+        Grant(max_calls=-1)
+
+
+def test_an_empty_list_of_models_is_refused_as_one_of_a_single_model_is():
+    with pytest.raises(ValueError, match=r"step 's': models=\[\] names no model: name at least two"):
+        step("s", models=[])
+    assert step("s", models=()).definition.model_list is None

@@ -126,6 +126,16 @@ def test_the_message_gives_the_unit_that_broke(limit, amounts, message):
     assert str(error) == f"step 'plan' {message}"
 
 
+@pytest.mark.parametrize(
+    ("consumed", "said"),
+    [(0.0570729, "0.057 s spent"), (1.23456, "1.23 s spent"), (7200.5, "7200.5 s spent")],
+)
+def test_seconds_are_said_in_few_digits(consumed, said):
+    breach = Breach(path="plan", step_id=None, limit="max_seconds", limit_value=0.001, consumed=consumed)
+    error = BudgetExhausted(step="plan", limit="max_seconds", limit_value=0.001, breaches=(breach,))
+    assert f": {said} of 0.001" in str(error)
+
+
 @pytest.mark.parametrize(("limit", "said"), [("max_calls", "1 call spent"), ("max_tokens", "1 token spent")])
 def test_one_is_said_in_the_singular(limit, said):
     breach = Breach(path="plan", step_id=None, limit=limit, limit_value=1, consumed=1)

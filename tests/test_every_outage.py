@@ -264,7 +264,7 @@ def test_what_is_still_owed_as_the_process_ends_is_said_to_be_lost(tmp_path, on_
     said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     [line] = said
     assert line.removeprefix(f"ERROR ledger sqlite:///{books}") == (
-        " could not be told all before the process ended; it lacks 1 charges of $0.00225 in all and 1 records"
+        " could not be told all before the process ended; it lacks 1 charge of $0.00225 in all and 1 record"
     )
 
 

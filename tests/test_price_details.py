@@ -144,12 +144,12 @@ def test_plain_tokens_of_a_direction_without_a_rate_have_no_price(sent, made):
     assert unknown.plain(0, 0) == 5
 
 
-def test_a_hint_names_the_nearest_rate_or_all_of_them():
+def test_a_hint_names_the_nearest_rate_or_those_of_a_million_tokens():
     with pytest.raises(ValueError, match="did you mean 'input_usd_per_mtok'"):
         set_prices({"mine": {"input_usd_per_mtk": 1}})
-    with pytest.raises(
-        ValueError, match="known are input_usd_per_mtok, output_usd_per_mtok, .*input_cost_per_request"
-    ):
+    with pytest.raises(ValueError, match="did you mean 'output_usd_per_mtok'"):
+        set_prices({"mine": {"output": 1}})
+    with pytest.raises(ValueError, match="known are input_usd_per_mtok, .*such as input_cost_per_token"):
         set_prices({"mine": {"zzz": 1}})
 
 

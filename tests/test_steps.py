@@ -255,16 +255,16 @@ def test_a_step_shows_itself_before_during_and_after_its_block():
         assert (plan.cost_usd, plan.remaining("max_usd")) == (15, 35)
     assert (plan.status, plan.cost_usd, plan.remaining("max_calls")) == ("completed", 15, 8)
     assert plan.limits == {"max_usd": 50, "max_calls": 9}
-    assert repr(plan) == "<step 'plan' completed 15 USD, max_usd=50, max_calls=9>"
-    assert repr(step("new")) == "<step 'new' new 0 USD>"
+    assert repr(plan) == "<step 'plan': completed, 15 USD, max_usd=50, max_calls=9>"
+    assert repr(step("new")) == "<step 'new': new, 0 USD>"
 
 
 def test_a_step_does_not_show_an_unknown_cost_as_nothing():
     with step("plan") as plan:
         record_usage("nobody-knows", input_tokens=1, output_tokens=1)
-        assert repr(plan) == "<step 'plan' open unknown cost>"
+        assert repr(plan) == "<step 'plan': open, cost unknown>"
         spend(cost_usd=2)
-    assert repr(plan) == "<step 'plan' completed >=2 USD>"
+    assert repr(plan) == "<step 'plan': completed, >=2 USD>"
 
 
 def test_a_step_that_has_not_begun_says_so():

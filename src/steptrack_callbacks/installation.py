@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 from . import attachments, pricing, settings
 from .concurrency import threads as carrying
@@ -23,9 +24,10 @@ from .settings import FileSettings, OnIntegrationChange, OnStoreError, Settings
 from .steps import registry
 from .steps.tool_policy import ToolSaid, with_tools
 from .values.arguments import check_escalation, checks_arguments
-from .values.definitions import Escalation, StepDefinition
-from .values.limits import check_choice
+from .values.definitions import Escalation, StepDefinition, StepOptions
+from .values.limits import check_choice, did_you_mean
 
+F = TypeVar("F", bound=Callable[..., Any])
 Attach = Callable[[], Callable[[], None]]
 """Attaches to an imported package, and returns what undoes it."""
 
@@ -51,6 +53,23 @@ _LOOKED_AT = tuple(set(all_seams.PACKAGES) - set(_ATTACH) - set(http_clients.PAC
 """Packages that nothing is attached to, and that are used nevertheless."""
 
 
+def _knows_options(function: F) -> F:
+    """Say of an option that does not exist where it belongs, or what was meant."""
+    known = inspect.signature(function).parameters
+
+    @wraps(function)
+    def called(**options: Any) -> Any:
+        __tracebackhide__ = True
+        for option in options.keys() - known.keys():
+            of_step = option in StepOptions.__annotations__
+            hint = "; it is an option of step(...)" if of_step else did_you_mean(option, known)
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {option!r}{hint}")
+        return function(**options)
+
+    return cast(F, called)
+
+
+@_knows_options
 @checks_arguments
 def install(
     *,
@@ -131,7 +150,7 @@ def install(
             timeout_s=file.ledger.timeout_s,
         )
         for problem in file.warnings:  # which a user's filter may make errors
-            warnings.warn(str(problem), UserWarning, stacklevel=3)
+            warnings.warn(str(problem), UserWarning, stacklevel=4)
         settings.put_in_force(told)
         current.put_in_force(choice)
         _carry_into_threads(wanted=told.threads)

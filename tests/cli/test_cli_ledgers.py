@@ -158,7 +158,7 @@ def test_top_marks_what_is_uncertain_as_a_report_does(said, tmp_path):
     ]
     shown = {name: rest for name, *rest in lines}
     assert (shown["guessed-team"][0], shown["guessed"][1]) == ("~$0.0200", "~$0.0200")
-    assert (shown["unknown-team"][0], shown["unknown"][1]) == ("~unknown", "~unknown")
+    assert (shown["unknown-team"][0], shown["unknown"][1]) == ("unknown", "unknown")
 
 
 def test_a_report_can_be_a_page(ledger, said, tmp_path):

@@ -370,8 +370,8 @@ def test_the_outermost_step_has_the_programs_name_or_the_one_given(tmp_path):
     file = write(
         tmp_path, "from steptrack_callbacks import current_step\nprint(current_step())\n", "night.ly.py"
     )
-    assert steptrack("run", "--max-calls", "2", file).stdout.startswith("<step 'night.ly' open")
-    assert steptrack("run", "--name", "nightly", file).stdout.startswith("<step 'nightly' open")
+    assert steptrack("run", "--max-calls", "2", file).stdout.startswith("<step 'night.ly': open")
+    assert steptrack("run", "--name", "nightly", file).stdout.startswith("<step 'nightly': open")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,14 @@ def test_cells_in_a_cell_of_another_magic_count_too(shell):
     assert peek_completed_steps()[-1].llm_calls == 1
 
 
+@pytest.mark.parametrize("line", ["--help", "plan -h"])
+def test_help_shows_the_options_and_runs_nothing(shell, line):
+    with capture_output() as shown:
+        shell.run_cell(f"%%step {line}\nhelped = 1").raise_error()
+    assert "--max-usd" in shown.stdout
+    assert "helped" not in shell.user_ns
+
+
 def test_the_magic_may_be_called_by_programs(shell):
     shell.run_cell_magic("step", "plan --quiet", SPEND)
     assert peek_completed_steps()[-1].llm_calls == 1

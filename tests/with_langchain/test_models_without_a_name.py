@@ -65,7 +65,7 @@ class Named(Nameless):
 def test_a_class_without_a_name_is_told_to_have_one_and_that_helps() -> None:
     with pytest.raises(UnpricedModel) as refused, step("plan", max_usd=1):
         Nameless().invoke("hello")
-    assert 'set a name that has a price there, such as model="gpt-4o"' in str(refused.value)
+    assert 'set one that has a price, such as model="gpt-4o"' in str(refused.value)
     assert "install(prices" not in str(refused.value)
     with step("plan", max_usd=1) as plan:
         Named(model="gpt-4o").invoke("hello")

@@ -98,8 +98,8 @@ def _cure(model: str, provider: str | None) -> str:
     """Say what helps where a price for the name that LangChain has would be a price for nothing."""
     if model == UNKNOWN_MODEL:
         return (
-            "LangChain is not told its name; if its class has a field for that, set a name that has a price"
-            ' there, such as model="gpt-4o"'
+            "LangChain does not report its name; if its class has a field for the name, set one that has a"
+            ' price, such as model="gpt-4o"'
         )
     if provider is not None and canonical(provider) == "azure":
         return f'if {model!r} is a deployment, say which model it is of beside it: model="gpt-4o"'

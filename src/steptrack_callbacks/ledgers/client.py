@@ -14,6 +14,7 @@ from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.settings import OnStoreError
 from steptrack_callbacks.values.errors import LedgerError
+from steptrack_callbacks.values.formatting import plural
 from steptrack_callbacks.values.limits import check_choice
 from steptrack_callbacks.values.money import decimal_of, format_usd
 
@@ -198,14 +199,17 @@ class LedgerClient:
         """Tell the store all that it is owed; if it cannot be reached, say what is lost with the process."""
         self.flush()
         lost = [pending.entry.amounts for pending in list(self._owed.values()) if pending.entry.amounts]
-        if lost or self._owed_records:
+        lacking = []
+        if lost:
+            usd = format_usd(from_pico(sum(amounts.get(COST, 0) for amounts in lost)))
+            lacking.append(f"{plural(len(lost), 'charge')} of {usd} in all")
+        if self._owed_records:
+            lacking.append(plural(len(self._owed_records), "record"))
+        if lacking:
             logger.error(
-                "ledger %s could not be told all before the process ended; it lacks %d charges of %s in all"
-                " and %d records",
+                "ledger %s could not be told all before the process ended; it lacks %s",
                 self.store.url,
-                len(lost),
-                format_usd(from_pico(sum(amounts.get(COST, 0) for amounts in lost))),
-                len(self._owed_records),
+                " and ".join(lacking),
             )
 
     def _try_to(self, decision: Flow[None]) -> Flow[None]:

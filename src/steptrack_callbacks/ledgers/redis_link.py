@@ -175,9 +175,9 @@ class RedisLink:
         elif isinstance(error, known.NoPermissionError):
             why = _of_rights(str(error))
         elif isinstance(error, known.AuthenticationError):
-            why = f"it lets nobody in with this name and password: {error}"
+            why = f"it lets nobody in with this name and password: {str(error).rstrip('.')}"
         elif isinstance(error, known.ConnectionError | known.RedisClusterException | OSError):
-            why = f"it cannot be reached: {error}"
+            why = f"it cannot be reached: {str(error).rstrip('.')}"
         elif isinstance(error, known.ResponseError):
             why = _of_response(error)
         else:

@@ -15,10 +15,15 @@ ENTRANCE = "steptrack_cell"
 
 
 def open_cell(lines: list[str]) -> list[str]:
-    """Turn the first line of a `%%step` cell into a call that `PutInStep` finds; line numbers stay."""
+    """Turn the first line of a `%%step` cell into a call that `PutInStep` finds; line numbers stay.
+
+    With `--help` it shows the options, and runs nothing.
+    """
     if not lines or lines[0].split(maxsplit=1)[:1] != [MAGIC]:
         return lines
     line = lines[0].strip().removeprefix(MAGIC).strip()
+    if {"--help", "-h"} & set(line.split()):
+        return [f"get_ipython().run_line_magic('pinfo', {MAGIC!r})\n"]
     return [f"get_ipython().run_line_magic({ENTRANCE!r}, {line!r})\n", *lines[1:]]
 
 

@@ -129,6 +129,7 @@ class Extension:
         --escalation FUNCTION, --budget BUDGET
                      names of this notebook; --budget may be given several times
         --quiet      without the live view
+        --help       show this, and run nothing
 
         `await` works in it, names stay, and `_step` is the step when it is over.
         """

@@ -129,4 +129,7 @@ def meant(key: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - for errors only
 
     near = get_close_matches(key, _UNITS, n=1) if len(key) <= _LONGEST_KEY else []
-    return f"; did you mean {near[0]!r}{_UNITS[near[0]]}?" if near else f"; known are {', '.join(_UNITS)}"
+    near = near or [known for known in _PER_MTOK if known.startswith(key)]
+    if near:
+        return f"; did you mean {near[0]!r}{_UNITS[near[0]]}?"
+    return f"; known are {', '.join(_PER_MTOK)}, and LiteLLM's, such as input_cost_per_token"

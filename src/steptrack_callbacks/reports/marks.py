@@ -45,4 +45,4 @@ def remarks_on(record: CompletedStep, *, refused: int, late: int, extras: bool =
 def counted_once(notes: Counter[str]) -> Iterator[str]:
     """Say once what many steps share."""
     for note, times in notes.items():
-        yield note if times == 1 else f"{note}, in {times} steps each"
+        yield note if times == 1 else f"{note} (in each of {times} steps)"

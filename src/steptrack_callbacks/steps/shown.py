@@ -39,14 +39,14 @@ PUBLIC = frozenset(
 def in_words(step: Any) -> str:
     """Put a step in a line: its path, how it stands, what it has spent, and its limits."""
     limits = [f"{name}={value}" for name, value in step.limits.items()]
-    return f"<{', '.join([f'{step.kind} {step.path!r} {step.status} {_spent(step)}', *limits])}>"
+    return f"<{', '.join([f'{step.kind} {step.path!r}: {step.status}', _spent(step), *limits])}>"
 
 
 def _spent(step: Any) -> str:
     """Put the cost in words, so that one that is not known whole does not look like one that is."""
     usage = step.usage
     if usage.unpriced_calls and not usage.cost_usd:
-        return "unknown cost"
+        return "cost unknown"
     return f"{'>=' if usage.unpriced_calls else ''}{usage.cost_usd} USD"
 
 

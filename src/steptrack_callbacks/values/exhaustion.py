@@ -211,7 +211,10 @@ class BudgetExhausted(StepTrackError):
             return _usd(self.consumed_cost_usd), beside, _usd(Decimal(str(self.limit_value)))
         consumed = self.consumed_tokens if self.limit == "max_tokens" else own.consumed if own else 0
         one, many = _UNITS[self.limit]
-        form = "g" if self.limit == "max_seconds" else ".15g"
+        if self.limit == "max_seconds":
+            consumed, form = _rounded_s(float(consumed)), "g"
+        else:
+            form = ".15g"
         beside = "".join(f" and {part:{form}} {why}" for why, part in held.items() if part)
         return f"{consumed:{form}} {one if consumed == 1 else many}", beside, f"{self.limit_value:{form}}"
 
@@ -283,6 +286,11 @@ class BudgetEscalated(BudgetExhausted):
 
 
 _UNITS = {"max_tokens": ("token", "tokens"), "max_calls": ("call", "calls"), "max_seconds": ("s", "s")}
+
+
+def _rounded_s(seconds: float) -> float:
+    """Round to hundredths of a second, or below one to two digits."""
+    return round(seconds, 2) if seconds >= 1 else float(f"{seconds:.2g}")
 
 
 def _usd(amount: Decimal) -> str:

@@ -89,7 +89,9 @@ def cost_of(usage: Usage) -> str:
     """Write a cost: `~` before what is partly estimated, `>=` before what lacks calls of unknown price."""
     cost = usd(usage.cost_usd)
     if usage.unpriced_calls:
-        cost = "unknown" if sureness_of(usage) == "unknown" else f">={cost}"
+        if sureness_of(usage) == "unknown":
+            return "unknown"
+        cost = f">={cost}"
     return f"~{cost}" if usage.estimated_calls else cost
 
 
@@ -146,7 +148,8 @@ def amounts_granted(grant: Grant) -> list[str]:
 
 def spent(usage: Usage) -> str:
     """Write what was spent in short."""
-    return f"{cost_of(usage)} in {plural(usage.calls, 'call')}"
+    cost = "an unknown cost" if sureness_of(usage) == "unknown" else cost_of(usage)
+    return f"{cost} in {plural(usage.calls, 'call')}"
 
 
 def printable(text: str) -> str:

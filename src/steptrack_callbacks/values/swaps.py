@@ -101,6 +101,8 @@ def _checked_names(models: object, where: str) -> tuple[str, ...]:
     for name in models:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{where}models must be names, not {name!r}")
+    if not models and models != ():
+        raise ValueError(f"{where}models=[] names no model: name at least two, the preferred one first")
     names = tuple(models)
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ValueError(f"{where}models names {', '.join(twice)} twice; keep one")
