@@ -2,7 +2,7 @@
 
     python benchmarks/mutate.py [EVERY]
 
-mutmut changes the rooms of the call, of the verbs and of prices, in a copy of the project beside the virtual
+mutmut changes the parts of the call, of the verbs and of prices, in a copy of the project beside the virtual
 environments of the benchmarks, and runs for each change the tests that come past it. All of it takes about
 half an hour on one core; with EVERY only each EVERY-th change is made. What survived is shown by
 `mutmut show NAME` there.
@@ -22,7 +22,7 @@ import venvs
 
 ROOT = Path(__file__).parents[1]
 WORK = venvs.HOME / "mutants"
-ROOMS = ("engine/*", "steps/verbs.py", "pricing/*")
+PARTS = ("engine/*", "steps/verbs.py", "pricing/*")
 TESTS = """
     admission all_or_nothing answers_of_several_models asked_in_code boundaries budgets call call_details
     cheaper_at_the_limit cold_models contexts defects escalation far_from_limits generators groups hooks
@@ -47,7 +47,7 @@ def copy_project() -> None:
     shutil.copy(ROOT / "README.md", WORK)
     options = {
         "source_paths": ["src/"],
-        "only_mutate": [f"src/steptrack_callbacks/{room}" for room in ROOMS],
+        "only_mutate": [f"src/steptrack_callbacks/{part}" for part in PARTS],
         "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--deselect=tests/{test}" for test in LEFT_OUT)],
         "pytest_add_cli_args_test_selection": [f"tests/test_{name}.py" for name in TESTS],
         "also_copy": ["tests", "README.md"],
@@ -76,18 +76,18 @@ def results() -> dict[str, str]:
 
 
 def summary(ends: dict[str, str]) -> str:
-    """Count by room what became of the changes that were made."""
+    """Count by part what became of the changes that were made."""
     made = {name: end for name, end in ends.items() if end != "not checked"}
-    rooms = Counter(_room(name) for name in made)
-    killed = Counter(_room(name) for name, end in made.items() if end in KILLED)
-    lines = ["| room | changes | noticed | share |", "| --- | --: | --: | --: |"]
-    for room, count in [*sorted(rooms.items()), ("all", len(made))]:
-        noticed = killed.total() if room == "all" else killed[room]
-        lines.append(f"| {room} | {count} | {noticed} | {noticed / count:.0%} |")
+    parts = Counter(_part(name) for name in made)
+    killed = Counter(_part(name) for name, end in made.items() if end in KILLED)
+    lines = ["| part | changes | noticed | share |", "| --- | --: | --: | --: |"]
+    for part, count in [*sorted(parts.items()), ("all", len(made))]:
+        noticed = killed.total() if part == "all" else killed[part]
+        lines.append(f"| {part} | {count} | {noticed} | {noticed / count:.0%} |")
     return "\n".join(lines)
 
 
-def _room(name: str) -> str:
+def _part(name: str) -> str:
     return name.removeprefix("steptrack_callbacks.").split(".x", maxsplit=1)[0]
 
 

@@ -18,7 +18,7 @@ from tables import NONE, Results, label, number, table
 TEMPLATE = Path(__file__).with_name("template.md")
 MARKS = (1_000, 10_000, 100_000, 1_000_000)
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
-ROOMS = 10
+FILES = 10
 NOT_MEASURED = "*Not measured in this run.*"
 
 
@@ -90,8 +90,8 @@ def _profile(found: Results) -> str:
         framework = "LangChain" if case.startswith("langchain") else "LiteLLM"
         what = f"{framework} {CASES[case].title.removesuffix(', a chunk')}"
         share = each["ours_us"] / each["whole_us"]
-        rooms = ", ".join(f"`{room}` {us:.0f}" for room, us in list(each["rooms_us"].items())[:ROOMS])
-        lines.append(f"- {what}: {share:.0%} of {each['whole_us']:,.0f} us is this package's: {rooms}.")
+        files = ", ".join(f"`{file}` {us:.0f}" for file, us in list(each["files_us"].items())[:FILES])
+        lines.append(f"- {what}: {share:.0%} of {each['whole_us']:,.0f} us is this package's: {files}.")
     return "\n".join(lines)
 
 

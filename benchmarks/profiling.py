@@ -1,4 +1,4 @@
-"""Where the time of a call goes: the rooms of this package that a call passes, by their own time.
+"""Where the time of a call goes: the files of this package that a call passes, by their own time.
 
     python profiling.py
 
@@ -31,24 +31,24 @@ MOST = 14
 
 
 def profile(case: str, calls: int) -> dict[str, Any]:
-    """Return what share of a call this package is, and how that divides among its rooms and functions."""
+    """Return what share of a call this package is, and how that divides among its files and functions."""
     profiler = cProfile.Profile()
     with CASES[case].opened(OursDeep(), "") as work:
         work(200 if case != "langchain_stream" else 5)
         profiler.runcall(work, calls)
     stats: Any = pstats.Stats(profiler)
-    rooms: Counter[str] = Counter()
+    files: Counter[str] = Counter()
     functions: Counter[str] = Counter()
-    for (file, _, name), (_, _, own, _, _) in stats.stats.items():
-        if file.startswith(HOME):
-            room = file.removeprefix(HOME + "/")
-            rooms[room] += own
-            functions[f"{room}: {name}"] += own
+    for (path, _, name), (_, _, own, _, _) in stats.stats.items():
+        if path.startswith(HOME):
+            file = path.removeprefix(HOME + "/")
+            files[file] += own
+            functions[f"{file}: {name}"] += own
     scale = 1e6 / calls
     return {
         "whole_us": round(stats.total_tt * scale, 1),
-        "ours_us": round(sum(rooms.values()) * scale, 1),
-        "rooms_us": {room: round(own * scale, 1) for room, own in rooms.most_common(MOST)},
+        "ours_us": round(sum(files.values()) * scale, 1),
+        "files_us": {file: round(own * scale, 1) for file, own in files.most_common(MOST)},
         "functions_us": {name: round(own * scale, 1) for name, own in functions.most_common(MOST)},
     }
 

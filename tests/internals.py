@@ -1,4 +1,4 @@
-"""What tests take from inside the package, in one place, so that a room may be rebuilt and its tests stay."""
+"""What tests take from inside the package, in one place, so that a part may be rebuilt and its tests stay."""
 
 from __future__ import annotations
 

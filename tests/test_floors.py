@@ -1,4 +1,4 @@
-"""The house stands: a room imports only rooms below it, nothing goes in circles, and frameworks are where they belong."""
+"""A part of the package imports only parts below it, nothing goes in circles, frameworks are where they belong."""
 
 import ast
 import re
@@ -10,11 +10,11 @@ import pytest
 
 import steptrack_callbacks
 
-HOUSE = Path(steptrack_callbacks.__file__).parent
+PACKAGE = Path(steptrack_callbacks.__file__).parent
 US = "steptrack_callbacks"
 
-# From the ground up. A folder is one room. What a room needs from outside the standard library stands beside
-# it; outside of ABOVE it may be imported in a function only.
+# From the ground up. A folder is one part. What a part needs from outside the standard library stands in
+# OUTSIDE; below ABOVE it may be imported in a function only.
 FLOORS = [
     {"values", "concurrency"},
     {"settings"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"litellm", "langchain", "opentelemetry"},
     {"langgraph", "litellm_proxy"},
     {"installation"},
-    # the door, and those who come in through it
+    # the public names, and those who use them as users do
     {"__init__"},
     {"testing", "demo", "notebook"},
     {"cli"},
@@ -43,7 +43,7 @@ OUTSIDE = {
     "notebook": {"IPython"},
 }
 OPENED_BY_NAME = {
-    "__init__": "the door opens a room when one of its names is first used",
+    "__init__": "a part is imported when one of its names is first used",
     "cli.main": "a command is imported when it is run",
 }
 FILLED_FROM_ABOVE = {
@@ -51,22 +51,22 @@ FILLED_FROM_ABOVE = {
     ("integrations.handoff", "carried.append"): "threads carry what is handed over",
     ("litellm.custom", "carried.append"): "threads carry what a provider is asked",
 }
-"""Who tells a room below, as it is imported, what to call. There shall be no other."""
+"""Who tells a part below, as it is imported, what to call. There shall be no other."""
 
-FILES = sorted(HOUSE.rglob("*.py"))
-FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+FILES = sorted(PACKAGE.rglob("*.py"))
+FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 
 
 def module_of(path):
-    name = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     return name.removesuffix(".__init__")
 
 
 MODULES = {module_of(path): path for path in FILES}
 
 
-def room_of(name):
-    """The room that a module is in."""
+def part_of(name):
+    """The part that a module is in."""
     return name.split(".")[0]
 
 
@@ -92,7 +92,7 @@ def _names(node, path):
         return [alias.name for alias in node.names]
     if not node.level:
         return _each_of(node, node.module) if _is_ours(node.module) else [node.module]
-    package = [US, *path.relative_to(HOUSE).parts][: -node.level]
+    package = [US, *path.relative_to(PACKAGE).parts][: -node.level]
     return _each_of(node, ".".join([*package, *([node.module] if node.module else [])]))
 
 
@@ -120,13 +120,13 @@ def _is_ours(name):
 
 
 def ours(path):
-    """The modules of ours that a file imports; the door is called `__init__`."""
+    """The modules of ours that a file imports; the package itself is called `__init__`."""
     found = {name.removeprefix(US).removeprefix(".") for name in imports_of(path) if _is_ours(name)}
     return {name or "__init__" for name in found}
 
 
-def rooms_imported(path):
-    return {room_of(name) for name in ours(path) if name != "<put together>"} - {room_of(module_of(path))}
+def parts_imported(path):
+    return {part_of(name) for name in ours(path) if name != "<put together>"} - {part_of(module_of(path))}
 
 
 def outside_imported(path, **how):
@@ -135,25 +135,25 @@ def outside_imported(path, **how):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_room_imports_only_rooms_below_it(name):
-    assert room_of(name or "__init__") in FLOOR_OF, f"give {room_of(name)} a floor in this file"
-    floor = FLOOR_OF[room_of(name)]
-    assert {room for room in rooms_imported(MODULES[name]) if FLOOR_OF[room] >= floor} == set()
+def test_a_part_imports_only_parts_below_it(name):
+    assert part_of(name or "__init__") in FLOOR_OF, f"give {part_of(name)} a floor in this file"
+    floor = FLOOR_OF[part_of(name)]
+    assert {part for part in parts_imported(MODULES[name]) if FLOOR_OF[part] >= floor} == set()
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_room_takes_from_outside_only_what_stands_beside_it(name):
-    if room_of(name) in ABOVE:
+def test_a_part_takes_from_outside_only_what_is_listed(name):
+    if part_of(name) in ABOVE:
         return
     path = MODULES[name]
-    assert outside_imported(path) <= OUTSIDE.get(room_of(name), set())
+    assert outside_imported(path) <= OUTSIDE.get(part_of(name), set())
     assert outside_imported(path, inside_functions=False) == set()
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_an_integration_takes_its_own_framework_only(name):
-    if room_of(name) in ("litellm", "langchain", "langgraph"):
-        own = {"litellm"} if room_of(name) == "litellm" else FRAMEWORKS - {"litellm"}
+    if part_of(name) in ("litellm", "langchain", "langgraph"):
+        own = {"litellm"} if part_of(name) == "litellm" else FRAMEWORKS - {"litellm"}
         assert outside_imported(MODULES[name]) & FRAMEWORKS <= own
 
 
@@ -169,7 +169,7 @@ def test_nothing_goes_in_a_circle_not_in_functions_and_not_for_type_checking():
         pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
 
 
-def test_nobody_imports_a_module_of_ours_by_a_name_put_together_but_the_door_and_the_command_line():
+def test_nobody_imports_a_module_of_ours_by_a_name_put_together_but_the_package_and_the_command_line():
     found = {name for name, path in MODULES.items() if f"{US}.<put together>" in set(imports_of(path))}
     assert found == set(OPENED_BY_NAME)
 
@@ -191,12 +191,12 @@ def told_below(name):
                 yield called
 
 
-def test_no_room_is_told_from_above_what_to_call_as_another_is_imported():
+def test_no_part_is_told_from_above_what_to_call_as_another_is_imported():
     found = {(name, called) for name in MODULES for called in told_below(name)}
     assert found == set(FILLED_FROM_ABOVE)
 
 
-def test_the_house_has_no_empty_floors_and_no_room_on_two():
+def test_the_package_has_no_empty_floors_and_no_part_on_two():
     assert all(FLOORS)
     assert sum(map(len, FLOORS)) == len(FLOOR_OF)
 
@@ -206,7 +206,7 @@ def test_no_file_is_longer_than_four_hundred_lines():
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
-def test_the_design_page_names_every_room():
+def test_the_design_page_names_every_part():
     page = (Path(__file__).parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
     [floors] = re.findall(r"## Floors\n.*?```\n(.*?)```", page, re.DOTALL)
     assert set(FLOOR_OF) - {"__main__"} - set(re.findall(r"\w+", floors)) == set()
@@ -215,19 +215,19 @@ def test_the_design_page_names_every_room():
 DESIGN = (Path(__file__).parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
 
 
-def part(heading):
+def section(heading):
     return DESIGN.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def test_the_glossary_has_at_most_thirty_words():
-    rows = re.findall(r"^\| (?!word|---)([\w, ]+) \|", part("Glossary"), re.MULTILINE)
+    rows = re.findall(r"^\| (?!word|---)([\w, ]+) \|", section("Glossary"), re.MULTILINE)
     assert 20 < len(rows) <= 30
     assert len(rows) == len(set(rows))
 
 
 def test_the_anatomy_of_a_call_names_files_that_are_there():
-    picture = re.search(r"```\n(.*?)```", part("Anatomy of a call"), re.DOTALL)[1]
-    known = {str(path.relative_to(HOUSE)) for path in FILES}
+    picture = re.search(r"```\n(.*?)```", section("Anatomy of a call"), re.DOTALL)[1]
+    known = {str(path.relative_to(PACKAGE)) for path in FILES}
     folder, named = "", []
     for line in picture.splitlines():
         if start := re.match(r" \[?([a-z]+/)\]?(?= )", line):
@@ -237,8 +237,8 @@ def test_the_anatomy_of_a_call_names_files_that_are_there():
             named.append(own)
     assert len(named) > 25
     assert [name for name in named if name not in known] == []
-    table = re.findall(r"`([\w/]+/\w+\.py)`", part("Anatomy of a call"))
-    root = HOUSE.parents[1]
+    table = re.findall(r"`([\w/]+/\w+\.py)`", section("Anatomy of a call"))
+    root = PACKAGE.parents[1]
     assert [name for name in table if name not in known and not (root / name).is_file()] == []
 
 
@@ -254,12 +254,12 @@ def test_no_class_stands_on_more_than_two_others_of_ours():
 
 
 def test_this_file_sees_imports_wherever_they_stand():
-    source = HOUSE / "steps" / "step.py"
-    assert {"engine", "values", "concurrency"} <= rooms_imported(source)
+    source = PACKAGE / "steps" / "step.py"
+    assert {"engine", "values", "concurrency"} <= parts_imported(source)
     assert {"steps.active", "engine.account"} <= ours(source)
-    assert "rich" in outside_imported(HOUSE / "reports" / "text.py")
-    assert "rich" not in outside_imported(HOUSE / "reports" / "text.py", inside_functions=False)
-    assert "litellm" in rooms_imported(HOUSE / "installation.py")
+    assert "rich" in outside_imported(PACKAGE / "reports" / "text.py")
+    assert "rich" not in outside_imported(PACKAGE / "reports" / "text.py", inside_functions=False)
+    assert "litellm" in parts_imported(PACKAGE / "installation.py")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_this_file_sees_imports_wherever_they_stand():
     ],
 )
 def test_this_file_sees_an_import_however_it_is_written(source, seen):
-    assert seen in set(imports_in(source, HOUSE / "steps" / "boundary.py"))
+    assert seen in set(imports_in(source, PACKAGE / "steps" / "boundary.py"))
 
 
 def test_no_two_files_of_tests_have_one_name():

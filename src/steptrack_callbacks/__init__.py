@@ -93,7 +93,7 @@ __all__ = [
     "uninstall",
 ]
 
-_ROOMS = {
+_PARTS = {
     "ledgers.budget": ("Budget",),
     "concurrency.contexts": ("bind",),
     "values.definitions": ("Grant", "PersonaDefinition", "Stage", "StepDefinition"),
@@ -128,19 +128,19 @@ _ROOMS = {
     "values.usage": ("Usage",),
     "reports": ("report",),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-_OPEN_ROOMS = ("hooks", "pricing", "testing")
+_PART_OF = {name: part for part, names in _PARTS.items() for name in names}
+_PUBLIC_PARTS = ("hooks", "pricing", "testing")
 
 
 def __getattr__(name: str) -> Any:
-    """Open a room when somebody first asks for what is in it, so that importing the package is free."""
-    if name in _OPEN_ROOMS:
+    """Import a part when somebody first asks for what is in it, so that importing the package is free."""
+    if name in _PUBLIC_PARTS:
         return import_module(f".{name}", __name__)
-    if name not in _ROOM_OF:
+    if name not in _PART_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_PART_OF[name]}", __name__), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_OPEN_ROOMS})
+    return sorted({*globals(), *__all__, *_PUBLIC_PARTS})

@@ -1,7 +1,7 @@
 """What the package was told: one frozen value, checked whole before it counts, and swapped whole.
 
-Each room reads here what it is told, and knows how to check it. Whoever tells several rooms at once, as
-`install` does, lets all of them check before the new value takes the place of the old one.
+Each part of the package reads here what it is told, and knows how to check it. Whoever tells several parts
+at once, as `install` does, lets all of them check before the new value takes the place of the old one.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from programs import COMMAND, environment, steptrack
 
 from steptrack_callbacks import Usage, pricing
 from steptrack_callbacks.cli import main
-from steptrack_callbacks.cli.costs import priced
+from steptrack_callbacks.cli.prices import priced
 from steptrack_callbacks.config import schema
 
 MODELS = [

@@ -34,7 +34,7 @@ def test_it_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> Non
 
 
 def test_it_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    """Without any dependency: all but the frameworks' own rooms works."""
+    """Without any dependency: all but the frameworks' own parts works."""
     venv.create(tmp_path / "env", with_pip=False)
     scripts = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin")
     python = scripts / "python"

@@ -1,4 +1,4 @@
-"""Frameworks, this package and its rooms are imported in any order; what was broken off is made whole later."""
+"""Frameworks, this package and its parts are imported in any order; what was broken off is made whole later."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ class Broken:
             raise self.error
 """
 
-ROOMS = (
+PARTS = (
     "langchain",
     "langchain.handler",
     "langchain.refusals",
@@ -53,9 +53,9 @@ def run(program):
     return done.stdout
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_may_be_the_first_to_import_its_framework_after_install(room):
-    run(f"steptrack.install(); import steptrack_callbacks.{room}; charged()")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_may_be_the_first_to_import_its_framework_after_install(part):
+    run(f"steptrack.install(); import steptrack_callbacks.{part}; charged()")
 
 
 def test_a_room_may_be_imported_before_install():
@@ -87,13 +87,13 @@ charged()
 
 @pytest.mark.parametrize("missing", ["litellm", "langchain_core"])
 def test_a_framework_that_is_not_installed_is_missed_by_nobody_but_its_own_room(missing):
-    room, other = ("litellm", "charged") if missing == "litellm" else ("langchain", "charged_by_litellm")
+    part, other = ("litellm", "charged") if missing == "litellm" else ("langchain", "charged_by_litellm")
     run(f"""
 warnings.filterwarnings("ignore", message="Item .* on TypedDict class")
 Broken({missing!r}, ModuleNotFoundError("not installed", name={missing!r}), times=-1)
 steptrack.install()
 try:
-    import steptrack_callbacks.{room}
+    import steptrack_callbacks.{part}
 except ModuleNotFoundError as error:
     assert error.name == {missing!r}
 else:

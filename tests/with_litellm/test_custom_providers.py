@@ -164,7 +164,7 @@ def test_an_async_stream_that_is_closed_closes_the_one_under_it(provider: Provid
 
 @in_every_form
 def test_past_the_gate_it_is_charged_from_events(form: str, provider: Provider, events: Events) -> None:
-    entry_points.gates.closed = False
+    entry_points.gates.active = False
     with registered(ByHTTP(provider)), step("plan", max_usd=1) as plan:
         ask(form, events)
     assert provider.count() == plan.usage.calls == plan.usage.ungated_calls == 1

@@ -49,7 +49,7 @@ def answered(messages: list[Any], answer: Any) -> None:
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_the_program(is_async: bool, looking: Provider) -> None:
-    assert entry_points.gates.closed
+    assert entry_points.gates.active
     messages: list[Any] = [{"role": "user", "content": "look around"}]
 
     def ask(**more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: `steptrack`. Each command is a file here, opened when it is called."""
+"""The command line: `steptrack`. Each command is a file of its name here, imported when it is called."""
 
 from .main import main
 

@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(options: argparse.Namespace) -> int:
-    command = import_module(f".{options.room}", __package__)
-    if options.room == "running":  # a program's own output is its own business
+    command = import_module(f".{options.command}", __package__)
+    if options.command == "run":  # a program's own output is its own business
         return int(command.go(options))
     _let_through_any_text(sys.stdout)
     code = int(command.go(options))

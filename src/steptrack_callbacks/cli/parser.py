@@ -37,7 +37,7 @@ class CommandParser(Parser):
 
 
 def build() -> Parser:
-    """Build the parser, without opening any other room."""
+    """Build the parser, without importing any other part of the package."""
     parser = Parser(prog="steptrack", description="Budgets for the steps of an LLM program.")
     parser.add_argument("--version", action="version", version=f"steptrack-callbacks {__version__}")
     commands = parser.add_subparsers(
@@ -52,7 +52,6 @@ def _demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo", help="run three steps with budgets, offline, and print what they spent"
     )
-    demo.set_defaults(room="showcase")
     demo.add_argument(
         "--proxy", action="store_true", help="through a LiteLLM proxy that is started on loopback"
     )
@@ -68,13 +67,11 @@ def _doctor(commands: Any) -> None:
         " mode: it must be refused where no call is left, and charged once where one is. Nothing is sent,"
         " and what is printed can be shown to anybody. Exit code 1: something is not as it should be.",
     )
-    doctor.set_defaults(room="doctor")
     _add_json(doctor)
 
 
 def _proxy(commands: Any) -> None:
     proxy = commands.add_parser("proxy", help="run a LiteLLM proxy with mock models and budgets")
-    proxy.set_defaults(room="proxying")
     proxy.add_argument(
         "--example",
         action="store_true",
@@ -97,7 +94,6 @@ def _run(commands: Any) -> None:
         " of steps is printed on stderr. Exit code 3: the budget was exhausted, whatever the program did with"
         " it; else the program's own.",
     )
-    run.set_defaults(room="running")
     run.add_argument("--max-usd", type=arguments.usd, metavar="USD", help="most US dollars to spend")
     run.add_argument("--max-tokens", type=arguments.count, metavar="N", help="most input and output tokens")
     run.add_argument("--max-calls", type=arguments.count, metavar="N", help="most requests to send")
@@ -123,7 +119,6 @@ def _run(commands: Any) -> None:
 
 def _report(commands: Any) -> None:
     report = commands.add_parser("report", help="print the steps that a ledger keeps, as a tree")
-    report.set_defaults(room="reporting")
     _add_place(report)
     report.add_argument("--html", metavar="OUT", help="write the report as one HTML file")
     report.add_argument("--run", metavar="ID", help="only the steps of this run")
@@ -138,7 +133,6 @@ def _report(commands: Any) -> None:
 
 def _top(commands: Any) -> None:
     top = commands.add_parser("top", help="watch the budgets and runs of a ledger; Ctrl-C ends it")
-    top.set_defaults(room="watching")
     _add_place(top)
     top.add_argument("--once", action="store_true", help="print once, as is done where output is piped")
     top.add_argument(
@@ -149,7 +143,6 @@ def _top(commands: Any) -> None:
 
 def _prices(commands: Any) -> None:
     prices = commands.add_parser("prices", help="say what models cost, and where the price is from")
-    prices.set_defaults(room="costs")
     models: Any = prices.add_argument("models", metavar="MODEL", nargs="+", help="such as gpt-4o-mini")
     models.completer = arguments.models
     prices.add_argument(
@@ -164,7 +157,6 @@ def _prices(commands: Any) -> None:
 
 def _check(commands: Any) -> None:
     check = commands.add_parser("check", help="check a steptrack.toml")
-    check.set_defaults(room="checking")
     check.add_argument("file", metavar="FILE", nargs="?", default="steptrack.toml", help="the file")
     check.add_argument("--schema", action="store_true", help="print the JSON schema of the file instead")
     _add_json(check)
@@ -185,7 +177,6 @@ def _ledger(commands: Any) -> None:
     )
     export.add_argument("--csv", action="store_true", help="write CSV")
     for verb in (info, prune, export):
-        verb.set_defaults(room="upkeep")
         _add_place(verb)
         _add_json(verb)
 
@@ -197,7 +188,6 @@ def _completion(commands: Any) -> None:
         description='For bash and zsh: eval "$(steptrack completion bash)"; for fish: steptrack completion'
         " fish | source",
     )
-    completion.set_defaults(room="completing")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
 
 

@@ -1,6 +1,6 @@
 """The shape of the file: which keys there are, and which values each may have.
 
-The shape is the JSON schema that the package ships, so that editors and this room say the same. What
+The shape is the JSON schema that the package ships, so that editors and this module say the same. What
 is understood here is the part of JSON Schema that it uses.
 """
 

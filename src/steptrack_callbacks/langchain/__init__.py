@@ -4,7 +4,7 @@
 to, beside failing, is said by `budgeted`; `admission` lets calls on an event loop wait.
 """
 
-# First: whoever attaches as soon as it is imported must not find this room half made.
+# First: whoever attaches as soon as it is imported must not find this package half made.
 import langchain_core  # noqa: F401
 
 from .attachment import attach

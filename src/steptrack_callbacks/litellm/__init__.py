@@ -4,7 +4,7 @@
 `litellm.callbacks`, is the second line, and promises less: see its docstring.
 """
 
-# First: whoever attaches as soon as it is imported must not find this room half made.
+# First: whoever attaches as soon as it is imported must not find this package half made.
 import litellm  # noqa: F401
 
 from .attachment import attach

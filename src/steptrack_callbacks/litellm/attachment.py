@@ -25,7 +25,7 @@ def attach() -> Callable[[], None]:
     """Gate the entry points, and listen behind them; returns what undoes it."""
     gated = _Gated()
     gated.put_up()
-    gates.closed = True
+    gates.active = True
     logger = StepTrackLogger()
     rule = logger.refuse_exhausted
     gates.hears = LOGGER.get() is not None and _add(CALLBACKS, logger)
@@ -34,7 +34,7 @@ def attach() -> Callable[[], None]:
     undo = [carry(), hear(logger.announce), gate_set_up(TICKET), meter_streams(TICKET, EARLY), try_groups()]
 
     def detach() -> None:
-        gates.closed = False
+        gates.active = False
         gated.take_down()
         _forget(logger)
         _forget(rule)

@@ -58,7 +58,7 @@ def gate_set_up(ticket: str) -> Callable[[], None]:
         def gated_set_up(name: Any, rules: Any, start_time: Any, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             kind = gated_kind(name)
-            if kind is None or not gates.closed or active_call() is not None or is_shell(kind, kwargs):
+            if kind is None or not gates.active or active_call() is not None or is_shell(kind, kwargs):
                 return set_up(name, rules, start_time, *args, **kwargs)
             with RefusalsAsLiteLLMErrors():
                 call = _begin(str(name), kind, args, kwargs)

@@ -30,11 +30,11 @@ class Gates:
     """Whether the wrappers gate; after `uninstall`, those that somebody still holds let through.
 
     Attributes:
-        closed: Whether they do.
+        active: Whether they do.
         hears: Whether LiteLLM tells our callback of each request that it sends.
     """
 
-    closed = False
+    active = False
     hears = True
 
 
@@ -125,7 +125,7 @@ def _around(
     @wraps(function)
     def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        if not gates.closed:
+        if not gates.active:
             return function(*args, **kwargs)
         if outer := _outer_call(kwargs):
             with within(outer):
@@ -154,7 +154,7 @@ def _around_async(
     @wraps(function)
     async def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        if not gates.closed:
+        if not gates.active:
             return await function(*args, **kwargs)
         if outer := _outer_call(kwargs):
             with within(outer):
@@ -181,7 +181,7 @@ def _around_job(function: Callable[..., Any]) -> Callable[..., Any]:
     def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         with RefusalsAsLiteLLMErrors():
-            if gates.closed:
+            if gates.active:
                 refuse_if_exhausted()
             return function(*args, **kwargs)
 
@@ -193,7 +193,7 @@ def _around_job_async(function: Callable[..., Any]) -> Callable[..., Any]:
     async def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         with RefusalsAsLiteLLMErrors():
-            if gates.closed:
+            if gates.active:
                 refuse_if_exhausted()
             return await function(*args, **kwargs)
 
@@ -207,7 +207,7 @@ def _around_batch(function: Callable[..., Any]) -> Callable[..., Any]:
     def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         answer = function(*args, **kwargs)
-        if gates.closed and not inspect.iscoroutine(answer):  # of the async twin, which charges it
+        if gates.active and not inspect.iscoroutine(answer):  # of the async twin, which charges it
             with RefusalsAsLiteLLMErrors():
                 batches.charge(answer, kwargs)
         return answer
@@ -220,7 +220,7 @@ def _around_batch_async(function: Callable[..., Any]) -> Callable[..., Any]:
     async def entry(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         answer = await function(*args, **kwargs)
-        if gates.closed:
+        if gates.active:
             with RefusalsAsLiteLLMErrors():
                 await batches.charge_async(answer, kwargs)
         return answer

@@ -78,7 +78,7 @@ def group_of(options: Mapping[str, Any]) -> str:
 
 
 def _deployments(model: str, team: str | None) -> list[dict[str, Any]]:
-    from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this room, and has a Router later
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this module, and has a Router later
 
     return offers_of(getattr(proxy_server, "llm_router", None), model, team)
 

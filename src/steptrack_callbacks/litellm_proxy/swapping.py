@@ -67,7 +67,7 @@ def _named_beside(model: str, around: AccountChain) -> set[str]:
 
 async def _may_call(model: str, user: Any) -> bool:
     """Tell whether a key might have asked for a model itself; where nobody can tell, it might not."""
-    from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this room, and has a Router later
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this module, and has a Router later
 
     check = PROXY_MODEL_ACCESS.get()
     if check is None:

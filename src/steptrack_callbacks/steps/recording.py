@@ -55,7 +55,7 @@ class Recording:
 
     def put(self, account: Account) -> None:
         """Put the record where records are kept."""
-        made = self.noted(account)
+        made = self.build(account)
         ledger.put(account.ref.step_id or "", made)
         if self.client is not None:
             if self.client.is_durable:
@@ -63,8 +63,8 @@ class Recording:
             self.client.flush()
             current.flush_others()
 
-    def noted(self, account: Account) -> Callable[[], CompletedStep]:
-        """Take down what the record says now; it is made when it is read, since that takes its time."""
+    def build(self, account: Account) -> Callable[[], CompletedStep]:
+        """Take down what the record says now, and return what makes it: that takes time, and few are read."""
         ref, usage = account.ref, account.settled.usage()
         budgets = [binding.account() for binding in self.bindings]
         return partial(

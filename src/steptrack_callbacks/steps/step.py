@@ -224,7 +224,7 @@ class Step(metaclass=ShowsPublicNames):
             RuntimeError: The step has not begun.
         """
         account = self.account
-        return (self.left or ending.recording_of(self)).noted(account)()
+        return (self.left or ending.recording_of(self)).build(account)()
 
     def records(self) -> list[CompletedStep]:
         """Return the records of the steps that ended inside it, and its own, in the order of ending.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from steptrack_callbacks.values.records import CompletedStep
 
 from .errors import OK, UNKNOWN, CommandError
+from .ledger_argument import opened
 from .output import date, print_json, print_report, tables_of
-from .places import opened
 
 if TYPE_CHECKING:
     from steptrack_callbacks.ledgers.protocol import Totals

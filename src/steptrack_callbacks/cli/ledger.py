@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import OK, CommandError
+from .ledger_argument import opened
 from .output import date, print_json, table
-from .places import opened
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 

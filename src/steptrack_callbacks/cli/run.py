@@ -11,8 +11,8 @@ from typing import Any
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .errors import EXHAUSTED, INTERRUPTED, CommandError
+from .ledger_argument import url_to_write
 from .output import print_json, print_report, tables_of
-from .places import url_to_write
 from .program import Program, module, script, wait_for_threads, without_us
 
 _LIMITS = ("max_usd", "max_tokens", "max_calls", "max_seconds", "enforce", "unpriced")

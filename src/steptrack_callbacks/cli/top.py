@@ -14,10 +14,10 @@ from steptrack_callbacks.values.formatting import cost_of, usd
 from steptrack_callbacks.values.usage import Usage
 
 from .errors import OK
+from .ledger import account_dicts
+from .ledger_argument import opened
 from .limits import budget_named, limit_rows
 from .output import print_json, table
-from .places import opened
-from .upkeep import account_dicts
 
 _SHOWN_ACCOUNTS = 15
 _SHOWN_STEPS = 10
