@@ -5,10 +5,12 @@ import re
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import steptrack_callbacks
+from steptrack_callbacks.engine.open_call import State
 
 PACKAGE = Path(steptrack_callbacks.__file__).parent
 US = "steptrack_callbacks"
@@ -206,12 +208,6 @@ def test_no_file_is_longer_than_four_hundred_lines():
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
-def test_the_design_page_names_every_part():
-    page = (Path(__file__).parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
-    [floors] = re.findall(r"## Floors\n.*?```\n(.*?)```", page, re.DOTALL)
-    assert set(FLOOR_OF) - {"__main__"} - set(re.findall(r"\w+", floors)) == set()
-
-
 DESIGN = (Path(__file__).parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
 
 
@@ -219,14 +215,30 @@ def section(heading):
     return DESIGN.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
+def drawings(heading):
+    """The drawings in a section of the design page."""
+    return re.findall(r"```\n(.*?)```", section(heading), re.DOTALL)
+
+
+def test_the_design_page_shows_these_floors_line_by_line():
+    [picture] = drawings("Floors")
+    assert [set(re.findall(r"\w+", line[17:57])) for line in picture.splitlines()] == FLOORS[::-1]
+
+
+def test_the_design_page_shows_every_state_of_a_call():
+    [_, states] = drawings("Anatomy of a call")
+    assert set(re.findall(r"(?:^|► )(\w+(?: flight)?)", states, re.MULTILINE)) == set(get_args(State))
+
+
 def test_the_glossary_has_at_most_thirty_words():
     rows = re.findall(r"^\| (?!word|---)([\w, ]+) \|", section("Glossary"), re.MULTILINE)
-    assert 20 < len(rows) <= 30
-    assert len(rows) == len(set(rows))
+    words = [word for row in rows for word in row.split(", ")]
+    assert 20 < len(words) <= 30
+    assert len(words) == len(set(words))
 
 
 def test_the_anatomy_of_a_call_names_files_that_are_there():
-    picture = re.search(r"```\n(.*?)```", section("Anatomy of a call"), re.DOTALL)[1]
+    [picture, _] = drawings("Anatomy of a call")
     known = {str(path.relative_to(PACKAGE)) for path in FILES}
     folder, named = "", []
     for line in picture.splitlines():

@@ -1,7 +1,7 @@
 """What the integrations share.
 
 An integration is a folder of its own, such as `langchain/`, that turns the events of one package into calls.
-A new one has to write
+The smallest is `tests/fake_framework.py`. A new one has to write
 
 - a reader of requests, which returns a `Request` of `engine/request.py` (see `langchain/requests.py`),
 - what happens before a request is sent: `new_call()` of `steps/attribution.py`, then `Call.admit()` or
@@ -12,5 +12,10 @@ A new one has to write
 - for streams, `Call.progress()`, which raises where one is to be cut, and when to ask it
   (`stream_pacing.py`),
 - the places where it attaches, as data (`seams_langchain.py`), and `attach()` (see
-  `langchain/attachment.py`), which `installation.py` calls once the package is imported.
+  `langchain/attachment.py`).
+
+It is registered in `_ATTACH` of `installation.py`, `_INTEGRATIONS` of `attachments.py`, `SEAMS` of
+`all_seams.py`, `TESTED` of `versions.py`, `_BETWEEN` of `values/user_warnings.py`, `probes()` of
+`cli/self_test.py`, and with its floor in `tests/test_floors.py` and `docs/design.md`.
+`tests/integrations/test_registered_everywhere.py` says what is missing.
 """
