@@ -93,7 +93,11 @@ class Stack(Generic[T]):
 
     def remove(self, entry: T) -> bool:
         """Take an entry out of the current context, and say whether it was there."""
-        entries, index = self._entries.get(), self._index(entry)
+        entries = self._entries.get()
+        if entries and entries[-1] is entry:  # nearly always
+            index: int | None = len(entries) - 1
+        else:
+            index = self._index(entry)
         if index is not None:
             self._entries.set(entries[:index] + entries[index + 1 :])
             if self.follower is not None:

@@ -118,7 +118,7 @@ class Account:
         self.started = time.monotonic()
         self.ended: float | None = None
         self.model = definition.model
-        self.model_list = definition.model_list
+        self.model_list = definition.model_list if definition.models else None
         self._swaps: dict[tuple[str, str, SwapReason], list[float]] = {}
         self.response: Any = None
         self.raised: BudgetExhausted | None = None
@@ -272,6 +272,8 @@ class Account:
 
     def swaps(self) -> tuple[ModelSwap, ...]:
         """Return the calls that were made with another model under the list of this account."""
+        if not self._swaps:
+            return ()
         return tuple(
             ModelSwap(asked=asked, used=used, why=why, calls=int(calls), first_at=first, last_at=last)
             for (asked, used, why), (calls, first, last) in list(self._swaps.items())

@@ -13,7 +13,7 @@ from .account import Account
 from .chain import AccountChain, Wrapping
 from .holds import Bound
 from .lease import Lease
-from .queue import making_room
+from .queue import QUEUE
 from .request import Request
 from .reservation import Reservation
 from .swapping import Swapping
@@ -69,9 +69,12 @@ def open_calls_of(account: Account) -> list[OpenCall]:
 
 def close_and_sweep(account: Account) -> None:
     """Close the account of a step that ends, and charge what is still open in it."""
-    with making_room:
+    try:
         with LOCK:
             account.close()
         if account.open_calls:
             for call in open_calls_of(account):
                 call.sweep()
+    finally:  # written out, as each step comes here: see `making_room`
+        if QUEUE.waiters:
+            QUEUE.move_on()

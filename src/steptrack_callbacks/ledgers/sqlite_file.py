@@ -64,7 +64,10 @@ class SqliteFile:
             self._refuse_from_within()
             return False
         try:
-            db = self._open().db
+            shelf = self._shelf
+            if shelf is None or not os.path.samestat(self._opened, os.stat(self.path)):  # noqa: PTH116 - see `_open`
+                shelf = self._open()
+            db = shelf.db
             left_s = max(0.0, until - time.monotonic())
             if abs(left_s - self._patience_s) > self._timeout_s / 10:  # setting it costs as much as a query
                 self._wait_for(db, left_s)

@@ -71,7 +71,7 @@ def recording_of(step: Any) -> Recording:
     error, kept_error = step.errors
     return Recording(
         kind=step.kind,
-        parent_id=step.parent.id if step.parent else None,
+        parent_id=step.parent.placement.account.ref.step_id if step.parent else None,
         function=step.definition.function,
         status=step.status,
         error=error,
