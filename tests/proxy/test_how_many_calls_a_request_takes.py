@@ -53,7 +53,9 @@ async def serve(handler, answer):
     """Tell the handler of a request as the proxy does."""
     beside = {"litellm_logging_obj": Logged(), "messages": MESSAGES}
     data = {"model": "mock", "proxy_server_request": {"headers": NAMED, "body": {}}, "metadata": {}, **beside}
-    sent = {**DEPLOYED, "metadata": {"model_group": "mock"}, "model_info": {"id": "a"}, **beside}
+    (deployment,) = litellm.proxy.proxy_server.llm_router.get_model_list("mock")
+    info = {"model_info": deployment["model_info"], "metadata": {"model_group": "mock"}}
+    sent = {**deployment["litellm_params"], "stream": False, **info, **beside}
     await handler.async_pre_call_hook(KEY, None, data, "acompletion")
     await handler.async_pre_call_deployment_hook(sent, "acompletion")
     handler.log_pre_api_call("gpt-4o-mini", MESSAGES, sent)

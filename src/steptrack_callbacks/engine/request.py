@@ -96,6 +96,7 @@ class Request:
             the last of a limit.
         together: What it has in common with the other calls that one request makes; `None` if there are
             none, or all are begun by one task or thread. What any of these holds, none of them waits for.
+        described_by: The content and the options that it was read from, for who may describe it again.
         input_count: The input's tokens if they were counted, else `None`.
     """
 
@@ -125,6 +126,7 @@ class Request:
     counts: bool = True
     must_fit: bool = False
     together: Hashable = None
+    described_by: tuple[Any, Mapping[str, Any]] | None = field(default=None, repr=False)
     input_count: InputCount | None = field(default=None, init=False)
     _costs: dict[tuple[int, int, frozenset[str]], int] = field(default_factory=dict, init=False)
     estimated: tuple[tuple[object, ...], Estimate] | None = field(default=None, init=False, repr=False)

@@ -34,6 +34,8 @@ UNSEEN = frozenset(
     {"audio", "conversation", "mcp_servers", "modalities", "previous_response_id", "web_search_options"}
 )
 """Options by which more may be charged as input than the request itself has."""
+READ = UNSEEN | {"tools"}
+"""Options that are read here."""
 _OF_USERS = frozenset({None, "function", "custom"})
 _NAMING = frozenset({"function", "function_declarations", "name"})
 

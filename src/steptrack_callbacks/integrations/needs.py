@@ -17,6 +17,8 @@ _FILES = frozenset({"file", "input_file", "document"})
 _DEEPEST = 8
 _WHOLE = ("response_format", "tools", "functions", "thinking", "reasoning_effort", "reasoning")
 _MAY_NEED_WHOLE = frozenset({*_WHOLE, "text"})
+READ = _MAY_NEED_WHOLE | {"tool_choice", "web_search_options"}
+"""Options that are read here."""
 
 
 def needs_whole_answer(options: Mapping[str, Any]) -> bool:

@@ -18,8 +18,12 @@ _MODALITIES = ("modalities", "response_modalities", "responseModalities")
 _KEPT = {"1h": "cache_write_1h", "12h": "cache_write_12h"}
 _MARKED = ("tools", "system", "extra_body", "model_kwargs")
 _DEEPEST = 12
-PRICED = frozenset({"speed", "web_search_options", "tools", *_REGIONS, *_BASES})
+PLACES = frozenset({*_REGIONS, *_BASES})
+"""Options that say where a model is served."""
+PRICED = PLACES | {"speed", "web_search_options", "tools"}
 """Options that may change the price of a request."""
+READ = PRICED | {*_CONFIGS, *_MODALITIES, *_MARKED, "cache_control"}
+"""Options that are read here."""
 
 
 def terms_asked(options: Mapping[str, Any]) -> dict[str, Any]:

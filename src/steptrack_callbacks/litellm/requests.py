@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.integrations import bounds, needs, request_terms
 from steptrack_callbacks.integrations.bounds import bound_messages, bound_prompt, is_all_sent
 from steptrack_callbacks.integrations.needs import needs_in, needs_whole_answer
 from steptrack_callbacks.integrations.request_terms import kinds_in, terms_asked
@@ -20,9 +21,10 @@ from .call_types import CALL_TYPES, Kind
 from .per_item import per_item_request
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_LOGGED = "litellm_logging_obj"
-"""LiteLLM's account of a call, which may know ours: a ring that only the garbage collector could open."""
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
+_ASKED = _SENT_UNSEEN | bounds.READ | needs.READ | request_terms.READ
+_SERVED = frozenset({"custom_llm_provider", "base_model", "model_info"})
+_READ = _ASKED | _SERVED | {"stream", "system", "systemInstruction", "instructions"}
 
 
 def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -> Request:
@@ -38,74 +40,110 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
     if not call_type.answers_in_words:
         named = {**options, call_type.model: model, call_type.content: content}
         return per_item_request(kind, named, _own_rates(options) or {})
-    model = model.replace("/responses/", "/", 1)  # LiteLLM's way to say which API is used
-    extra = _fields(options.get("extra_body")) if "extra_body" in options else {}
-    options = _as_sent({**options, _LOGGED: None}, extra)  # a copy, of which the rest may be asked later
-    answers, tools = _answers(kind, options), _schemas(options)
-    whole = {**options, **extra} if extra else options
-    kinds = partial(kinds_in, content, options)
+    said = said_in(options)
+    extra = _fields(said["extra_body"]) if "extra_body" in said else {}
+    model, sent = _plain_name(model), _as_sent(said, extra) if extra else said
+    kinds = partial(kinds_in, content, sent)
+    asked = {} if _ASKED.isdisjoint(sent) else _asked(kind, sent, extra)
     return Request(
         model=model,
         operation=call_type.operation,
-        provider=_text_or_none(options.get("custom_llm_provider")),
-        service_tier=_text_or_none(options.get("service_tier")),
-        count_input=_counter(kind, model, content, options, tools),
-        bound_input=None if extra else _bounder(kind, content, options, tools),
-        max_output_tokens=_output_limit(kind, options, answers),
-        answers=answers,
+        provider=_text_or_none(sent.get("custom_llm_provider")),
+        count_input=partial(_count, kind, model, content, sent),
+        bound_input=None if extra else _bounder(kind, content, sent),
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
-        needs_whole_answer=needs_whole_answer(whole),
-        streams=bool(options.get("stream")),
-        rates=_own_rates(options),
-        base_model=_base_model(options),
+        streams=bool(sent.get("stream")),
+        rates=_own_rates(sent),
+        base_model=_base_model(sent),
         kinds=kinds,
-        needs=partial(needs_in, content, options, kinds),
-        cure=_cure(model, options),
-        **terms_asked(whole),
+        needs=partial(needs_in, content, sent, kinds),
+        cure=_cure(model, sent),
+        described_by=(content, said),
+        **({"max_output_tokens": 0} if kind == "embedding" else {}) | asked,
     )
 
 
-def _as_sent(options: Mapping[str, Any], extra: Mapping[str, Any]) -> Mapping[str, Any]:
+def describes(request: Request, model: str, content: Any, options: Mapping[str, Any]) -> bool:
+    """Tell whether a request is what the same sort of call comes to with these arguments."""
+    if request.described_by is None or request.model != _plain_name(model):
+        return False
+    about, said = request.described_by
+    return about is content and said == said_in(options)
+
+
+def said_in(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from the arguments of a call what describes it beside its model and content.
+
+    The rest is let go: among it is LiteLLM's account of the call, which may know ours, a ring that only the
+    garbage collector could open.
+    """
+    names = _names_read().intersection(options)
+    return {name: value for name in names if (value := options[name]) is not None and value is not False}
+
+
+@cache
+def _names_read() -> frozenset[str]:
+    return _READ | rate_names()
+
+
+def _plain_name(model: str) -> str:
+    """Take out LiteLLM's way to say which API is used."""
+    return model.replace("/responses/", "/", 1)
+
+
+def _as_sent(options: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Let what stands in `extra_body` go before what stands beside it, as it does at the provider."""
-    return {**options, **{name: extra[name] for name in _SENT_UNSEEN & extra.keys()}} if extra else options
+    return {**options, **{name: extra[name] for name in _SENT_UNSEEN & extra.keys()}}
 
 
-def _counter(
-    kind: Kind, model: str, content: Any, options: Mapping[str, Any], tools: Sequence[Any]
-) -> Callable[[], InputCount]:
-    def count() -> InputCount:
-        if kind == "chat":
-            return count_messages(_items(content), model, tools=tools or None)
-        if kind == "messages":
-            system = [{"role": "system", "content": options["system"]}] if options.get("system") else []
-            return count_messages([*system, *_items(content)], model, tools=tools or None)
-        if kind == "google":
-            return count_messages(_google_messages(content, options), model, tools=tools or None)
-        if kind != "responses":
-            return count_prompt(content, model)
-        messages = [{"role": "user", "content": content}] if isinstance(content, str) else _items(content)
-        if instructions := options.get("instructions"):
-            messages.insert(0, {"role": "system", "content": instructions})
-        return count_messages(messages, model, tools=tools or None)
+def _asked(kind: Kind, options: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what is asked of the answer, as fields of `Request`."""
+    answers, whole = _answers(kind, options), {**options, **extra}
+    return {
+        "service_tier": _text_or_none(options.get("service_tier")),
+        "max_output_tokens": _output_limit(kind, options, answers),
+        "answers": answers,
+        "needs_whole_answer": needs_whole_answer(whole),
+        **terms_asked(whole),
+    }
 
-    return count
+
+def _count(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -> InputCount:
+    tools = _schemas(options) or None
+    if kind == "chat":
+        return count_messages(_items(content), model, tools=tools)
+    if kind == "messages":
+        system = [{"role": "system", "content": options["system"]}] if options.get("system") else []
+        return count_messages([*system, *_items(content)], model, tools=tools)
+    if kind == "google":
+        return count_messages(_google_messages(content, options), model, tools=tools)
+    if kind != "responses":
+        return count_prompt(content, model)
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else _items(content)
+    if instructions := options.get("instructions"):
+        messages.insert(0, {"role": "system", "content": instructions})
+    return count_messages(messages, model, tools=tools)
 
 
 def _schemas(options: Mapping[str, Any]) -> list[Any]:
-    if "tools" not in options and "functions" not in options:
-        return []
     return [*_items(options.get("tools")), *_items(options.get("functions"))]
 
 
-def _bounder(
-    kind: Kind, content: Any, options: Mapping[str, Any], tools: Sequence[Any]
-) -> Callable[[], int | None] | None:
+def _bounder(kind: Kind, content: Any, options: Mapping[str, Any]) -> Callable[[], int | None] | None:
     """Return what bounds the input without counting it, where it is text."""
     if kind in ("text", "embedding"):
-        return lambda: bound_prompt(content)
+        return partial(bound_prompt, content)
     if kind != "chat":
         return None
-    return lambda: bound_messages(content, tools=tools) if is_all_sent(options) else None
+    return (
+        partial(bound_messages, content)
+        if _ASKED.isdisjoint(options)
+        else partial(_bound_chat, content, options)
+    )
+
+
+def _bound_chat(content: Any, options: Mapping[str, Any]) -> int | None:
+    return bound_messages(content, tools=_schemas(options)) if is_all_sent(options) else None
 
 
 def _output_limit(kind: Kind, options: Mapping[str, Any], answers: int) -> int | None:
@@ -175,10 +213,11 @@ def rate_names() -> frozenset[str]:
 
 def _base_model(options: Mapping[str, Any]) -> str | None:
     """Name the model by whose price a deployment is charged, if it says so."""
-    if "base_model" not in options and "model_info" not in options:
-        return None
-    named = (options.get("base_model"), _fields(options.get("model_info")).get("base_model"))
-    return next((name for name in named if isinstance(name, str) and name), None)
+    for holder in (options, options.get("model_info")):
+        named = holder.get("base_model") if isinstance(holder, Mapping) else None
+        if isinstance(named, str) and named:
+            return named
+    return None
 
 
 def _cure(model: str, options: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from litellm.router import Router
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.swapping import Swap, Trial
+from steptrack_callbacks.integrations.request_terms import PLACES
 from steptrack_callbacks.integrations.seams_litellm import ROUTER_ENDPOINTS, ROUTES
 from steptrack_callbacks.pricing import rates_in
 from steptrack_callbacks.steps.trials import trial_of, tried, tried_async
@@ -30,6 +31,7 @@ HEADERS = {
 """The headers that say with what a request was answered in place of what."""
 
 _COMPARED_TOKENS = 1_000
+_OFFERED = PLACES | {"model", "custom_llm_provider", "base_model"}
 
 
 def with_models(request: Request, kind: Kind, arguments: Mapping[str, Any]) -> Request:
@@ -94,12 +96,11 @@ def _deployments(router: Any, group: str, team: str | None) -> Any:
 
 
 def _offer(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from a deployment what says whose model it is, and what it costs."""
+    """Take from a deployment what says whose model it is, where it is served, and what it costs."""
     params = dict(deployment.get("litellm_params") or {})
-    names = ("model", "custom_llm_provider", "base_model")
-    offer = {name: params[name] for name in names if params.get(name) is not None} | rates_in(params)
+    offer = {name: params[name] for name in _OFFERED.intersection(params) if params[name] is not None}
     info = {name: value for name, value in (deployment.get("model_info") or {}).items() if value is not None}
-    return {"model": "", **offer, "model_info": info}
+    return {"model": "", **offer, **rates_in(params), "model_info": info}
 
 
 def dearest(requests: list[Request]) -> Request | None:

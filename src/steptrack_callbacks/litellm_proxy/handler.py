@@ -17,7 +17,7 @@ from .accounts import Accounts
 from .identity import MalformedIdentity, identity_of, key_of
 from .naming import REMAINING
 from .refusals import malformed, nonsense, refusal
-from .requests import asks_several, capped, group_of, kind_of, request_for, request_from
+from .requests import asks_several, capped, exact_request, kind_of, request_for
 from .streams import metered
 from .swapping import keeping_its_group, with_models
 from .tickets import TICKET, Ticket, current_attempt, ticket_of
@@ -116,8 +116,7 @@ class StepTrackProxyHandler(CustomLogger):
         ticket.bind(kwargs)  # of some requests LiteLLM has no account before
         if ticket.kind == "batch":
             return None
-        price = self._accounts.price_of(group_of(kwargs))
-        exact = request_from(ticket.kind, str(kwargs.get("model") or ""), kwargs, price)
+        exact = exact_request(ticket.kind, kwargs, ticket.unsent_request, self._accounts.price_of)
         try:
             call = await ticket.begin_attempt(keeping_its_group(exact))
         except StepTrackError as error:

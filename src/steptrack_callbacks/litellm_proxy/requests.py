@@ -7,7 +7,7 @@ from typing import Any
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.litellm.call_types import CALL_TYPES, Kind, gated_kind
-from steptrack_callbacks.litellm.requests import request_of
+from steptrack_callbacks.litellm.requests import describes, request_of
 from steptrack_callbacks.litellm.swapping import dearest, offers_of
 from steptrack_callbacks.values.usage import Usage
 
@@ -53,6 +53,24 @@ def request_from(kind: Kind, model: str, options: Mapping[str, Any], price: Pric
     if price is not None and not request.is_priced:
         request.price = price
     return request
+
+
+def exact_request(
+    kind: Kind, options: Mapping[str, Any], admitted: Request | None, price_of: Callable[[str], Price | None]
+) -> Request:
+    """Describe an attempt: as it was admitted, if that is what a deployment is about to be sent.
+
+    Args:
+        kind: What sort of call it is.
+        options: What is sent.
+        admitted: What was admitted and not sent yet; `None` if there is nothing.
+        price_of: Returns what the file says that a model costs, by the name that clients know it by.
+    """
+    model, content = str(options.get("model") or ""), options.get(CALL_TYPES[kind].content)
+    is_own = admitted is not None and admitted.price is None and admitted.with_model is None
+    if admitted is not None and is_own and describes(admitted, model, content, options):
+        return admitted
+    return request_from(kind, model, options, price_of(group_of(options)))
 
 
 def request_for(

@@ -109,6 +109,11 @@ class Ticket:
         self.swap = call.swap or self.swap
         return call
 
+    @property
+    def unsent_request(self) -> Request | None:
+        """What was admitted and is not sent yet; `None` if there is nothing."""
+        return None if self._unsent is None else self._unsent.request
+
     async def begin_attempt(self, exact: Request) -> Call | None:
         """Let an attempt be sent; `None` if it is part of one that is being sent.
 
@@ -132,14 +137,15 @@ class Ticket:
 
     def _let_pass(self, call: Call, exact: Request) -> None:
         """Go on with the deployment that was chosen; its price must be known as well."""
-        exact.take_over(call.request)
-        blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact)
-        if blind is not None:
-            call.withdraw()
-            raise blind
-        if call.bound is None or call.request.model != exact.model:
+        admitted, call.request = call.request, exact
+        if exact is not admitted:
+            exact.take_over(admitted)
+            blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact)
+            if blind is not None:
+                call.withdraw()
+                raise blind
+        if call.bound is None or admitted.model != exact.model:
             exact.counted  # noqa: B018 - what is learned of a model is learned against a count
-        call.request = exact
 
     async def _get_to_know(self) -> None:
         """Ask the ledger about steps that are new to this worker: when they began, whether they ended."""
