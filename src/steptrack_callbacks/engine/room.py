@@ -129,23 +129,24 @@ def about_left(account: Account) -> dict[LimitName, Decimal | float]:
 
     Calls in flight that nobody has counted are taken at their bounds where that makes no more difference.
     """
-    limits, settled, held = account.limits, account.settled, account.in_flight
-    cost = settled.cost + held.fixed[MONEY] + held.mean(MONEY)
-    tokens = settled.tokens + held.fixed[TOKENS] + held.mean(TOKENS)
-    amounts: tuple[tuple[LimitName, int | None, int, int], ...] = (
-        ("max_usd", limits.cost_room(wrapping=False), cost, held.bounds[MONEY]),
-        ("max_tokens", limits.tokens, tokens, held.bounds[TOKENS]),
-    )
+    limits, settled = account.limits, account.settled
     left: dict[LimitName, Decimal | float] = {}
-    for name, most, used, bound in amounts:
-        if most is not None:
-            rest = max(0, most - used - bound)
-            left[name] = to_usd(rest) if name == "max_usd" else rest
-            if rest < 100 * bound:
-                left[name] = remaining(account, name, wrapping=False) or 0
-    if limits.call_room(wrapping=False) is not None:
+    if (cost := limits.cost_room(wrapping=False)) is not None:
+        rest = _rest(account, MONEY, cost - settled.cost)
+        left["max_usd"] = remaining(account, "max_usd", wrapping=False) or 0 if rest is None else to_usd(rest)
+    if limits.tokens is not None:
+        rest = _rest(account, TOKENS, limits.tokens - settled.tokens)
+        left["max_tokens"] = remaining(account, "max_tokens", wrapping=False) or 0 if rest is None else rest
+    if limits.calls is not None:
         left["max_calls"] = remaining(account, "max_calls", wrapping=False) or 0
     return left
+
+
+def _rest(account: Account, unit: int, unspent: int) -> int | None:
+    """Take off what calls in flight hold; `None` if those have to be counted for that."""
+    held = account.in_flight
+    rest = max(0, unspent - held.fixed[unit] - held.mean(unit) - held.bounds[unit])
+    return None if rest < 100 * held.bounds[unit] else rest
 
 
 def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, most: int) -> bool:

@@ -23,6 +23,7 @@ from .per_item import per_item_request
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions", "service_tier"})
 _ASKED = _SENT_UNSEEN | bounds.READ | needs.READ | request_terms.READ
+_BESIDE_MESSAGES = bounds.READ | {"functions"}
 _SERVED = frozenset({"custom_llm_provider", "base_model", "model_info"})
 _READ = _ASKED | _SERVED | {"stream", "system", "systemInstruction", "instructions"}
 
@@ -135,11 +136,8 @@ def _bounder(kind: Kind, content: Any, options: Mapping[str, Any]) -> Callable[[
         return partial(bound_prompt, content)
     if kind != "chat":
         return None
-    return (
-        partial(bound_messages, content)
-        if _ASKED.isdisjoint(options)
-        else partial(_bound_chat, content, options)
-    )
+    is_text = _BESIDE_MESSAGES.isdisjoint(options)
+    return partial(bound_messages, content) if is_text else partial(_bound_chat, content, options)
 
 
 def _bound_chat(content: Any, options: Mapping[str, Any]) -> int | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from steptrack_callbacks.integrations.proxy_client import MAX_USD, PERSONA, RUN, STEP
@@ -19,6 +20,8 @@ from .naming import FIELDS, decoded
 PREFIX = "x-steptrack-"
 LONGEST_RUN = 256
 LONGEST_PATH = 1_024
+MOST_REMEMBERED = 2_000
+"""Identities that need not be checked again."""
 DEFAULT_STEP = "run"
 """The step of requests that name a run only."""
 _FIELD_OF = {header: field for field, header in FIELDS.items()}
@@ -80,19 +83,31 @@ def identity_of(key: str, data: dict[str, Any]) -> Identity:
         MalformedIdentity: Something cannot be meant.
     """
     claimed = _from_body(data) | _from_headers(data)
-    run = claimed["run"] if "run" in claimed else _session_of(data)
+    if "run" not in claimed and (session := _session_of(data)) is not None:
+        claimed["run"] = session
+    return _identity(key, **claimed)
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _identity(
+    key: str,
+    run: str | None = None,
+    step: str | None = None,
+    persona: str | None = None,
+    max_usd: str | None = None,
+) -> Identity:
+    """Check claims; those of a client's requests are mostly the same."""
     if run is None:
-        for name in ("step", "persona", "max_usd"):
-            if name in claimed:
+        for name, claim in (("step", step), ("persona", persona), ("max_usd", max_usd)):
+            if claim is not None:
                 raise MalformedIdentity(FIELDS[name], f"is about a run: send {RUN} with it")
         return Identity(key=key)
-    persona = claimed.get("persona")
     return Identity(
         key=key,
         run=checked_run(run),
-        path=_path(claimed.get("step"), persona),
+        path=_path(step, persona),
         persona=persona,
-        max_usd=_amount(claimed.get("max_usd")),
+        max_usd=_amount(max_usd),
     )
 
 
