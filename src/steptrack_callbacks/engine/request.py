@@ -184,7 +184,7 @@ class Request:
             return self._prices
         found = look_up(self._question(self.model, NO_TERMS))
         # While nobody knows them they are looked up again: somebody may by the time of the answer.
-        if found.flat is not None or found.plain(1, self._least_output) is not None:
+        if found.dearest is not None or found.plain(1, self._least_output) is not None:
             self._prices = found
         return found
 

@@ -70,16 +70,6 @@ class StoredAccount:
             self.expires_at,
         )
 
-    def check_room(self, asked: Asked) -> None:
-        """Refuse to reserve what no ledger can keep.
-
-        Raises:
-            OverflowError: A sum would be too large.
-        """
-        cost, tokens = self.held_cost + asked.cost, self.held_tokens + asked.tokens
-        if max(cost, tokens) > MOST:
-            check_sums({"reserved cost": cost, "reserved tokens": tokens}, self.key)
-
     def hold(self, asked: Asked, until: float, now: float, expires_at: float | None, group: str = "") -> None:
         """Reserve room until its lease ends, and make the account last as long as is asked."""
         self.held_cost += asked.cost
@@ -162,8 +152,7 @@ def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdic
         return Verdict(reason="room", totals=tuple([account.totals() for account in accounts]))
     reason = _verdict(shelf, asks, accounts, own, now)
     if reason == "room":
-        for ask, account in zip(asks, accounts, strict=True):  # before anything is changed
-            account.check_room(ask.held)
+        _check_sums([(account, ask.held) for ask, account in zip(asks, accounts, strict=True)])
         for ask, account in zip(asks, accounts, strict=True):
             if ask.key in own:
                 account.give_back(own[ask.key])
@@ -187,8 +176,9 @@ def _grow(
         for ask, account in asked
         if ask.key in own
     ]
-    for account, before, held in growing:  # before anything is changed
-        account.check_room(Asked(held.cost - before.cost, held.tokens - before.tokens))
+    _check_sums(
+        [(account, Asked(held.cost - was.cost, held.tokens - was.tokens)) for account, was, held in growing]
+    )
     until = now + reservation.lease_s
     for account, before, held in growing:
         account.give_back(before)
@@ -196,6 +186,18 @@ def _grow(
         shelf.save(account)
         shelf.put_hold(reservation.id, account.key, held, until)
     return Verdict(reason="room", totals=tuple([account.totals() for account in accounts]))
+
+
+def _check_sums(holding: Iterable[tuple[StoredAccount, Asked]]) -> None:
+    """Refuse to reserve what no ledger can keep, before anything is changed.
+
+    Raises:
+        OverflowError: A sum would be too large.
+    """
+    for account, asked in holding:
+        cost, tokens = account.held_cost + asked.cost, account.held_tokens + asked.tokens
+        if max(cost, tokens) > MOST:
+            check_sums({"reserved cost": cost, "reserved tokens": tokens}, account.key)
 
 
 def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, ...]:

@@ -6,7 +6,7 @@ as not reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from steptrack_callbacks.engine.call import Call
@@ -38,12 +38,12 @@ def settle(call: Call, response: Any, cost: Any = None) -> None:
         response: Its answer.
         cost: What LiteLLM says beside it that it cost; else what the answer's own account of it says.
     """
-    hidden = _field(response, "_hidden_params")
-    from_cache = bool(_field(hidden, "cache_hit"))
+    hidden = fields_of(_field(response, "_hidden_params"))
+    from_cache = bool(hidden.get("cache_hit"))
     if from_cache and not call.attempts:
         call.settle_free()
         return
-    computed_cost = usd_in(cost) or _field(hidden, "response_cost")
+    computed_cost = usd_in(cost) or hidden.get("response_cost")
     if not from_cache and (plain := _plainly_told(response, hidden, computed_cost)):
         settling.settle_plain(call, plain, response=response)
         return
@@ -58,7 +58,7 @@ def settle(call: Call, response: Any, cost: Any = None) -> None:
     )
 
 
-def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | None:
+def _plainly_told(response: Any, hidden: Mapping[Any, Any], computed_cost: Any) -> Answer | None:
     """Read an answer as nearly all are: text, two counts, and nothing that changes their price."""
     said = fields_of(response)
     told, choices = fields_of(said.get("usage")), said.get("choices")
@@ -66,15 +66,17 @@ def _plainly_told(response: Any, hidden: Any, computed_cost: Any) -> Answer | No
         return None
     choice = fields_of(choices[0])
     cited = fields_of(choice.get("delta") or choice.get("message")).get("annotations")
-    detailed = [name for name in _DETAILS if any(fields_of(told.get(name)).values())]
-    if cited or detailed or _field(hidden, "provider_specific_fields"):
+    detailed = [
+        name for name in _DETAILS if told.get(name) is not None and any(fields_of(told[name]).values())
+    ]
+    if cited or detailed or hidden.get("provider_specific_fields"):
         return None
     sent, made = told.get("prompt_tokens"), told.get("completion_tokens")
     if type(sent) is not int or type(made) is not int or told.get("total_tokens") != sent + made:
         return None
     if not (0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS):
         return None
-    model = _text(_field(hidden, "provider_response_model")) or said.get("model")
+    model = _text(hidden.get("provider_response_model")) or said.get("model")
     tier = said.get("service_tier")
     if type(tier) is str and len(tier) > _LONGEST_TIER:
         return None
