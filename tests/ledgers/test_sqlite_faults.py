@@ -206,6 +206,17 @@ def test_a_folder_is_no_ledger(tmp_path):
     assert "cannot be opened" in refused(SqliteStore(tmp_path).look, ["team"]).why
 
 
+def test_a_file_whose_tables_are_declared_in_what_is_no_text_is_damaged(store, path):
+    spend(store, cost=1)
+    store.close_connections()
+    content = path.read_bytes()
+    assert b"CREATE TABLE accounts" in content
+    path.write_bytes(content.replace(b"CREATE TABLE accounts", b"CREATE TABL\xc5 accounts"))
+    error = refused(store.look, ["team"])
+    assert error.why == "the file is damaged: put a copy of it back, or name another file"
+    assert isinstance(error.__cause__, UnicodeDecodeError)
+
+
 def test_a_damaged_file_says_so(store, path):
     for number in range(200):
         spend(store, f"account-{number}", cost=1)

@@ -208,7 +208,7 @@ class SqliteFile:
         if self._shelf.db.in_transaction:
             with suppress(sqlite3.Error):  # the first error is the one to tell
                 self._shelf.db.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error) and _code(error) not in _KEEPS:
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError) and _code(error) not in _KEEPS:
             self._let_go()
 
     def _let_go(self) -> None:
@@ -225,6 +225,8 @@ class SqliteFile:
             if _code(error) in _BUSY:
                 return self.locked()
             return LedgerError(ledger=self.url, why=_WHY.get(_code(error), f"SQLite says: {error}"))
+        if isinstance(error, UnicodeDecodeError):  # SQLite quotes, in what it complains of, what is no text
+            return LedgerError(ledger=self.url, why=_WHY[sqlite3.SQLITE_CORRUPT])
         return error
 
 
