@@ -86,7 +86,7 @@ def _last(request: Request, seen: OutputStats, forecast: Forecast, *, clamps: bo
 
 
 def _priced(request: Request, input_tokens: int, output_tokens: int) -> tuple[int, int]:
-    """Price what is sent, and one more token of output; what is paid by the piece counts as sent."""
+    """Price what is sent, and one more token of output; what is paid per item counts as sent."""
     cost = request.cost(input_tokens, 0) or 0
     many = None if request.max_output_tokens == 0 else request.cost(input_tokens, MANY)
     rate = 0 if many is None else -(-(many - cost) // MANY)

@@ -43,7 +43,7 @@ MANY = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fee:
-    """What a request costs by the piece: images, seconds, characters, pages, queries; in money units.
+    """What a request costs per item: images, seconds, characters, pages, queries; in money units.
 
     Attributes:
         sent: What is owed for what is sent, as soon as it is: characters, queries.
@@ -82,7 +82,7 @@ class Request:
             is thought about first. Such a request is given no `max_tokens` under `estimate`.
         streams: Whether its answer comes as a stream, which is cut at a limit and needs no `max_tokens`.
         price: Prices a usage of this very request, whoever answers it.
-        fee: What it costs by the piece, of calls that are not billed by tokens alone.
+        fee: What it costs per item, of calls that are not billed by tokens alone.
         rates: Rates that were given with the call, in LiteLLM's words.
         base_model: The model by whose price it is charged, if the caller names another than is called.
         kinds: Lists the kinds of tokens that it may send or ask for beside text, such as `input_audio`
