@@ -15,7 +15,7 @@ from steptrack_callbacks.values.money import to_usd
 from steptrack_callbacks.values.swaps import ModelSwap, SwapReason
 from steptrack_callbacks.values.usage import Usage
 
-from .amounts import Sums, Tally
+from .amounts import Sums, Tally, total
 from .holds import MONEY, TOKENS, Estimate, Hold
 from .in_flight import InFlight
 from .limits import Limits, enforce_of
@@ -36,7 +36,7 @@ class Account:
         limited: Whether it has any.
         judges: Whether it looks at what it is charged, and does not only add it up.
         settled: What calls have been charged, in the account and in those inside it.
-        own, models: The part of that which was charged to this very account, whole and by model.
+        models: The part of that which was charged to this very account, by model.
         resumed: The part of what is settled that it began with: somebody had spent it before.
         in_flight: What calls in flight hold.
         waiting: Calls that wait for room here.
@@ -89,7 +89,6 @@ class Account:
         "models",
         "on_late_charge",
         "open_calls",
-        "own",
         "question",
         "raised",
         "ref",
@@ -108,7 +107,7 @@ class Account:
         self.limits = Limits(definition)
         self.limited = bool(self.limits)
         self.judges = self.enforce == "strict" or type(self).charge is not Account.charge
-        self.settled, self.own = Tally(), Tally()
+        self.settled = Tally()
         self.models: dict[str, Tally] = {}
         self.resumed = _NOTHING
         self.in_flight = InFlight() if self.limited else _NONE_IN_FLIGHT
@@ -252,6 +251,12 @@ class Account:
         self.settled.add(amounts, instead_of)
         if within and self.passed_limits():
             self.breached += 1
+
+    @property
+    def own(self) -> Tally:
+        """The part of what is settled that was charged to this very account."""
+        with LOCK:
+            return total(self.models.values())
 
     def here_of(self, settled: Usage) -> Usage:
         """Return the part of what is settled that was charged from here: not before, and not by others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -123,3 +123,10 @@ class Tally:
         if not any(sums):
             return _NOTHING_USED
         return Usage(**dict(zip(_NAMES, sums, strict=False)), cost_usd=to_usd(sums[COST]))
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """Return the sums over some tallies."""
+    whole = Tally()
+    whole.sums = [sum(sums) for sums in zip(whole.sums, *[tally.sums for tally in tallies], strict=True)]
+    return whole

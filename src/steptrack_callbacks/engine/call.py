@@ -341,8 +341,8 @@ class Call:
                 self._charge, self.state = charge, state
                 if response is not None:
                     for account in self.accounts:
-                        keeps = account.limited and not account.forgets
-                        account.response = response if keeps else None
+                        if account.limited and not account.forgets:
+                            account.response = response
             if self.lease is not None:
                 self.lease.tell(*sums, settlement.ledger_detail(self))
         finally:  # written out, as each call comes here: see `making_room`

@@ -31,7 +31,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         refuses_unpriced: Whether any of `limited` refuses calls of unknown price.
         listing: Those that name models for their calls, innermost first. What they say is judged before a
             call is admitted, so such a call has no short way.
-        adding: Those that only add up what they are charged.
+        adding: The sums of those that only add up what they are charged.
         judging: The others, which also look at it: for a strict limit that is passed, or in a ledger's units.
     """
 
@@ -44,14 +44,14 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     watches_usd: bool
     refuses_unpriced: bool
     listing: tuple[Account, ...]
-    adding: tuple[Account, ...]
+    adding: tuple[list[int], ...]
     judging: tuple[Account, ...]
 
     def __new__(cls, accounts: Iterable[Account]) -> Self:
         """Sort accounts out; their limits may grow later, but none is added or taken away."""
         chain = super().__new__(cls, accounts)
         chain.judging = tuple([account for account in chain if account.judges])
-        chain.adding = tuple([account for account in chain if not account.judges])
+        chain.adding = tuple([account.settled.sums for account in chain if not account.judges])
         chain.observed = tuple([account for account in chain if account.enforce == "observe"])
         chain.limited = tuple([each for each in chain if each.limited and each.enforce != "observe"])
         chain.shared = tuple([account for account in chain if isinstance(account, BudgetAccount)])
@@ -76,7 +76,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
             return AccountChain(chain)
         inner = super().__new__(AccountChain, chain)
         inner.__dict__.update(self.__dict__)
-        inner.adding = (account, *self.adding)
+        inner.adding = (account.settled.sums, *self.adding)
         return inner
 
     def blindness(self, request: Request) -> UnpricedModel | None:

@@ -76,33 +76,39 @@ def _hold(call: OpenCall, bound: Bound) -> bool:
 
     On a shared account others are told of the bound, and cannot count the call. So many such have to fit.
     """
-    chain, number, count = call.accounts, call.number, call.count
+    chain, cost, tokens = call.accounts, bound.cost, bound.tokens
     with LOCK:
         if chain[0].closed:
             return False
         for account in chain.limited:
             limits, settled, held = account.limits, account.settled.sums, account.in_flight
-            if account.waiting or len(held.uncounted) >= MOST_UNCOUNTED:
+            uncounted = len(held.uncounted)
+            if account.waiting or uncounted >= MOST_UNCOUNTED:
                 return False
-            others = held.calls > len(held.uncounted)
             times = SHARED_TIMES if chain.shared and account in chain.shared else 1
             if limits.cost is not None:
-                beside = held.fixed[MONEY] + held.bounds[MONEY] + (others and _longest(held.sums[MONEY]))
-                if settled[COST] + beside + times * bound.cost >= limits.cost - limits.kept_cost:
+                beside = held.fixed[MONEY] + held.bounds[MONEY]
+                if held.calls > uncounted:
+                    beside += _longest(held.sums[MONEY])
+                if settled[COST] + beside + times * cost >= limits.cost - limits.kept_cost:
                     return False
             if limits.tokens is not None:
-                beside = held.fixed[TOKENS] + held.bounds[TOKENS] + (others and _longest(held.sums[TOKENS]))
-                if settled[INPUT] + settled[OUTPUT] + beside + times * bound.tokens >= limits.tokens:
+                beside = held.fixed[TOKENS] + held.bounds[TOKENS]
+                if held.calls > uncounted:
+                    beside += _longest(held.sums[TOKENS])
+                if settled[INPUT] + settled[OUTPUT] + beside + times * tokens >= limits.tokens:
                     return False
             counts = limits.calls is not None or limits.seconds is not None
             if counts and lacking_calls_or_time(account, wrapping=False):
                 return False
         call.bound = bound
+        number, count = call.number, call.count
         for account in chain.limited:
             held = account.in_flight
             held.uncounted[number] = count
-            held.bounds[MONEY] += bound.cost
-            held.bounds[TOKENS] += bound.tokens
+            bounds = held.bounds
+            bounds[MONEY] += cost
+            bounds[TOKENS] += tokens
             held.calls += 1
     return True
 
@@ -180,11 +186,13 @@ def give_back(call: OpenCall) -> None:
     bound, call.bound = call.bound, None
     if bound is None:
         return
+    number, cost, tokens = call.number, bound.cost, bound.tokens
     for account in call.accounts.limited:
         held = account.in_flight
-        del held.uncounted[call.number]
-        held.bounds[MONEY] -= bound.cost
-        held.bounds[TOKENS] -= bound.tokens
+        del held.uncounted[number]
+        bounds = held.bounds
+        bounds[MONEY] -= cost
+        bounds[TOKENS] -= tokens
         held.calls -= 1
     QUEUE.releases += 1
 

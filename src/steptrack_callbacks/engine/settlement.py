@@ -85,15 +85,16 @@ def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: st
         What was added, and what was taken off for it.
     """
     amounts, before = charge.sums(), () if instead_of is NOTHING else instead_of.sums()
-    innermost, tallies = accounts[0], [account.settled for account in accounts.adding]
+    adding = accounts.adding
     if amounts or before:
-        tallies += (innermost.own, innermost.models.get(model) or innermost.models.setdefault(model, Tally()))
+        innermost = accounts[0]
+        by_model = innermost.models.get(model) or innermost.models.setdefault(model, Tally())
+        adding = (*adding, by_model.sums)
         if charge.calls:  # the use of a tool is no call of a model
             innermost.model = model
     for account in accounts.judging:
         account.charge(amounts, before)
-    for tally in tallies:
-        sums = tally.sums
+    for sums in adding:
         for index, value in before:
             sums[index] -= value
         for index, value in amounts:

@@ -23,6 +23,7 @@ from steptrack_callbacks.values.usage import MOST_TOKENS, Usage, text_usage
 _DETAILS = ("input_token_details", "output_token_details")
 _NO_DETAILS: Mapping[str, Any] = {}
 _USAGES = ("token_usage", "usage", "usage_metadata")
+_USAGE_NAMES = frozenset(_USAGES)
 _TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _TRANSLATED = _TOTALS | {"prompt_tokens_details", "completion_tokens_details"}
 _PLAIN = frozenset({"input_tokens", "output_tokens", "total_tokens", *_DETAILS})
@@ -113,8 +114,8 @@ def _says_details(reported: dict[str, Any], told: dict[str, Any], output: Any) -
             return True
     looked_at: Any = None  # nearly always it stands in both
     for holder in (told, output):
-        for name in _USAGES if type(holder) is dict else ():
-            usage = holder.get(name)
+        for name in holder.keys() & _USAGE_NAMES if type(holder) is dict else ():
+            usage = holder[name]
             if usage is not None and usage is not looked_at:
                 if type(usage) is not dict or not (usage.keys() <= _TOTALS or _is_translated(usage)):
                     return True
