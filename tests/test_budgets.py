@@ -446,7 +446,7 @@ def test_threads_that_begin_together_have_one_ledger():
     def job():
         with step("job", budgets=[budget()]) as mine:
             framework.ask()
-            found.append(mine.budgets[0].ledger)
+            found.append(mine.budgets[0].replica.ledger)
 
     run_all([job] * 8)
     assert len(set(map(id, found))) == 1

@@ -1,9 +1,9 @@
-"""Several steps of one process on one budget: each has its own limits, and none decides by what has changed.
+"""Several steps of one process on one budget: each has its own limits, and all know the same of it.
 
-Each step has an account of its own that stands for the one in the ledger. What they know may be of different
-age; what is decided may not.
+Each step has an account of its own; what is known of the one in the ledger they share.
 """
 
+import gc
 import threading
 from contextlib import suppress
 from contextvars import Context
@@ -15,14 +15,20 @@ from internals import assert_nothing_left
 from spending import ask, open_call
 from steptrack_callbacks import Budget, BudgetExhausted, Grant, Usage, step
 from steptrack_callbacks.engine import queue
+from steptrack_callbacks.ledgers import current
 
 pytestmark = pytest.mark.usefixtures("each_ledger")
 
 
 @pytest.fixture
-def run():
-    """Begins steps, which end with the test."""
-    begun = []
+def begun():
+    """Steps that end with the test."""
+    return []
+
+
+@pytest.fixture
+def run(begun):
+    """Begins steps."""
     yield lambda *args, **options: begun.append(Running(*args, **options)) or begun[-1]
     for each in begun:
         if each.step.status == "open":
@@ -117,3 +123,35 @@ def test_who_waits_is_told_at_once_what_the_ledger_has_told_another_step(run, mo
     calls[0].settle(Usage(input_tokens=5))
     thread.join()
     assert outcomes == ["the answer"]
+
+
+def test_what_one_step_spends_and_holds_another_knows_without_asking_the_ledger(run):
+    one, other = run("one"), run("other")
+    one.do(ask)
+    call = one.do(open_call, 20, 5)
+    (account,) = other.step.budgets
+    assert (account.settled.tokens, account.held_tokens, account.held_calls) == (15, 25, 1)
+    call.settle(Usage(input_tokens=20, output_tokens=1))
+    assert (account.settled.tokens, account.held_tokens, account.held_calls) == (36, 0, 0)
+
+
+def test_nobody_waits_for_room_that_a_call_of_its_own_holds_in_another_step(run):
+    one, other = run("one", wait_s=3600), run("other", wait_s=3600)
+    call = one.do(open_call, 40, 5)
+    other.do(ask)
+    assert other.refusal().phase == "busy"
+    call.settle(Usage(input_tokens=30))
+
+
+def test_what_is_known_of_a_budget_goes_with_the_last_step_on_it(run, begun):
+    replicas = current.ledger().replicas
+    one = run("one")
+    with step("other", budgets=[Budget("team", max_tokens=60)]):
+        ask()
+    gc.collect()
+    assert len(replicas) == 1
+    begun.clear()
+    one.end()
+    del one
+    gc.collect()
+    assert not replicas

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,26 @@ def test_a_child_that_ends_in_the_middle_leaves_its_parent_and_the_ledger_in_ord
         assert plan.usage.calls == 1
     assert settled() == (2, 1), "the call that was in flight keeps its room until its lease ends"
     assert [record.name for record in peek_completed_steps()] == ["plan"]
+
+
+@needs_fork
+@pytest.mark.filterwarnings(FORKS)
+def test_a_step_that_begins_in_a_forked_child_counts_what_the_parent_holds_as_held_by_others(
+    tmp_path: Path,
+) -> None:
+    current.use(f"sqlite:///{tmp_path}/steps.db?timeout_s=20")
+    framework, one = FakeFramework(), Budget("team", max_calls=1)
+
+    def child() -> int:
+        with step("other", budgets=[one], wait_s=0):
+            refusal = framework.refusal()
+        return 0 if (refusal.phase, "if their process has died" in str(refusal)) == ("busy", True) else 1
+
+    with step("plan", budgets=[one]):
+        flying = framework.open()
+        assert in_child(lambda: Context().run(child)) == 0
+        framework.answer(flying)
+    assert settled() == (1, 0)
 
 
 def spawned(url: str, queue: Any) -> None:

@@ -116,7 +116,7 @@ def test_nothing_of_one_key_is_charged_to_another(mine: Identity, yours: Identit
     around = [accounts.around(identity) for identity in (mine, yours)]
     assert around[0] is not None
     assert around[1] is not None
-    keys = [{account.key for account in each.shared} for each in around]
+    keys = [{account.replica.key for account in each.shared} for each in around]
     assert keys[0] & keys[1] <= {"budget::0:all"}
 
 
@@ -128,7 +128,7 @@ def test_two_steps_of_a_key_never_share_an_account(one: Identity, two: Identity)
     leaves = [accounts.around(identity) for identity in (one, two)]
     assert leaves[0] is not None
     assert leaves[1] is not None
-    assert leaves[0].shared[0].key != leaves[1].shared[0].key
+    assert leaves[0].shared[0].replica.key != leaves[1].shared[0].replica.key
 
 
 @given(claimed=st.decimals(0, 10**6, allow_nan=False))

@@ -97,7 +97,7 @@ def test_a_request_that_is_over_is_not_left_to_the_garbage_collector(accounts):
 
 
 def test_each_account_is_asked_once_however_often_it_is_named(accounts):
-    keys = [account.key for account in accounts.around(who("plan", "plan", "plan"))]
+    keys = [account.replica.key for account in accounts.around(who("plan", "plan", "plan"))]
     assert len(keys) == len(set(keys)) == 5
     assert "budget::0:ours" in keys  # as for steps of any program on the same ledger
     assert "budget::0:mine/key" in keys
@@ -130,7 +130,7 @@ def test_what_is_around_the_requests_of_many_keys_is_not_remembered_without_end(
 
 def test_a_request_without_a_run_has_budgets_only(accounts):
     around = accounts.around(Identity(key="key"))
-    assert [account.key for account in around] == ["budget::0:ours"]
+    assert [account.replica.key for account in around] == ["budget::0:ours"]
     assert Accounts(parse("[steps.plan]"), accounts.ledger).around(Identity(key="key")) is None
 
 

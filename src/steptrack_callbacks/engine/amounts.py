@@ -95,12 +95,6 @@ class Tally:
         for index, value in amounts:
             sums[index] += value
 
-    def take_back(self, amounts: Sums) -> None:
-        """Undo an addition."""
-        sums = self.sums
-        for index, value in amounts:
-            sums[index] -= value
-
     @property
     def cost(self) -> int:
         """Money, in units."""

@@ -1,13 +1,10 @@
-"""Accounts that others may charge too: replicas of a ledger's, which has the last word."""
+"""Accounts that others may charge too: a ledger keeps them, and has the last word."""
 
 from __future__ import annotations
 
-import math
-import time
 from datetime import UTC, datetime
 from typing import Any
 
-from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import (
     UNITS_PER_PICO,
@@ -23,9 +20,9 @@ from steptrack_callbacks.values.usage import Usage
 
 from .account import Account
 from .amounts import Sums, Tally
-from .holds import MONEY, TOKENS, Amount, Estimate, Hold, Reserved
-from .in_flight import InFlight
-from .ledger_amounts import rounded, rounded_down, rounded_up, share_of, to_asked, to_sums
+from .holds import Amount, Estimate, Hold
+from .ledger_amounts import rounded, rounded_down, rounded_up, share_of, to_asked
+from .replica import replica_of
 from .step_ref import StepRef
 
 RUN_KEPT_S = 30 * 86400.0
@@ -33,38 +30,27 @@ WINDOW_KEPT_S = 7 * 86400.0
 
 
 class BudgetAccount(Account):
-    """A replica of an account in a ledger, for one step that hangs on it.
+    """An account in a ledger, as it is around one step: limits, grants and records are of this step.
 
-    What the ledger last said, with what it has not been told yet, is what is settled here; what it
-    said is reserved, without what was reserved from here, counts as held by others. Money is in whole
-    pico-dollars, as in the ledger, so that both judge alike.
+    What is settled and in flight, all steps of this process share. Money is in whole pico-dollars, as in the
+    ledger, so that both judge alike.
 
     Attributes:
-        key: Its name in the ledger.
-        ledger: The ledger, as this process uses it.
+        replica: What is known of it here.
         budget: The budget that it is, or `None` for a run.
         window: The window that it counts in, or `None`.
         step_account: The step's own account, if it is a budget's.
         group, most_open: The accounts that it is listed with, and how many of them may be open at once.
-        charged_here: Whether a call was charged to it from here.
-        heard_at: When the ledger last said something of it, by the monotonic clock.
     """
 
     __slots__ = (
-        "_acknowledged",
         "_asked_last",
-        "_elsewhere",
         "_here",
-        "_known",
-        "_said",
         "budget",
-        "charged_here",
         "forgets",
         "group",
-        "heard_at",
-        "key",
-        "ledger",
         "most_open",
+        "replica",
         "step_account",
         "window",
     )
@@ -84,70 +70,22 @@ class BudgetAccount(Account):
         forgets: bool = False,
     ) -> None:
         super().__init__(ref, definition)
-        self.in_flight = InFlight()  # of its own though it may have no limits: others may hold room on it
-        self.key = key
-        self.ledger = ledger
+        self.replica = replica_of(key, ledger)
+        self.settled, self.in_flight = self.replica.settled, self.replica.in_flight
         self.budget = budget
         self.window = window
         self.step_account = step_account
         self.group = group
         self.most_open = most_open
-        self.charged_here = False
         self.forgets = forgets
-        self.heard_at = -math.inf
         self._here = Tally()
-        self._known: Sums = ()
-        self._said = Totals(key=key, seq=-1)
-        self._acknowledged = Reserved()
-        self._elsewhere = Reserved()
         self._asked_last: tuple[Estimate, Estimate] | None = None
         if self.limits.cost is not None:
             self.limits.cost = rounded_down(self.limits.cost)
 
-    # What the ledger says
-
     def learn(self, totals: Totals) -> None:
-        """Take over what the ledger says, unless something newer is known already."""
-        with LOCK:
-            self.heard_at = time.monotonic()
-            is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun again
-            if totals.seq >= self._said.seq or is_new:
-                before, self._said = self._said, totals
-                if totals.settled != before.settled:
-                    known, self._known = self._known, to_sums(totals.settled)
-                    self.settled.add(self._known, known)
-            self._count_others()
-
-    def acknowledge(self, held: Asked, sign: int) -> None:
-        """Note that the ledger counts a reservation made from here, in what it says next, or (-1) no more."""
-        with LOCK:
-            cost, tokens, calls, _ = self._acknowledged
-            cost += sign * held.cost * UNITS_PER_PICO
-            self._acknowledged = Reserved(cost, tokens + sign * held.tokens, calls + sign)
-
-    def paid(self, amounts: Sums, totals: Totals | None) -> None:
-        """Note that the ledger has been told of a charge."""
-        with LOCK:
-            self.settled.take_back(amounts)
-            if totals is None:
-                self._count_others()
-            else:
-                self.learn(totals)
-
-    def _count_others(self) -> None:
-        said, mine, before = self._said, self._acknowledged, self._elsewhere
-        now = Reserved(
-            max(0, said.held.cost * UNITS_PER_PICO - mine.cost),
-            max(0, said.held.tokens - mine.tokens),
-            max(0, said.held_calls - mine.calls),
-        )
-        if now == before:
-            return
-        held = self.in_flight
-        held.fixed[MONEY] += now.cost - before.cost
-        held.fixed[TOKENS] += now.tokens - before.tokens
-        held.calls += now.calls - before.calls
-        self._elsewhere = now
+        """Take over what the ledger says."""
+        self.replica.learn(totals)
 
     # What is asked of it
 
@@ -155,7 +93,7 @@ class BudgetAccount(Account):
         self, estimate: Estimate, names: list[LimitName], *, wrapping: bool
     ) -> list[LimitName]:
         """Name limits without room beside what the ledger was told, and says that others hold."""
-        told = Reserved(*map(sum, zip(self._acknowledged, self._elsewhere, strict=True)))
+        told = self.replica.counted_there()
         found: list[LimitName] = []
         for name, unit, used, most in self.amounts(wrapping=wrapping) if told.calls else ():
             beside, _ = share_of(estimate, unit, most)
@@ -172,15 +110,15 @@ class BudgetAccount(Account):
     @property
     def lasting_calls(self) -> int:
         """How many calls in flight are known to count in the end: others may have died."""
-        return self.in_flight.calls - self._elsewhere.calls
+        return self.in_flight.calls - self.replica.elsewhere.calls
 
     def hint_if_busy(self) -> str:
         """Say when what others hold comes back, if they hold anything."""
-        if not self._elsewhere.calls:
+        if not self.replica.elsewhere.calls:
             return ""
         return (
             "what others hold comes back when their calls end, or"
-            f" {self.ledger.lease_s:g} s after they began if their process has died"
+            f" {self.replica.ledger.lease_s:g} s after they began if their process has died"
         )
 
     def hold(self, estimate: Estimate, since: float) -> Hold:
@@ -210,7 +148,7 @@ class BudgetAccount(Account):
     ) -> AccountRequest:
         most = self.limits.cost_room(wrapping=wrapping)
         return AccountRequest(
-            key=self.key,
+            key=self.replica.key,
             max_cost=None if most is None else most // UNITS_PER_PICO,
             max_tokens=self.limits.tokens,
             max_calls=self.limits.call_room(wrapping=wrapping) if counts else None,
@@ -242,13 +180,17 @@ class BudgetAccount(Account):
 
     def charge(self, amounts: Sums, instead_of: Sums = ()) -> None:
         """Add to what is settled, in whole pico-dollars."""
-        self.charged_here = True
         amounts, instead_of = rounded(amounts), instead_of and rounded(instead_of)
         self._here.add(amounts, instead_of)
         super().charge(amounts, instead_of)
 
+    @property
+    def charged_here(self) -> bool:
+        """Whether a call of the step was charged to it."""
+        return any(self._here.sums)
+
     def here_of(self, settled: Usage) -> Usage:  # noqa: ARG002 - of a sum nobody can tell who charged it
-        """Return what was charged to it from here; others may have charged it at the same time."""
+        """Return what the step has charged to it; others may have charged it at the same time."""
         return self._here.usage()
 
     # What is said of it

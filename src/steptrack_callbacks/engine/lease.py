@@ -27,7 +27,7 @@ from steptrack_callbacks.values.errors import StepDenied
 from .amounts import Sums
 from .budget_account import BudgetAccount
 from .ledger_amounts import to_amounts, to_asked, to_sums
-from .queue import QUEUE, making_room
+from .queue import making_room
 from .request import Request
 
 Asks = Mapping[BudgetAccount, AccountRequest]
@@ -83,7 +83,7 @@ class Lease:
             raise
         self._lent = asks
         for account, ask in asks.items():
-            account.acknowledge(ask.held, 1)
+            account.replica.note_lent(ask.held)
         for ledger, totals in found:
             _take_over(self.accounts, ledger, totals)
         return "room"
@@ -115,8 +115,8 @@ class Lease:
         with LOCK:
             if self._lent:
                 for account, ask in grown.items():
-                    account.acknowledge(self._lent[account].held, -1)
-                    account.acknowledge(ask.held, 1)
+                    account.replica.note_lent(self._lent[account].held, -1)
+                    account.replica.note_lent(ask.held)
                 self._lent = {**self._lent, **grown}
 
     def _refuse(
@@ -180,22 +180,21 @@ class Lease:
         detail: Mapping[str, str],
     ) -> PendingCharge:
         change = to_sums(amounts)
-        returned = [(account, ask.held) for account, ask in lent.items() if account.ledger is ledger]
 
         def paid(totals: Mapping[str, Totals]) -> None:
-            for account, held in returned:
-                account.acknowledge(held, -1)
-            for account in accounts:
-                account.paid(change, totals.get(account.key))
-            if QUEUE.waiters:
-                _tell_waiting(ledger, totals)
+            with LOCK:
+                for account in accounts:
+                    if account in lent:
+                        account.replica.note_lent(lent[account].held, -1)
+                    account.settled.add((), change)  # what the ledger says contains it from now on
+                _take_over(accounts, ledger, totals.values())
 
         entry = Entry(
             id=self.name,
             revision=revision,
-            keys=tuple([account.key for account in accounts]),
+            keys=tuple([account.replica.key for account in accounts]),
             amounts=amounts,
-            expires_at={account.key: at for account in accounts if (at := account.expires_at) is not None},
+            expires_at={each.replica.key: at for each in accounts if (at := each.expires_at) is not None},
             detail=detail,
             at=time.time(),
         )
@@ -229,30 +228,22 @@ def look(accounts: Sequence[BudgetAccount], *, patience_s: float = 0.0) -> Flow[
         LedgerError: A ledger is away, and may not be done without.
     """
     for ledger, some in _by_ledger(accounts):
-        totals = yield from ledger.look([account.key for account in some], patience_s=patience_s)
+        totals = yield from ledger.look([account.replica.key for account in some], patience_s=patience_s)
         _take_over(some, ledger, totals)
 
 
 def _by_ledger(accounts: Sequence[BudgetAccount]) -> list[tuple[LedgerClient, Sequence[BudgetAccount]]]:
     """Sort accounts by their ledgers: one, unless another was installed in an open step."""
-    ledgers = dict.fromkeys([account.ledger for account in accounts])
+    ledgers = dict.fromkeys([account.replica.ledger for account in accounts])
     if len(ledgers) == 1:
-        return [(accounts[0].ledger, accounts)]
-    return [(ledger, [account for account in accounts if account.ledger is ledger]) for ledger in ledgers]
+        return [(accounts[0].replica.ledger, accounts)]
+    return [(ledger, [each for each in accounts if each.replica.ledger is ledger]) for ledger in ledgers]
 
 
-def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: Sequence[Totals]) -> None:
-    """Let accounts, and those that wait on the same, know what their ledger has said."""
+def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: Iterable[Totals]) -> None:
+    """Let accounts know what their ledger has said."""
     by_key = {each.key: each for each in totals}
     for account in accounts:
-        if account.ledger is ledger and account.key in by_key:
-            account.learn(by_key[account.key])
-    if QUEUE.waiters:
-        _tell_waiting(ledger, by_key)
-
-
-def _tell_waiting(ledger: LedgerClient, totals: Mapping[str, Totals]) -> None:
-    """Let accounts that calls of this process wait for know what their ledger has said to another."""
-    for account in QUEUE.awaited():
-        if isinstance(account, BudgetAccount) and account.ledger is ledger and account.key in totals:
-            account.learn(totals[account.key])
+        replica = account.replica
+        if replica.ledger is ledger and replica.key in by_key:
+            account.learn(by_key[replica.key])

@@ -223,11 +223,6 @@ class AdmissionQueue:
                 woken.append(waiter)
         return woken
 
-    def awaited(self) -> set[Account]:
-        """Return the accounts that somebody waits for."""
-        with LOCK:
-            return {account for waiter in self.waiters for account in waiter.blocked_on}
-
     def place_of(self, waiter: Waiter) -> int:
         """Say how many stand in line up to a waiter, of those who look elsewhere as well."""
         ahead = takewhile(lambda other: other is not waiter, list(self.waiters))

@@ -291,7 +291,7 @@ class Reservation:
         """Sum what calls of the same task or thread hold on an account; `None` for any model."""
         reservations = [each for each in reservations_of(self.owner) if model in (None, each.request.model)]
         holds = [pair for reservation in reservations for pair in reservation._held]  # noqa: SLF001
-        parts = [hold.reserved() for holder, hold in holds if holder is account]
+        parts = [hold.reserved() for holder, hold in holds if holder.in_flight is account.in_flight]
         return Reserved(*map(sum, zip(*parts, strict=True))) if parts else Reserved()
 
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
-from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import Reason
 
 from .budget_account import BudgetAccount
@@ -27,9 +26,6 @@ LONGEST_LOOK_S = 1.0
 """After how long another one looks, if who has begun to look has not come back."""
 ROUNDING_S = 0.01
 """A timer may ring so much early."""
-
-_next_look: dict[tuple[LedgerClient, str], float] = {}
-"""When an account may be looked at again, by its name."""
 
 
 def reserve_everywhere(reservation: Reservation, lease: Lease, *, patient: bool) -> Flow[Outcome]:
@@ -53,7 +49,7 @@ def reserve_everywhere(reservation: Reservation, lease: Lease, *, patient: bool)
                 return outcome
             if reason == "closed":
                 return reservation.refuse_closed()
-        elif all(account.heard_at >= began for account in reservation.shared):
+        elif all(account.replica.heard_at >= began for account in reservation.shared):
             return outcome
         else:
             yield from look(reservation.shared, patience_s=_patience_s(reservation, patient=patient))
@@ -102,21 +98,16 @@ def _patience_s(reservation: Reservation, *, patient: bool) -> float:
 def looking(accounts: Sequence[BudgetAccount]) -> Generator[list[BudgetAccount]]:
     """Take it upon oneself to look at those accounts that nobody has looked at just now."""
     with LOCK:
-        due = _due(accounts, time.monotonic() + ROUNDING_S)
-        _note(due, LONGEST_LOOK_S)
+        now = time.monotonic() + ROUNDING_S
+        due = [account for account in accounts if account.replica.look_at <= now]
+        _look_again_in(LONGEST_LOOK_S, due)
     try:
         yield due
     finally:
-        with LOCK:
-            _note(due, LOOK_EVERY_S)
+        _look_again_in(LOOK_EVERY_S, due)
 
 
-def _due(accounts: Sequence[BudgetAccount], now: float) -> list[BudgetAccount]:
-    for name in [name for name, at in _next_look.items() if at <= now]:
-        del _next_look[name]
-    return [account for account in accounts if (account.ledger, account.key) not in _next_look]
-
-
-def _note(accounts: Sequence[BudgetAccount], seconds: float) -> None:
+def _look_again_in(seconds: float, accounts: Sequence[BudgetAccount]) -> None:
     at = time.monotonic() + seconds
-    _next_look.update({(account.ledger, account.key): at for account in accounts})
+    for account in accounts:
+        account.replica.look_at = at

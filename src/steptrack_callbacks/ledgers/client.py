@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
@@ -43,6 +44,7 @@ class LedgerClient:
         on_error: `refuse` raises `LedgerError` before a call is sent; `allow` judges it by what this
             process knows, of all its steps.
         lease_s: Seconds after which the reservations of a dead process come back.
+        replicas: What stands for its accounts in this process, by process and key, while it is needed.
         unkept: Charges and records that no ledger can keep, such as of sums beyond its books.
 
     Raises:
@@ -53,6 +55,7 @@ class LedgerClient:
         self.store = store
         self.is_durable = not store.url.startswith("memory:")
         self.set_options(on_error, lease_s)
+        self.replicas: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
         self.unkept = 0
         self._owed: dict[tuple[str, int], PendingCharge] = {}
         self._uncounted: dict[tuple[str, int], PendingCharge] = {}

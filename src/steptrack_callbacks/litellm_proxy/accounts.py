@@ -34,7 +34,7 @@ REMEMBERED_S = 60.0
 
 
 class ProxyAccount(BudgetAccount):
-    """A replica of a step that began with the first request to it, on whichever worker.
+    """The account of a step that began with the first request to it, on whichever worker.
 
     Attributes:
         ttl_s: Seconds after which it has ended by itself.
@@ -136,8 +136,8 @@ class Accounts:
 
     def _around(self, identity: Identity) -> list[BudgetAccount]:
         accounts = [*self._of_steps(identity), *self._of_proxy(identity)]
-        first = {account.key: account for account in reversed(accounts)}  # the outermost of each budget
-        return [account for account in accounts if first[account.key] is account]
+        first = {each.replica.key: each for each in reversed(accounts)}  # the outermost of each budget
+        return [each for each in accounts if first[each.replica.key] is each]
 
     def _policy(self, identity: Identity) -> ToolPolicy:
         policy = ToolPolicy()
@@ -261,16 +261,16 @@ class Accounts:
                 forgets=True,  # the client has an error, whose frames hold the request
             )
 
-        return self._meet((stored, step_account and step_account.key), make)
+        return self._meet((stored, step_account and step_account.replica.key), make)
 
     def _meet(self, mark: tuple[object, ...], make: Callable[[], BudgetAccount]) -> BudgetAccount:
-        """Return the replica of an account; of too many, those that were asked for longest ago are let go."""
+        """Return an account, made if it was not met; of too many, those asked for longest ago are let go."""
         account = self._met.pop(mark, None)
         if account is None or (isinstance(account, ProxyAccount) and account.is_forgotten):
             account = make()
         self._met[mark] = account
         if len(self._met) > MOST_MIRRORS:
-            self._surroundings.clear()  # which hold replicas as well
+            self._surroundings.clear()  # which hold accounts as well
             while len(self._met) > MOST_MIRRORS * 7 // 8:
                 self._met.popitem(last=False)
         return account
