@@ -33,7 +33,11 @@ local function write(high, low)
   return sign .. string.format('%.0f%010.0f', high, low)
 end
 
+-- Whether a number is exact as one of Lua's, and its sum with another such one as well: nearly all are.
+local function is_small(text) return #text < 16 and string.find(text, '^%-?%d+$') ~= nil end
+
 local function plus(one, other)
+  if is_small(one) and is_small(other) then return string.format('%.0f', tonumber(one) + tonumber(other)) end
   local high, low = parse(one)
   local more_high, more_low = parse(other)
   high, low = high + more_high, low + more_low
@@ -47,12 +51,14 @@ local function minus(one, other)
 end
 
 local function less(one, other)
+  if is_small(one) and is_small(other) then return tonumber(one) < tonumber(other) end
   local high, low = parse(one)
   local other_high, other_low = parse(other)
   return high < other_high or (high == other_high and low < other_low)
 end
 
 local function fits_books(total)
+  if is_small(total) then return true end
   local high, low = parse(string.gsub(total, '^%-', '', 1))
   return high < MOST_HIGH or (high == MOST_HIGH and low <= MOST_LOW)
 end
