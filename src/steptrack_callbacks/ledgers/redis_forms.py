@@ -229,12 +229,9 @@ def _account(key: str, of: Mapping[str, str]) -> tuple[Totals, float | None]:
 
 
 def _ask(writing: Writing, ask: AccountRequest) -> dict[str, Any]:
-    sent: dict[str, Any] = {
-        "slot": writing.account(ask.key),
-        "alone": _asked(ask.alone),
-        "beside": _asked(ask.beside),
-        "held": _asked(ask.held),
-    }
+    sent: dict[str, Any] = {"slot": writing.account(ask.key), "alone": _asked(ask.alone)}
+    more = {"beside": ask.beside, "held": ask.held}
+    sent |= {name: _asked(asked) for name, asked in more.items() if asked != ask.alone}
     limits = {"max_cost": ask.max_cost, "max_tokens": ask.max_tokens, "max_calls": ask.max_calls}
     sent |= {name: str(limit) for name, limit in limits.items() if limit is not None}
     if ask.expires_at is not None:

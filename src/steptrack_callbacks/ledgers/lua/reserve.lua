@@ -26,6 +26,7 @@ local answer = begin()
 if answer then return answer end
 local accounts, own = {}, 0
 for i, ask in ipairs(asked.asks) do
+  ask.beside, ask.held = ask.beside or ask.alone, ask.held or ask.alone
   accounts[i] = load(ask.slot)
   accounts[i].own = holding(accounts[i], asked.id)
   if accounts[i].own then own = own + 1 end
