@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from steptrack_callbacks.engine.request import Request
@@ -27,7 +28,8 @@ _PARTS: dict[str, Kind] = {
 """Parts of the names that the proxy has for some kinds of call beside their functions' own."""
 
 
-def kind_of(call_type: object) -> Kind | None:
+@lru_cache(maxsize=256)
+def kind_of(call_type: Hashable) -> Kind | None:
     """Tell what sort of call the proxy speaks of; `None` for what asks no model."""
     name = str(getattr(call_type, "value", call_type))
     if name == "embeddings":

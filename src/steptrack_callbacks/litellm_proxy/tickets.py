@@ -184,7 +184,7 @@ class Ticket:
             answer: What LiteLLM has returned.
             from_cache: Whether LiteLLM says, beside the answer, that it comes from its cache.
         """
-        is_kept = isinstance(answer, list) or any(kept is answer for kept in self._answers.values())
+        is_kept = isinstance(answer, list) or [kept for kept in self._answers.values() if kept is answer]
         if self.current is not None and not is_kept:
             self._answers[self.current] = answer
         for call in self._calls:

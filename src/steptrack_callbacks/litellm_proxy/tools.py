@@ -9,6 +9,7 @@ from steptrack_callbacks.steps.tool_policy import ToolPolicy
 from steptrack_callbacks.values.errors import ToolDenied
 
 _FORCED = ("required", "any")
+_ANY_TOOL = ToolPolicy()
 
 
 def narrow(data: dict[str, Any], policy: ToolPolicy, path: str) -> None:
@@ -17,7 +18,7 @@ def narrow(data: dict[str, Any], policy: ToolPolicy, path: str) -> None:
     Raises:
         ToolDenied: The request wants the model to use one of them.
     """
-    if policy == ToolPolicy():
+    if policy == _ANY_TOOL:
         return
     _refuse_choice(data, policy, path)
     for field in ("tools", "functions"):
