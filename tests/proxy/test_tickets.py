@@ -11,7 +11,8 @@ from steptrack_callbacks.config import parse
 from steptrack_callbacks.ledgers.budget import Budget
 from steptrack_callbacks.ledgers.current import LedgerClient
 from steptrack_callbacks.ledgers.memory import MemoryStore
-from steptrack_callbacks.litellm_proxy.accounts import Accounts
+from steptrack_callbacks.ledgers.protocol import Totals
+from steptrack_callbacks.litellm_proxy.accounts import KEPT_AFTER_S, Accounts
 from steptrack_callbacks.litellm_proxy.identity import Identity
 from steptrack_callbacks.litellm_proxy.requests import request_from
 from steptrack_callbacks.litellm_proxy.runs import members_of, tree_of
@@ -117,8 +118,16 @@ def test_a_budget_begins_anew_with_its_window(accounts, monkeypatch):
 def test_a_replica_of_a_step_that_the_ledger_has_forgotten_is_made_anew(accounts):
     account = accounts.around(who("plan"))[0]
     assert accounts.around(who("plan"))[0] is account
-    account.started -= 3 * 86_400
+    account.forgotten_at -= 3 * 86_400
     assert accounts.around(who("plan"))[0] is not account
+
+
+def test_a_step_is_kept_until_the_same_second_however_often_the_ledger_tells_of_it(accounts):
+    account = accounts.around(who("plan"))[0]
+    account.learn(Totals(key=account.replica.key, seq=1, opened_at=1_000.25))
+    first = account.expires_at
+    account.learn(Totals(key=account.replica.key, seq=2, opened_at=1_000.25))
+    assert account.expires_at == first == 1_001 + account.ttl_s + KEPT_AFTER_S
 
 
 def test_what_is_around_the_requests_of_many_keys_is_not_remembered_without_end(accounts, monkeypatch):

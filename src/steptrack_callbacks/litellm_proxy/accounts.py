@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -39,13 +40,15 @@ class ProxyAccount(BudgetAccount):
     Attributes:
         ttl_s: Seconds after which it has ended by itself.
         is_known: Whether the ledger has been asked about it.
+        forgotten_at: When the ledger may forget it, and its name is free again: some time after it has ended.
     """
 
-    __slots__ = ("is_known", "ttl_s")
+    __slots__ = ("forgotten_at", "is_known", "ttl_s")
 
     def __init__(self, *args: Any, ttl_s: float, **options: Any) -> None:
         self.is_known = False
         self.ttl_s = ttl_s
+        self.forgotten_at = self._expiry(time.time())
         super().__init__(*args, **options)
 
     def learn(self, totals: Totals) -> None:
@@ -54,21 +57,18 @@ class ProxyAccount(BudgetAccount):
         self.is_known = True
         if totals.opened_at:
             self.started = time.monotonic() - max(0.0, time.time() - totals.opened_at)
+            self.forgotten_at = self._expiry(totals.opened_at)
         if totals.closed:
             self.close()
 
     @property
     def expires_at(self) -> float:
-        """When the ledger may forget it: some time after it has ended by itself."""
-        return time.time() + self._seconds_kept()
+        """When the ledger may forget it."""
+        return self.forgotten_at
 
-    @property
-    def is_forgotten(self) -> bool:
-        """Whether the ledger may have forgotten it, so that its name is free again."""
-        return self._seconds_kept() <= 0
-
-    def _seconds_kept(self) -> float:
-        return self.ttl_s + KEPT_AFTER_S - (time.monotonic() - self.started)
+    def _expiry(self, opened_at: float) -> float:
+        """Return a whole second, so that no ledger has to write another with every call."""
+        return math.ceil(opened_at + self.ttl_s + KEPT_AFTER_S)
 
 
 class Surroundings(NamedTuple):
@@ -87,7 +87,7 @@ class Surroundings(NamedTuple):
     def stands(self, now: float) -> bool:
         """Tell whether it is still so."""
         steps = [each for each in self.accounts or () if isinstance(each, ProxyAccount)]
-        return now < self.until and not [each for each in steps if each.is_forgotten]
+        return now < self.until and not [each for each in steps if each.forgotten_at <= now]
 
 
 class Accounts:
@@ -266,7 +266,7 @@ class Accounts:
     def _meet(self, mark: tuple[object, ...], make: Callable[[], BudgetAccount]) -> BudgetAccount:
         """Return an account, made if it was not met; of too many, those asked for longest ago are let go."""
         account = self._met.pop(mark, None)
-        if account is None or (isinstance(account, ProxyAccount) and account.is_forgotten):
+        if account is None or (isinstance(account, ProxyAccount) and account.forgotten_at <= time.time()):
             account = make()
         self._met[mark] = account
         if len(self._met) > MOST_MIRRORS:
