@@ -94,10 +94,11 @@ def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: st
             innermost.model = model
     for account in accounts.judging:
         account.charge(amounts, before)
-    for sums in adding:
-        for index, value in before:
+    for index, value in before:
+        for sums in adding:
             sums[index] -= value
-        for index, value in amounts:
+    for index, value in amounts:
+        for sums in adding:
             sums[index] += value
     return amounts, before
 
