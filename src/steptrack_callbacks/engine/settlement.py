@@ -60,11 +60,14 @@ def lesson_of(
 ) -> Lesson:
     """Return what remembers an answer, for the estimates of those to come."""
     request, counted = call.request, call.request.input_count
-    if counted is None and call.bound is not None:
-        seen, (tokens, sent) = output_stats.find(request.model), (usage.input_tokens, call.bound.sent)
-        if seen and tokens * seen.densest[1] > sent * seen.densest[0]:
+    seen = output_stats.find(request.model)
+    if counted is None and call.bound is not None and seen is not None:
+        tokens, sent = usage.input_tokens, call.bound.sent
+        if tokens * seen.densest[1] > sent * seen.densest[0]:  # as nothing that was counted
             seen.densest, counted = (tokens, sent), request.counted
     tier = terms.service_tier if terms and request.service_tier is None else None
+    if seen is not None and counted is None and tier is None and not usage.reasoning_tokens:
+        return partial(seen.add_output, usage.output_tokens, took_s or 0.0, whole=not cut)  # nearly always
     return partial(
         output_stats.learn,
         request.model,
