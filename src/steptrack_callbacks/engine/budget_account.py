@@ -137,15 +137,12 @@ class BudgetAccount(Account):
         told more than the call is held at here.
         """
         told = self._told(self.whole(estimate), wrapping=wrapping)
-        return self._request(*map(to_asked, told), counts=estimate.counts, wrapping=wrapping)
+        return self.ask_for(*map(to_asked, told), counts=estimate.counts, wrapping=wrapping)
 
-    def ask_for(self, asked: Asked, *, counts: bool) -> AccountRequest:
-        """Ask for a fixed amount, whoever else holds room."""
-        return self._request(asked, asked, asked, counts=counts, wrapping=False)
-
-    def _request(
-        self, alone: Asked, beside: Asked, held: Asked, *, counts: bool, wrapping: bool
+    def ask_for(
+        self, alone: Asked, beside: Asked, held: Asked, *, counts: bool, wrapping: bool = False
     ) -> AccountRequest:
+        """Ask for room, in the words of `AccountRequest`."""
         most = self.limits.cost_room(wrapping=wrapping)
         return AccountRequest(
             key=self.replica.key,

@@ -152,7 +152,7 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
     if bound is None or not shared or not _hold(call, bound):
         return False
     asked = to_asked((bound.cost, bound.tokens))
-    asks = {account: account.ask_for(asked, counts=call.request.counts) for account in shared}
+    asks = {account: account.ask_for(asked, asked, asked, counts=call.request.counts) for account in shared}
     try:
         _asking[call] = None
         patience_s = min([account.definition.wait_s for account in shared]) if patient else 0.0
