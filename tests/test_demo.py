@@ -51,7 +51,7 @@ def test_the_demo_runs_offline_and_prints_the_tree(told):
 def test_the_demo_tells_what_is_asked_what_is_refused_and_what_happens_then(told):
     beginning, _, rest = told.partition("\nplan: ")
     assert "nothing leaves this machine" in beginning
-    story, _, rest = rest.partition("\nWhat each step spent")
+    story, _, rest = rest.partition("\nSpending per step")
     assert story.count("answered") == 4
     assert story.count("streamed") == 2
     assert (

@@ -26,7 +26,7 @@ class Calling(NamedTuple):
 
 
 class Cannot(Exception):
-    """This contestant has no such door; the message says why, in a few words."""
+    """This contestant offers no such entry point; the message says why, in a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ def run(*, proxy: bool = False, as_json: bool = False) -> int:
         said = {"ok": not wrong, "wrong": wrong, "total": tree.total.to_dict()}
         print(json.dumps(said | {"steps": tree.to_dicts()}, indent=2))
     else:
-        print(f"\nWhat each step spent of what it had:\n\n{tree}")
+        print(f"\nSpending per step:\n\n{tree}")
         print("\n".join(["\nwhat went wrong:", *wrong]) if wrong else _ENDING)
     return 1 if wrong else 0
 
@@ -148,7 +148,7 @@ def _write(target: dict[str, Any]) -> Step:
 
     @step("publish", max_calls=1, error_boundary="escalate", escalation=ask_the_editor)
     async def publish() -> None:
-        print("publish: 1 call, and somebody to ask for more")
+        print("publish: 1 call, with someone to ask for more")
         await model.ask_async("Write it.")
         await model.ask_async("Proofread it.")
 

@@ -88,48 +88,47 @@ def install(
 ) -> None:
     """Count every call that this process makes through LangChain or LiteLLM, imported now or later.
 
-    It imports neither of them, and may be called again: what is given is then added, and what is
-    attached stays.
+    It imports neither of them. It may be called again: what is given is then added to what was given before.
 
     Args:
-        threads: Whether new threads begin in the steps of whoever starts them, and jobs of thread pools in
-            those of whoever submits them: yes, unless it is `False`. Variables of others are not carried.
-            A thread that outlives the step it was started in is charged to nobody, with a warning. `None`
-            takes what was said before.
-        prices: Prices of your own by model, with LiteLLM's keys: `{"my-model":
+        threads: Whether new threads begin in the steps of the code that starts them, and thread pool jobs in
+            those of the code that submits them; `True` unless set to `False`. Other context variables are not
+            propagated. A thread that outlives the step it was started in is charged to nobody, with a
+            warning. `None` keeps the previous setting.
+        prices: Your own prices by model, with LiteLLM's keys: `{"my-model":
             {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}`, in US dollars.
-        tools: What tools do to the world, by name, for those that do not say it; or with what one use costs,
+        tools: Side effects of tools that do not declare them, by tool name; or what one use costs,
             as in `{"search": {"usd": 0.01, "side_effect_level": "network"}}`. `usd` may be a function of
             the tool's arguments. It is reserved before the tool runs.
-        escalation: Whom a step with `error_boundary="escalate"` asks if it names nobody itself.
-        steps: Limits of steps that LangChain's run names, tags or metadata name: `{"plan":
+        escalation: The default escalation function, for steps with `error_boundary="escalate"` that set none.
+        steps: Limits of steps that are named by LangChain's run names, tags or metadata: `{"plan":
             {"max_usd": 0.05}}`. Such steps can only fail.
-        nodes: Limits of nodes of LangGraph graphs, by a node's name wherever it is, or by its path
+        nodes: Limits of nodes of LangGraph graphs, by the node's name wherever it is, or by its path
             through subgraphs: `{"outer/research": {"max_usd": 0.05}}`. Such steps can only fail.
         config: A `steptrack.toml`: limits of steps and personas by name, budgets, prices, tools and the
-            ledger. What code and the other arguments say goes before it. `None` takes the
-            environment's `STEPTRACK_CONFIG`, if it is set.
+            ledger. Code and the other arguments take precedence. `None` uses the environment variable
+            `STEPTRACK_CONFIG`, if it is set.
         ledger: Where budgets, runs with a `run_id` and records of steps are kept: `"memory:"` (the
             default), `"sqlite:///steps.db"` for the processes of one machine, `"redis://host:6379/0"` for
-            those of many. `None` takes the file's, else the environment's `STEPTRACK_LEDGER`.
-        on_store_error: What becomes of a call whose budgets cannot be asked: `refuse` (the default) raises
-            `LedgerError` before it is sent, `allow` judges it by what is known here. It holds wherever the
-            ledger was named; `None` takes what was said before, or in the file.
-        lease_s: Seconds after which room that a dead process had reserved comes back (900). A call may take
-            longer, but its room is then no longer kept. `None` likewise.
+            those of many. `None` uses the file's, else the environment variable `STEPTRACK_LEDGER`.
+        on_store_error: What to do with a call when its budgets' ledger cannot be reached: `refuse` (the
+            default) raises `LedgerError` before it is sent, `allow` decides by what this process knows. It
+            applies wherever the ledger was named; `None` keeps the previous setting, or the file's.
+        lease_s: Seconds after which a dead process's reservations are released (default 900). A call may take
+            longer, but its room is then no longer reserved. `None` as for `on_store_error`.
         proxy_url: A LiteLLM proxy that keeps budgets too, such as `"http://localhost:4000"`: requests to
             it say in which step they are made, and what it refuses is a `BudgetExhausted` here.
-        on_integration_change: What becomes of LiteLLM or LangChain that is not as it was known, so that
-            something of it is not covered: `refuse` (the default) warns, and raises `StepTrackError` where a
-            step with limits begins if none of the package's calls could be refused; `warn` begins it
-            nevertheless; `raise` makes each loss an error, here or, if a package is imported later, where a
-            step with limits begins. `None` takes what was said before.
+        on_integration_change: What to do if LiteLLM or LangChain has changed in a way this package does not
+            support, so that part of it is not covered: `refuse` (the default) warns, and raises
+            `StepTrackError` where a step with limits begins if none of the package's calls could be refused;
+            `warn` lets that step begin; `raise` makes each loss an error, here or, if a package is imported
+            later, where a step with limits begins. `None` keeps the previous setting.
 
     Raises:
         ValueError: A price, level, function, step, node or ledger is malformed; nothing is attached then.
-            Of a file it is a `ConfigError`, which lists all that is wrong in it.
+            For a file it is a `ConfigError`, which lists everything that is wrong in it.
         LedgerError: The ledger is not ours, or was written by a newer version.
-        StepTrackError: Under `on_integration_change="raise"`, a package is not as it was known.
+        StepTrackError: Under `on_integration_change="raise"`, a package has changed incompatibly.
 
     Example:
         >>> import steptrack_callbacks as steptrack
@@ -228,10 +227,10 @@ def _attach_all(*, names_steps: bool) -> None:
 
 
 def uninstall() -> None:
-    """Take everything off again that `install` has attached, and forget all that it was given.
+    """Detach everything that `install` has attached, and forget everything that it was given.
 
-    LangChain and LiteLLM are left as they were. Prices, limits by name, tools and whom to ask are forgotten.
-    Steps that are open keep to the ledger that they began with, and it is still told what it is owed.
+    LangChain and LiteLLM are left as they were. Prices, limits by name, tools and the escalation function are
+    forgotten. Steps that are open keep the ledger that they began with, and still report their charges to it.
     """
     global _naming
     import_hooks.forget()

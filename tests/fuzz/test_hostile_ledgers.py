@@ -345,7 +345,7 @@ def test_a_name_that_no_ledger_can_hold_stops_nobody_else(tmp_path: Path) -> Non
     assert (totals.settled["calls"], current.ledger().owed) == (2, 0)
 
 
-def test_a_charge_beyond_all_books_stops_nobody_else_and_is_not_forgotten(
+def test_a_charge_larger_than_any_ledger_can_store_stops_nobody_else_and_is_not_forgotten(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     current.use(f"sqlite:///{tmp_path}/steps.db")

@@ -338,7 +338,7 @@ def test_sums_are_exact_far_beyond_what_a_float_holds(store, amount):
         assert reason(store, ask(max_cost=amount + 1, cost=1)) == "room"
 
 
-def test_a_sum_beyond_all_books_is_an_error_and_changes_nothing(store):
+def test_a_sum_larger_than_any_ledger_can_store_is_an_error_and_changes_nothing(store):
     spend(store, "team", cost=2**63 - 1)
     before = store.look(["team", "fine"])
     with pytest.raises(LedgerError, match="cost_pico_usd of account 'team' would pass"):

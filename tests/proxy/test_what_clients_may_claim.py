@@ -71,7 +71,7 @@ def test_a_strict_limit_holds_wherever_the_request_says_how_much_it_wants(where,
     assert 0 < provider.requests[0].body["max_tokens"] < 1000
 
 
-def test_a_number_beyond_all_books_is_refused_or_harmless(served, provider, run, key):
+def test_a_number_larger_than_any_ledger_can_store_is_refused_or_harmless(served, provider, run, key):
     for asked in (
         {"max_tokens": 10**30},
         {"max_tokens": 2**63},

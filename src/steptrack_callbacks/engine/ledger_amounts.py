@@ -75,5 +75,5 @@ def share_of(estimate: Estimate, unit: int, most: int) -> tuple[int, int]:
 
 
 def to_asked(amount: Amount) -> Asked:
-    """Put an amount in the ledger's words; what is beyond all books is as much as they hold."""
+    """Put an amount in the ledger's words; at most the largest that it can store."""
     return Asked(min(-(-amount[0] // UNITS_PER_PICO), MOST), min(amount[1], MOST))

@@ -47,27 +47,27 @@ def budgeted(
 ) -> Any:
     """Run each call of a runnable in a step of its own.
 
-    It is seen whether `install()` was called or not, and on an event loop its calls wait for room
-    where those outside could only be refused. Each item of a batch has a step of its own; put a step
+    Its calls are counted whether `install()` was called or not, and on an event loop they wait for room
+    where others could only be refused. Each item of a batch has a step of its own; put a step
     around the batch to limit all of it.
 
     Args:
-        runnable: A runnable, or embeddings, which LangChain itself reports nothing of. Bind tools
-            and structured output before.
-        step: The step's name, or a `StepDefinition`, and then no other option of it; `None` takes
+        runnable: A runnable, or embeddings, about which LangChain itself reports nothing. Bind tools
+            and structured output first.
+        step: The step's name, or a `StepDefinition`, and then no other options are allowed; `None` uses
             the runnable's name.
-        **options: The limits and rules of `step()`. `models` are names, or runnables such as `runnable` is,
-            which has the preferred one: a model, by itself, with what is bound to it, or in a sequence
-            with nothing else that calls one. A name is put into a copy of `runnable`, or into its
-            configurable field. With `error_boundary="continue"`, a sequence goes
-            on with `default`, or with what had been streamed by then.
+        **options: The limits and rules of `step()`. `models` are names, or runnables like `runnable`, whose
+            model is the preferred one: a model by itself, with what is bound to it, or the only model in a
+            sequence. A name is set on a copy of `runnable`, or in its configurable field. With
+            `error_boundary="continue"`, a sequence continues with `default`, or with what had been streamed
+            by then.
 
     Returns:
-        A runnable with all call modes, or embeddings.
+        A runnable that supports all call modes, or embeddings.
 
     Raises:
         ValueError: An option is malformed; the message says which.
-        TypeError: It is neither a runnable nor embeddings, or there is no such option.
+        TypeError: It is neither a runnable nor embeddings, or an option does not exist.
 
     Example:
         >>> from langchain_core.runnables import RunnableLambda

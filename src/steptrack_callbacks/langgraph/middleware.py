@@ -39,39 +39,41 @@ class StepBudgetMiddleware(AgentMiddleware[Any, Any, Any]):
     """Gives an agent of `create_agent` a budget over all its model calls and tools.
 
     The agent is a step; each model call is a step `model` in it, and each tool a step `tool:<name>`.
-    Calls are seen whether `install()` was called or not, and on an event loop they wait for room. What
-    was spent, and what was granted, is kept in the graph's state: with a checkpointer a thread goes
-    on at what it had spent. Put it first in the list, so that what retries is inside.
+    Calls are counted whether `install()` was called or not, and on an event loop they wait for room. What
+    was spent, and what was granted, is kept in the graph's state: with a checkpointer a thread continues
+    from what it had spent. Put it first in the list, so that retrying middleware runs inside it.
 
     What happens at the limit: `fail` raises; `continue` ends the agent with a message, which is
-    `default` or says what ran out; `escalate` pauses the graph before the call is paid, so that a
-    person can answer with more budget or a no, unless `escalation=` names somebody else to ask. A
-    graph without a checkpointer cannot pause: there it asks the function of `install(escalation=...)`,
-    and raises `BudgetEscalated` if there is none.
+    `default` or says what ran out; `escalate` pauses the graph before the call is sent, so that a
+    person can grant more budget or refuse, unless `escalation=` is given. A graph without a checkpointer
+    cannot pause: then the function of `install(escalation=...)` is asked, and `BudgetEscalated` is raised
+    if there is none.
 
-    The tool policy of the stage in force holds: tools that it does not allow are not offered to the
+    The tool policy of the current stage applies: tools that it does not allow are not offered to the
     model, and are answered with an error if the model calls them nevertheless.
 
     Args:
-        step: The agent's step: its name, or a `StepDefinition`, and then no other option of it.
+        step: The agent's step: its name, or a `StepDefinition`, and then no other options are allowed.
         thread_limit: The limits of a thread: a number of calls, as in LangChain's own
-            `ModelCallLimitMiddleware`, or several by name. It is another way to say `max_calls` and the like.
-        run_limit: The limits of one run, which is a turn of the thread, in the same words; the next one
-            starts over.
-        tell: Whether the model is told what is left of calls, tokens and dollars, as the last message of each
-            request: `True`, or a template of `{calls}`, `{tokens}`, `{usd}` and `{seconds}`, or a function
-            of the rests by limit. It is neither in the system prompt nor kept in the state.
-        closing_turn: Whether the agent gets one more turn when its ordinary room is gone, to answer with
-            what it has found. Its tools are kept, and none is to be called. It is paid from what
-            `wrap_up_usd` and `wrap_up_calls` keep back; without them, one of the calls is. What happens at
-            the limit happens only if there is no room for it either.
-        **options: The limits and rules of `step()`, for the thread. `max_seconds` are those of one run.
-            `models` are chat models, or names, which are put into copies of the agent's own model; that one
+            `ModelCallLimitMiddleware`, or several by name. It is another way to write `max_calls` and the
+            like.
+        run_limit: The limits of one run, which is a turn of the thread, in the same form; they start over
+            with each run.
+        tell: Whether the model is told how many calls, tokens and dollars are left, in the last message of
+            each request: `True`, or a template with `{calls}`, `{tokens}`, `{usd}` and `{seconds}`, or a
+            function of the remaining amounts by limit. It is neither in the system prompt nor kept in the
+            state.
+        closing_turn: Whether the agent gets one more turn when its ordinary budget is used up, to answer with
+            what it has found. Its tools stay listed, but are not called. It is paid from what `wrap_up_usd`
+            and `wrap_up_calls` keep back; without them, one call is kept back. The boundary acts only if
+            there is no room for this turn either.
+        **options: The limits and rules of `step()`, for the thread; `max_seconds` applies to one run.
+            `models` are chat models, or names, which are set on copies of the agent's own model; that one
             has the preferred name.
 
     Raises:
         ValueError: An option is malformed; the message says which.
-        TypeError: There is no such option.
+        TypeError: An option does not exist.
 
     Example:
         >>> from langchain.agents import create_agent

@@ -25,13 +25,13 @@ class Budget(BudgetDefinition):  # noqa: D101 - it has one
     __slots__ = ()
 
     def spent(self) -> Usage:
-        """Return what was spent of it, in its window that runs, by whoever shares it.
+        """Return what has been spent in the current window, by everyone sharing it.
 
         Returns:
-            The usage; nothing, if nobody has touched it yet.
+            The usage; zero if nobody has used it yet.
 
         Raises:
-            LedgerError: The ledger in force cannot be asked.
+            LedgerError: The ledger cannot be reached.
 
         Example:
             >>> from steptrack_callbacks import Budget, record_usage, step
@@ -44,29 +44,29 @@ class Budget(BudgetDefinition):  # noqa: D101 - it has one
         return _usage_of(run_sync(self._totals()))
 
     async def aspent(self) -> Usage:
-        """Do as `spent`, on the event loop."""
+        """Async version of `spent`."""
         return _usage_of(await run_async(self._totals()))
 
     @checks_arguments
     def remaining(self, limit: str | None = None) -> Any:
-        """Return what is left of it, after what is settled and what calls in flight have reserved.
+        """Return what is left of it, after what is spent and what calls in flight have reserved.
 
         Args:
-            limit: `max_usd`, `max_tokens` or `max_calls`; `None` asks for all that are set.
+            limit: `max_usd`, `max_tokens` or `max_calls`; `None` returns all that are set.
 
         Returns:
-            The rest in the limit's unit, at least 0; `None` if the limit is not set. Without a name, the
-            rests of all limits that are set, by name.
+            The remaining amount in the limit's unit, at least 0; `None` if the limit is not set. Without a
+            name, the remaining amounts of all limits that are set, by name.
 
         Raises:
             ValueError: There is no limit of that name.
-            LedgerError: The ledger in force cannot be asked.
+            LedgerError: The ledger cannot be reached.
         """
         self._check(limit)
         return self._left(run_sync(self._totals()), limit)
 
     async def aremaining(self, limit: str | None = None) -> Any:
-        """Do as `remaining`, on the event loop."""
+        """Async version of `remaining`."""
         self._check(limit)
         return self._left(await run_async(self._totals()), limit)
 
@@ -80,7 +80,7 @@ class Budget(BudgetDefinition):  # noqa: D101 - it has one
             raise ValueError(f"there is no limit {limit!r} of a budget; use {', '.join(_LIMITS)}")
 
     def _left(self, totals: Totals, limit: str | None) -> Any:
-        left = _rests(self, totals)
+        left = _remaining(self, totals)
         return left if limit is None else left.get(limit)
 
 
@@ -90,7 +90,7 @@ def budget_key(budget: BudgetDefinition, window: Window | None) -> str:
     return f"budget:{budget.window or ''}:{start}:{budget.name}"
 
 
-def _rests(budget: BudgetDefinition, totals: Totals) -> dict[str, Decimal | int]:
+def _remaining(budget: BudgetDefinition, totals: Totals) -> dict[str, Decimal | int]:
     settled: Mapping[str, int] = totals.settled
     left: dict[str, Decimal | int] = {}
     if budget.max_usd is not None:

@@ -47,15 +47,15 @@ wrapping: Stack[Account] = Stack("steptrack_wrapping_up")
 class Step(metaclass=ShowsPublicNames):
     """One activation of a step or persona: a context manager and a decorator; `step()` makes them.
 
-    It is good for one `with` (or `async with`, which is the same and also awaits what is still being
-    settled). As a decorator it makes a fresh one per call.
+    It can be used in one `with` only (or `async with`, which also awaits what is still being
+    settled). As a decorator it makes a new one for each call.
 
     Attributes:
         definition: What was declared.
         kind: `step`, `persona`, or `hook`.
         parent: The step around it, once it has begun, or `None`.
         status: How it ended; `open` while it runs, `new` before.
-        exhaustion: The exhaustion that its boundary has acted on, or `None`.
+        exhaustion: The exhaustion that its boundary has handled, or `None`.
         chain, chain_until: What `accounts` was when it was last sorted out, and until when that holds;
             `None` for as long as it runs.
     """
@@ -128,7 +128,7 @@ class Step(metaclass=ShowsPublicNames):
 
     @property
     def model(self) -> str | None:
-        """The model that code without one of its own should use here; see `current_model`."""
+        """The `model` of the innermost step that names one; see `current_model`."""
         if self.definition.model is not None or self.parent is None:
             return self.definition.model
         return self.parent.model
@@ -151,7 +151,7 @@ class Step(metaclass=ShowsPublicNames):
 
     @property
     def budgets(self) -> list[BudgetAccount]:
-        """The accounts of the budgets that hang on this very step."""
+        """The accounts of the budgets attached to this step itself."""
         return [binding.account() for binding in self.placement.bindings] if self.placement else []
 
     @property
@@ -168,7 +168,7 @@ class Step(metaclass=ShowsPublicNames):
     def cost_usd(self) -> Decimal:
         """US dollars charged to it and to the steps inside it.
 
-        Calls of unknown price are not in it: where `usage.unpriced_calls` is not 0 it is a lower bound,
+        Calls of unknown price are not included: if `usage.unpriced_calls` is not 0 it is a lower bound,
         and 0 may mean that nothing is known.
         """
         return to_usd(self.placement.account.settled.cost) if self.placement else Decimal(0)
@@ -180,7 +180,7 @@ class Step(metaclass=ShowsPublicNames):
 
     @property
     def exhausted(self) -> bool:
-        """Whether a settled amount has reached its limit, or a refusal of this step has left its body."""
+        """Whether a limit has been reached, or a refusal of this step has left its body."""
         if self.exhaustion is not None or self.placement is None:
             return self.exhaustion is not None
         return any(account.full_limits() for account in (self.placement.account, *self.budgets))
@@ -191,21 +191,21 @@ class Step(metaclass=ShowsPublicNames):
     def remaining(self, limit: None = None) -> dict[LimitName, Decimal | float]: ...
     @checks_arguments
     def remaining(self, limit: LimitName | None = None) -> Any:
-        """Return what is left for a call in it, after what is settled and what is reserved, at least 0.
+        """Return what is left for a call in it, after what is spent and what is reserved, at least 0.
 
-        All limits of that name count that hold such a call: its own, those of the steps and personas around
-        it, and those of budgets, which the ledger is asked for. The least rest of them is returned.
+        All limits of that name count that apply to it: of this step, of the steps and personas around it, and
+        of budgets, for which the ledger is asked. The smallest remaining amount is returned.
 
         Args:
-            limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`; `None` asks for all.
+            limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`; `None` returns all.
 
         Returns:
-            The rest in the limit's unit; `None` if none of them sets that limit. Without a name, the rests of
-            all limits that are set, by name. What is kept back for wrapping up counts only while wrapping up.
+            The amount in the limit's unit; `None` if none of them sets that limit. Without a name, a dict
+            of all limits that are set. What is kept back for wrapping up counts only inside `wrap_up()`.
 
         Raises:
             ValueError: There is no limit of that name.
-            LedgerError: The ledger of a budget cannot be asked.
+            LedgerError: The ledger of a budget cannot be reached.
         """
         return run_sync(remaining.of(self, limit, wrapping))
 
@@ -214,11 +214,11 @@ class Step(metaclass=ShowsPublicNames):
     @overload
     async def aremaining(self, limit: None = None) -> dict[LimitName, Decimal | float]: ...
     async def aremaining(self, limit: LimitName | None = None) -> Any:
-        """Do as `remaining`, on the event loop."""
+        """Async version of `remaining`."""
         return await run_async(remaining.of(self, limit, wrapping))
 
     def record(self) -> CompletedStep:
-        """Return the record as it stands; for a running step, as if it had ended now.
+        """Return its record; for a running step, as if it had ended now.
 
         Raises:
             RuntimeError: The step has not begun.
@@ -229,7 +229,7 @@ class Step(metaclass=ShowsPublicNames):
     def records(self) -> list[CompletedStep]:
         """Return the records of the steps that ended inside it, and its own, in the order of ending.
 
-        Records that were drained, or that the ledger let go, are missing, and so are those inside them.
+        Records that were drained, or that the ledger has dropped, are missing, and so are those inside them.
         """
         return recording.records_inside(self.id, None if self.holds_runs else self.run_id, active.running())
 
@@ -279,7 +279,7 @@ class Step(metaclass=ShowsPublicNames):
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function, coroutine function, generator or async generator function.
 
-        Each call of it runs in a fresh step. Its declaration is the function's `step_definition`.
+        Each call of it runs in a new step. The function's `step_definition` is the declaration.
 
         Raises:
             ValueError: What is decorated is not a function.

@@ -78,63 +78,65 @@ def step(
 ) -> Any:
     """Name a stretch of work, limit what its model calls may use, and say what happens at the limit.
 
-    Use it with `with` (or `async with`), or as a decorator (bare, too) on a function, coroutine
-    function, generator or async generator. Steps nest: a call counts in the innermost step and in
+    Use it with `with` (or `async with`), or as a decorator (also without parentheses) on a function,
+    coroutine function, generator or async generator. Steps nest: a call counts in the innermost step and in
     every step around it, and is sent only if all of them have room.
 
     Args:
-        name: Non-empty, without `/`, which joins names into a path; a decorated function lends its
-            own name. A `StepDefinition` may stand here, and then no other option of it.
-        model: What `current_model()` answers inside; it changes no call.
-        models: Names of models, the preferred one first. A call of one of them that does not fit is made
-            with the next one that does and that takes what the request has, before it is sent; and a call
-            is made only if it will fit. LiteLLM's calls can be changed so; LangChain's in `budgeted` and
-            `StepBudgetMiddleware`.
-        downgrade_at: The share of a `max_usd` around, from 0 to 1, from which on calls of `models` begin with
-            the next one.
-        max_usd: Most US dollars to spend; `None` sets no limit. It needs models of known price: see
-            `unpriced`.
-        max_tokens: Most input and output tokens together, over all calls.
-        max_calls: Most requests to send. Failed and abandoned ones count; refused ones and cache
+        name: Non-empty, without `/`, which joins names into a path; defaults to the decorated function's
+            name. A `StepDefinition` may be given instead, and then no other options are allowed.
+        model: What `current_model()` returns inside the step; it changes no call.
+        models: Names of models, the preferred one first. A call of one of them that does not fit is
+            made with the next model that fits and supports the request, before anything is sent; such calls
+            are sent only if expected to fit. This works for LiteLLM's calls, and for LangChain's in
+            `budgeted` and `StepBudgetMiddleware`.
+        downgrade_at: Fraction of any enclosing `max_usd`, from 0 to 1, at which calls of `models` switch to
+            the next model.
+        max_usd: Maximum spend in US dollars; `None` sets no limit. The prices of the models must be known:
+            see `unpriced`.
+        max_tokens: Maximum number of input and output tokens together, over all calls.
+        max_calls: Maximum number of requests. Failed and abandoned ones count; refused ones and cache
             hits do not.
         max_seconds: Seconds after which calls are refused and streams cut; nothing is cancelled.
-        max_tool_calls: How often tools may be used in it and inside it: all together, or by name, as in
-            `{"search": 3}`. A use beyond that raises `ToolDenied`, which tells an agent's model so.
-        error_boundary: What happens to this step's own exhaustion: `fail` raises it, `continue` leaves
-            the block quietly, `escalate` asks `escalation`, and raises `BudgetEscalated` if it says no.
+        max_tool_calls: How often tools may be used in the step and in steps inside it: in total, or by name,
+            as in `{"search": 3}`. Any further use raises `ToolDenied`, which is reported to the agent's
+            model.
+        error_boundary: What happens when this step is exhausted: `fail` raises the error, `continue` leaves
+            the block quietly, `escalate` asks `escalation`, and raises `BudgetEscalated` if nothing is
+            granted.
         default: What a decorated function returns under `continue` if it did not finish: a value, or
-            a function of the exception. A generator that has yielded nothing yields it as one item; a
-            `with` block has nowhere to put it.
+            a function of the exception. A generator that has yielded nothing yields it as one item;
+            not available for a `with` block.
         enforce: `estimate` reserves what a call will probably use; `strict` the most that it can
-            use, so that the limit is never passed; `observe` refuses nothing.
-        wait_s: Seconds that a call waits at most for room that others have merely reserved.
-        clamp: Under `strict`, whether a request without `max_tokens` gets one: what is left. LiteLLM's
-            requests can; LangChain's cannot, and reserve the model's longest answer unless the model
-            has a `max_tokens`.
-        cut_streams: Whether a stream is cut where it passes a limit.
+            use, so that the limit is never exceeded; `observe` refuses nothing.
+        wait_s: Maximum number of seconds that a call waits for room that other calls have reserved.
+        clamp: Under `strict`, whether a request without `max_tokens` is sent with one that allows what is
+            left. Only LiteLLM's requests can be changed so; LangChain's reserve the model's longest answer
+            unless the model has a `max_tokens`.
+        cut_streams: Whether a stream is cut when it exceeds a limit.
         wrap_up_usd: US dollars of `max_usd` kept back for calls inside `with step.wrap_up()`.
         wrap_up_calls: Calls of `max_calls` kept back likewise.
-        unpriced: What a call of unknown price does under a `max_usd`: `None` refuses it, `warn` sends it
-            and warns, `free` sends it.
-        escalation: Under `escalate`, a function of the exception that answers with a `Grant`, or with `None`
+        unpriced: What happens to a call of unknown price under a `max_usd`: `None` refuses it, `warn` sends
+            it with a warning, `free` sends it.
+        escalation: Under `escalate`, a function of the exception that returns a `Grant`, or `None`
             or `False` for no; it may be a coroutine function where calls are async.
         budgets: Shared limits that this step's calls are charged to as well: each a `Budget`, or the name of
-            one in `steptrack.toml`. Their exhaustion is this step's to handle.
+            one in `steptrack.toml`. If one is exhausted, this step's `error_boundary` applies.
         parent: The step to begin in, for threads that have no context of their own.
-        run_id: Name of the run, for the outermost step only, never empty; `None` makes one up. A step that
-            is begun again under the same name goes on at what the ledger says the run has spent, and
-            whoever runs at the same time shares it. The default ledger is this process's memory: give
-            `install(ledger=...)` a file or a server for a run to outlive its process.
+        run_id: Non-empty name of the run, for the outermost step only; `None` generates one. A step that is
+            started again under the same name continues from the spending recorded in the ledger, and is
+            shared by all who use that name at the same time. The default ledger is this process's memory: use
+            `install(ledger=...)` with a file or a server for a run to outlive its process.
 
     Returns:
-        A step that is good for one `with`; as a decorator it makes a fresh one per call.
+        A step that can be used in one `with` only; as a decorator it makes a new one for each call.
 
     Raises:
         ValueError: The name, a limit or another option is malformed; the message says which.
-        LedgerError: Not here but when it begins or a call is made in it: the ledger that its budgets
-            or its `run_id` need cannot be reached.
-        BudgetExhausted: Not here but inside the block, when a call has no room; and at its end, if
-            what was spent is over a limit and the body was not told so before.
+        LedgerError: Not raised here, but when the step begins or a call is made in it: the ledger needed
+            for its budgets or its `run_id` cannot be reached.
+        BudgetExhausted: Not raised here, but inside the block, when a call has no room; and at its end, if
+            a limit was exceeded and nothing inside the block had raised it yet.
 
     Example:
         >>> from steptrack_callbacks import record_usage, step
@@ -165,13 +167,14 @@ def persona(
 ) -> Step:
     """Name an actor around steps: a step with limits over all its work, and stages.
 
-    A step inside it whose name is a stage's may use only the tools that the stage allows, and make
-    only as many model calls. Stages narrow what is in force around them, and never widen it.
+    A step inside it that has the name of a stage may use only the tools that the stage allows, and only make
+    as many model calls. Stages narrow what applies around them, and never widen it.
 
     Args:
-        name: As for `step`; a `PersonaDefinition` may stand here, and then no other option of it.
-        stages: What is allowed in the steps of these names. A stage that no step ran under is a
-            warning when the persona ends.
+        name: As for `step`; a `PersonaDefinition` may be given instead, and then no other options are
+            allowed.
+        stages: What is allowed in the steps of these names. If no step ran under a stage, a warning is issued
+            when the persona ends.
         parent: As for `step`.
         run_id: As for `step`.
         **options: The limits and rules of `step`.
@@ -209,13 +212,13 @@ def current_persona() -> Step | None:
 
 @checks_arguments
 def remaining(limit: LimitName) -> Decimal | float | None:
-    """Return what is left for a call here, under all limits around: of steps, personas and budgets.
+    """Return what is left for a call made here, under all enclosing limits: of steps, personas and budgets.
 
     Args:
         limit: `max_usd`, `max_tokens`, `max_calls` or `max_seconds`.
 
     Returns:
-        The least rest in the limit's unit; `None` if nothing around sets that limit, as outside of all steps.
+        The smallest remaining amount, in the limit's unit; `None` if nothing around sets that limit.
 
     Raises:
         ValueError: There is no limit of that name.
@@ -231,12 +234,12 @@ def remaining(limit: LimitName) -> Decimal | float | None:
 
 
 async def aremaining(limit: LimitName) -> Decimal | float | None:
-    """Do as `remaining`, on the event loop."""
+    """Async version of `remaining`."""
     return await (current_step() or Step(_NO_LIMITS)).aremaining(limit)
 
 
 def current_model() -> str | None:
-    """Return the model that the steps here ask for: the innermost that names one, or `None`.
+    """Return the `model` of the innermost step here that names one, or `None`.
 
     Example:
         >>> from steptrack_callbacks import current_model, step
@@ -249,22 +252,22 @@ def current_model() -> str | None:
 
 
 def current_policy() -> ToolPolicy:
-    """Return which tools may run here; outside of stages, all may."""
+    """Return which tools may run here; outside of stages, all of them may."""
     active = current_step()
     return active.policy if active else ToolPolicy()
 
 
 @checks_arguments
 def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> None:
-    """Raise if the stage in force does not allow a tool, else count it; for loops of your own.
+    """Raise if the current stage does not allow a tool, otherwise count its use; for agent loops of your own.
 
     Args:
         name: The tool's name.
-        side_effect_level: What it does to the world; `None` takes the level registered with
-            `install(tools=...)`, and counts as `network` if there is none.
+        side_effect_level: The side effect that it has; `None` takes the level registered with
+            `install(tools=...)`, or `network` if there is none.
 
     Raises:
-        ToolDenied: The stage does not allow it, or a `max_tool_calls` around is reached.
+        ToolDenied: The stage does not allow it, or an enclosing `max_tool_calls` is reached.
         ValueError: The level is not one of the five.
     """
     __tracebackhide__ = True
@@ -289,24 +292,24 @@ def record_usage(
     estimated: bool = False,
     **details: int,
 ) -> None:
-    """Charge the active step with a call of some other client.
+    """Charge the current step for a call made with another client.
 
     Args:
         model: The model's name.
-        input_tokens: All tokens sent, cached ones included.
-        output_tokens: All tokens produced, reasoning included.
-        cost_usd: What it cost in US dollars; `None` prices the tokens.
-        provider: Who served it, if the model's name alone does not say.
-        service_tier: The tier that it was served on, such as `flex`.
+        input_tokens: All input tokens, cached ones included.
+        output_tokens: All output tokens, reasoning included.
+        cost_usd: What it cost in US dollars; `None` calculates it from the tokens.
+        provider: The provider, if the model's name alone does not tell.
+        service_tier: The tier that it was processed on, such as `flex`.
         estimated: Whether the tokens are your own count, not the provider's.
         **details: Other token counts of `Usage`, such as `cache_read_tokens`.
 
     Raises:
-        BudgetExhausted: This takes a step past its limit: strictly more than the limit. Exactly at
-            it is within it, but admits no further call. The usage is charged either way.
-        UnpricedModel: A `max_usd` is in force and the price is unknown. The tokens are charged.
-        ValueError: A count or the cost is negative, not finite, or of a wrong type; or the model is not
-            a name.
+        BudgetExhausted: A step has now used more than its limit. Using exactly the limit is
+            allowed, but leaves no room for another call. The usage is charged either way.
+        UnpricedModel: A `max_usd` applies and the price is unknown. The tokens are charged.
+        ValueError: A count or the cost is negative, not finite, or of the wrong type; or the model is not
+            a string.
 
     Example:
         >>> from steptrack_callbacks import record_usage, step

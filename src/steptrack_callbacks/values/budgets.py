@@ -34,20 +34,20 @@ class Window:
 @checks_fields
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BudgetDefinition(Declared):
-    """A limit with a name, which steps, runs, processes and machines may share through a ledger.
+    """A limit with a name, which steps, runs, processes and machines can share through a ledger.
 
     Attach it with `step(..., budgets=[...])`, `persona(..., budgets=[...])` or in `steptrack.toml`. Every
-    call inside is then charged to it as well, and is sent only if it has room. Whoever uses the same name
-    on the same ledger shares what is spent; the limits are those that each says.
+    call inside is then charged to it as well, and is sent only if it has room. Everyone using the same name
+    on the same ledger shares what is spent; each caller sets its own limits.
 
     Attributes:
         name: Its name in the ledger.
-        max_usd: Most US dollars to spend in a window; `None` sets no limit.
-        max_tokens: Most input and output tokens together.
-        max_calls: Most requests to send.
-        window: After which time it resets, in UTC, as a number and `m`, `h`, `d`, `w` or `mo`: `"1h"`,
-            `"1d"` and `"1mo"` begin with the clock's hour, day and month; weeks begin on Monday.
-            `None` never resets. It is kept in its shortest form, `"24h"` as `"1d"`; the same name with
+        max_usd: Maximum spend in US dollars per window; `None` sets no limit.
+        max_tokens: Maximum number of input and output tokens together.
+        max_calls: Maximum number of requests.
+        window: How often it resets, in UTC, as a number and `m`, `h`, `d`, `w` or `mo`: `"1h"`,
+            `"1d"` and `"1mo"` start with the calendar's hour, day and month; weeks start on Monday.
+            `None` never resets. It is stored in its shortest form, `"24h"` as `"1d"`; the same name with
             another window is another account.
         enforce: As for `step`.
 

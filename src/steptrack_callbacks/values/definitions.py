@@ -38,17 +38,17 @@ Escalation = Callable[[Any], "Grant | Literal[False] | Awaitable[Grant | Literal
 @checks_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant(Declared):
-    """More room for a step, given by an escalation: each amount is added to the step's limit.
+    """More budget for a step, returned by an escalation: each amount is added to the step's limit.
 
     Attributes:
         max_usd: US dollars to add to the step's `max_usd`; `None` adds nothing.
         max_tokens: Tokens to add to its `max_tokens`.
         max_calls: Calls to add to its `max_calls`.
         max_seconds: Seconds to add to its `max_seconds`.
-        by: Who granted it, for the record.
+        by: Who granted it; kept in the record.
 
     Raises:
-        ValueError: An amount is negative or no number, or nothing at all is granted.
+        ValueError: An amount is negative or not a number, or nothing at all is granted.
 
     Example:
         >>> Grant(max_usd=0.10, by="ops")
@@ -78,10 +78,10 @@ class Stage(Declared):
     """What a persona allows in the step of the same name.
 
     Attributes:
-        name: The name of the step that this stage is about.
-        allowed_tools: The only tools that may run there; empty allows none, `None` narrows nothing.
-        side_effect_level: The strongest side effect that a tool may have there; `None` narrows nothing.
-        max_iterations: Most model calls of that step; with a `max_calls` the smaller wins.
+        name: The name of the steps that it applies to.
+        allowed_tools: The only tools that may run there; empty allows none, `None` does not restrict them.
+        side_effect_level: The strongest side effect that a tool may have there; `None` does not restrict it.
+        max_iterations: Maximum number of model calls in that step; the smaller of it and `max_calls` applies.
 
     Raises:
         ValueError: A field is malformed; the message names the field and the fix.

@@ -3,16 +3,16 @@
 ```
 StepTrackError(RuntimeError)
   BudgetExhausted          a step has no budget left
-    BudgetEscalated        the same, handed to whoever can decide
-  UnpricedModel            a dollar limit is set and nobody knows the model's price
-  ToolDenied               the stage in force does not allow this tool
-  StepDenied               a hook said no, or too many steps are open beside it
+    BudgetEscalated        the same, and nobody granted more
+  UnpricedModel            a dollar limit applies and the model's price is unknown
+  ToolDenied               the current stage does not allow this tool
+  StepDenied               a hook refused it, or too many steps are open
   LedgerError              the store of shared budgets cannot be reached, or is not ours
 UserWarning
-  UnknownCostWarning       a dollar limit cannot see this call
+  UnknownCostWarning       a dollar limit does not include this call
   LostStepWarning          a call found no step though steps are open elsewhere
   EarlyImportWarning       a function was imported by name before `install()`
-  IntegrationChangedWarning  a package that is listened to is no longer as it was known
+  IntegrationChangedWarning  a package that this one attaches to has changed
 ```
 
 The base is `RuntimeError`, because graph frameworks retry most other exceptions by default.
@@ -41,16 +41,16 @@ __all__ = (
 
 
 class UnpricedModel(StepTrackError):
-    """A dollar limit is in force and nobody knows what the model costs, so nothing was sent.
+    """A dollar limit applies and the model's price is unknown, so nothing was sent.
 
     Attributes:
         model: The model's name, as it was asked for.
-        step: Name of the step whose `max_usd` cannot be kept.
+        step: Name of the step whose `max_usd` cannot be enforced.
         path: Its path, outermost first.
-        lacks: The rate that is missing if the others are known, such as `output_usd_per_mtok`; else empty.
-        budget: The name of the shared budget whose `max_usd` it is, or `None` for the step's own.
-        by_second: Its price is known, but for its time, which nobody knows before the call has ended.
-        cure: What to do about it where giving a price is not it; else empty.
+        lacks: The missing rate if the others are known, such as `output_usd_per_mtok`; else empty.
+        budget: The name of the shared budget that sets the `max_usd`, or `None` if the step does.
+        by_second: Whether it is priced by time, which is not known before the call has ended.
+        cure: The remedy, if it is something other than giving a price; else empty.
     """
 
     _fields = ("model", "step", "path", "lacks", "budget", "by_second", "cure")
@@ -99,7 +99,7 @@ class UnpricedModel(StepTrackError):
 
 
 class ToolDenied(StepTrackError):
-    """The stage in force does not allow this tool.
+    """The current stage does not allow this tool.
 
     Attributes:
         tool: The tool's name.
@@ -117,7 +117,7 @@ class ToolDenied(StepTrackError):
 
 
 class StepDenied(StepTrackError):
-    """A step may not go on: a hook said no, or, on the proxy, a key has too many steps open.
+    """A step may not begin or continue: a hook refused it, or, on the proxy, a key has too many steps open.
 
     Raise it in a hook on `StepStarted` to keep a step from starting.
 
@@ -138,7 +138,7 @@ class LedgerError(StepTrackError):
     Attributes:
         ledger: The store's URL, without a password.
         why: What failed, and what to do about it.
-        is_late: Whether it only took too long, so that it may well answer when it is asked again.
+        is_late: Whether it only took too long, so that a retry may succeed.
     """
 
     _fields = ("ledger", "why")
@@ -151,16 +151,16 @@ class LedgerError(StepTrackError):
 
 
 class UnknownCostWarning(UserWarning):
-    """A dollar limit cannot see this call: its price is unknown."""
+    """A dollar limit does not include this call: its price is unknown."""
 
 
 class LostStepWarning(UserWarning):
-    """A call found no step in its context though steps are open elsewhere, or nothing is attached."""
+    """A call has no step in its context though steps are open elsewhere, or nothing is attached."""
 
 
 class EarlyImportWarning(UserWarning):
-    """A function was imported from its package by name before `install()`: its calls are held less well."""
+    """A function was imported by name before `install()`, so its calls are controlled less strictly."""
 
 
 class IntegrationChangedWarning(UserWarning):
-    """A package that calls are seen through has changed: what is not covered now, and what helps."""
+    """A package that this one attaches to has changed: what is no longer covered, and what to do."""

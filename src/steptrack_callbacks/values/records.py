@@ -30,30 +30,30 @@ class CompletedStep:
         function: The decorated function's name, or `None`.
         persona: The nearest persona around it (itself for a persona), or `None`.
         model: The model last used, else the declared one, else `None`.
-        models: Own usage by model: what was charged to this very step. Steps inside it have their own.
+        models: Own usage by model: what was charged to this step itself. Steps inside it have their own.
         limits: The limits in force at the end, grants included.
         own_usage: What was charged to this step itself.
-        usage: The same with all steps inside it, which is what its limits count. Of what is begun again
-            (a run with a `run_id`, a thread of an agent) with all that was spent before or elsewhere.
+        usage: The same with all steps inside it, which is what its limits count. For a resumed run
+            (with a `run_id`) or thread of an agent, includes earlier spending, and spending elsewhere.
         denied_calls: Calls refused in it and inside it; nothing was sent for them.
-        busy_calls: Those of them that would have fit, had other calls in flight not held the room.
-        cut_calls: Answers in it and inside it that were cut short, since the call was given what was left of
-            a budget as its `max_tokens`.
-        in_flight_calls: Calls still open when it ended, charged their estimate.
-        late_calls: Calls in it and inside it whose usage came only after their step had ended.
-        strict_breaches: Times a `strict` limit was passed, because a provider reported more than its bound.
-        tool_calls: Tools that were let through in this step.
+        busy_calls: Those of them that would have fit if other calls in flight had not reserved the room.
+        cut_calls: Answers in it and inside it that were cut short because the call was sent with what was
+            left of a budget as its `max_tokens`.
+        in_flight_calls: Calls still open when it ended, which are charged by estimate.
+        late_calls: Calls in it and inside it whose usage arrived only after their step had ended.
+        strict_breaches: Times a `strict` limit was exceeded, because a provider reported more than its bound.
+        tool_calls: Tool uses that were allowed in this step.
         status: How it ended.
         error: The exception that left it or was handled by its boundary, as text; else `None`.
         grants: What escalations granted to it.
-        swaps: Calls in it and inside it that were made with another of its models than was asked for.
-        budgets: The shared budgets that hung on it, by name: `limits`, `spent`, `window` and `resets_at`.
+        swaps: Calls in it and inside it that were made with a different one of its models.
+        budgets: The shared budgets attached to it, by name: `limits`, `spent`, `window` and `resets_at`.
         resumed_usage: The part of `usage` that had been spent before this activation began.
-        here_usage: The part of `usage` that was charged in this activation: what sums over records add up.
+        here_usage: The part of `usage` that was charged in this activation; add this up over records.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
         duration_s: Seconds by the monotonic clock.
-        revision: Counts up when a late settlement changes the record.
+        revision: Incremented when a late settlement changes the record.
     """
 
     id: str
