@@ -143,6 +143,24 @@ def test_nobody_waits_for_room_that_a_call_of_its_own_holds_in_another_step(run)
     call.settle(Usage(input_tokens=30))
 
 
+def test_who_came_first_goes_first_whichever_step_it_is_in(run):
+    one, other = run("one", wait_s=20), run("other", wait_s=20)
+    call, went = one.do(open_call, 30, 5), []
+
+    def job(running, input_tokens):
+        running.do(ask, input_tokens)
+        went.append(input_tokens)
+
+    threads = [threading.Thread(target=job, args=args) for args in ((one, 30), (other, 10))]
+    for many, thread in enumerate(threads, 1):
+        thread.start()
+        until(lambda many=many: len(queue.QUEUE.waiters) == many)  # there is room for the second
+    call.settle(Usage(input_tokens=5))
+    for thread in threads:
+        thread.join()
+    assert sorted(went) == [10, 30]
+
+
 def test_what_is_known_of_a_budget_goes_with_the_last_step_on_it(run, begun):
     replicas = current.ledger().replicas
     one = run("one")

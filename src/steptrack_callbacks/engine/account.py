@@ -39,7 +39,6 @@ class Account:
         models: The part of that which was charged to this very account, by model.
         resumed: The part of what is settled that it began with: somebody had spent it before.
         in_flight: What calls in flight hold.
-        waiting: Calls that wait for room here.
         open_calls: Calls that are neither settled nor swept.
         in_flight_calls: Calls that were still open when the step ended.
         late_calls: Those of them whose usage has come since.
@@ -96,7 +95,6 @@ class Account:
         "resumed",
         "settled",
         "started",
-        "waiting",
         "warned",
     )
 
@@ -111,7 +109,7 @@ class Account:
         self.models: dict[str, Tally] = {}
         self.resumed = _NOTHING
         self.in_flight = InFlight() if self.limited else _NONE_IN_FLIGHT
-        self.waiting = self.open_calls = self.in_flight_calls = self.late_calls = 0
+        self.open_calls = self.in_flight_calls = self.late_calls = 0
         self.denied = self.busy = self.cut = self.breached = 0
         self.last_is_taken = self.closed = self.warned = False
         self.started = time.monotonic()
@@ -143,6 +141,11 @@ class Account:
     def held_calls(self) -> int:
         """How many calls have reserved room."""
         return self.in_flight.calls
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for room here."""
+        return self.in_flight.waiting
 
     @property
     def lasting_calls(self) -> int:

@@ -83,7 +83,7 @@ def _hold(call: OpenCall, bound: Bound) -> bool:
         for account in chain.limited:
             limits, settled, held = account.limits, account.settled.sums, account.in_flight
             uncounted = len(held.uncounted)
-            if account.waiting or uncounted >= MOST_UNCOUNTED:
+            if held.waiting or uncounted >= MOST_UNCOUNTED:
                 return False
             times = SHARED_TIMES if chain.shared and account in chain.shared else 1
             if limits.cost is not None:

@@ -61,9 +61,9 @@ class _Doubt:
 
 
 class InFlight:
-    """What calls in flight hold on an account; whoever changes or reads it holds the lock of the accounts.
+    """What calls in flight hold on an account, and how many wait for that.
 
-    Pairs are of money units and of tokens.
+    Whoever changes or reads it holds the lock of the accounts. Pairs are of money units and of tokens.
 
     Attributes:
         calls: How many calls have reserved room.
@@ -75,6 +75,7 @@ class InFlight:
         bounds: What these hold.
         running: What streams have produced so far.
         cold: Models of which a call with nothing to go by is in flight.
+        waiting: Calls that wait for room.
     """
 
     __slots__ = (
@@ -92,10 +93,11 @@ class InFlight:
         "sums",
         "tools",
         "uncounted",
+        "waiting",
     )
 
     def __init__(self) -> None:
-        self.calls = self.tools = 0
+        self.calls = self.tools = self.waiting = 0
         self.sums = (HeldSums(), HeldSums())
         self.fixed, self.bounds, self.running = [0, 0], [0, 0], [0, 0]
         self.uncounted: dict[int, Callable[[], None]] = {}

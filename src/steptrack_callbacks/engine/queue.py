@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from steptrack_callbacks.concurrency.lock import LOCK
 
 from .account import Account
+from .in_flight import InFlight
 from .outcomes import Decision, MustWait, Outcome
 
 if TYPE_CHECKING:
@@ -208,15 +209,16 @@ class AdmissionQueue:
 
     def _pass(self) -> list[Waiter]:
         woken: list[Waiter] = []
-        blocked: set[Account] = set()
+        blocked: set[InFlight] = set()
         for waiter in list(self.waiters):
             reservation = waiter.reservation
-            decision = reservation.decide(behind=not blocked.isdisjoint(reservation.accounts))
+            behind = any(account.in_flight in blocked for account in reservation.accounts)
+            decision = reservation.decide(behind=behind)
             if waiter not in self.waiters:  # dropped in a finaliser meanwhile
                 reservation.release()
             elif isinstance(decision, MustWait):
                 self._block(waiter, decision.blocked_on)
-                blocked |= decision.blocked_on
+                blocked |= {account.in_flight for account in decision.blocked_on}
             else:
                 self._remove(waiter)
                 waiter.outcome = decision
@@ -245,7 +247,7 @@ class AdmissionQueue:
 
 def _count_waiting(accounts: Iterable[Account], change: int) -> None:
     for account in accounts:
-        account.waiting += change
+        account.in_flight.waiting += change
 
 
 QUEUE = making_room = AdmissionQueue()
