@@ -41,7 +41,7 @@ logger = logging.getLogger("steptrack_callbacks")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What all events say: in which step it happened.
+    """What all events have: the step in which it happened.
 
     Attributes:
         step: The step's name; empty for a call that found no step.
@@ -68,7 +68,7 @@ class CallAdmitted(Event):
     """A call has its room reserved and is about to be sent.
 
     Attributes:
-        call_id: Counts the calls of this process.
+        call_id: The number of the call in this process.
         model: The model that is asked.
     """
 
@@ -78,10 +78,10 @@ class CallAdmitted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSwapped(Event):
-    """A call is made with another model than was asked for, of those that a step names; it was admitted.
+    """A call was admitted with a different model, of those that its step names, than was asked for.
 
     Attributes:
-        call_id: Counts the calls of this process.
+        call_id: The number of the call in this process.
         asked: The model that was asked for.
         model: The model that it is made with.
         why: `downgrade_at`, or the limit that had no room for the model that was asked for.
@@ -114,13 +114,13 @@ class CallSettled(Event):
     the difference.
 
     Attributes:
-        call_id: Counts the calls of this process.
+        call_id: The number of the call in this process.
         model: The model that was asked.
         usage: What was charged.
         instead_of: In a late settlement, the estimate that was charged before; else `None`.
         operation: `chat`, `text_completion` or `embeddings`.
-        provider: Who serves the model, if that was said.
-        response_model: The model that answered, if that was told.
+        provider: The provider, if known.
+        response_model: The model that answered, if known.
     """
 
     call_id: int
@@ -134,14 +134,14 @@ class CallSettled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetThreshold(Event):
-    """Settled spend crossed a share of a limit; fires once per step, limit and threshold.
+    """Settled spend reached a fraction of a limit; fires once per step, limit and threshold.
 
     Attributes:
         limit: The limit's name.
         limit_value: The limit.
         consumed: What is settled against it, in its unit.
         threshold: The fraction that was asked for.
-        share: The fraction that was reached; above 1 is past the limit.
+        share: The fraction that was reached; above 1 the limit is exceeded.
         budget: The name of the shared budget that set the limit, or `None` for the step itself.
     """
 
@@ -155,10 +155,10 @@ class BudgetThreshold(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded(Event):
-    """A step has left its record.
+    """A step has ended.
 
     Attributes:
-        record: As it stood at its end; a late settlement changes it no more.
+        record: Its record as of its end; a late settlement does not change it.
     """
 
     record: CompletedStep
@@ -218,15 +218,15 @@ def on(
     """Call a function at each event of a kind, inline and outside every lock.
 
     A handler may raise this package's own errors (`StepDenied` on `StepStarted`); anything else that
-    it raises is logged and counted, and breaks nobody's call. Calls that it makes are charged to a
-    root step `hook:<its name>`, so that it can still speak when the step is exhausted.
+    it raises is logged and counted, and does not affect the call. Calls that it makes are charged to a
+    root step `hook:<its name>`, so that it can still make calls when the step is exhausted.
 
     Args:
         event: The event's class; `Event` for all.
         handler: Called with the event.
         persona: Glob of the persona's name; a step without persona has the name `""`.
         step: Glob of the step's name, or of its path if the glob has a `/`.
-        threshold: For `BudgetThreshold` only: the share of a limit, as a fraction; 0.8 if not said.
+        threshold: For `BudgetThreshold` only: the share of a limit, as a fraction; 0.8 by default.
 
     Returns:
         A function that removes the hook again.

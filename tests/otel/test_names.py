@@ -13,7 +13,7 @@ import steptrack_callbacks.opentelemetry as room
 from steptrack_callbacks.opentelemetry import names
 
 PAGE = (Path(__file__).parents[2] / "docs" / "opentelemetry.md").read_text()
-ROWS = re.findall(r"^\| `(gen_ai\.[\w.]+)` \| (of today|older) \| (yes|not yet) \|$", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| `(gen_ai\.[\w.]+)` \| (current|older) \| (yes|not yet) \|$", PAGE, re.MULTILINE)
 STATED = {name: (state, there) for name, state, there in ROWS}
 KNOWN = {
     value

@@ -113,6 +113,7 @@ def new_budgets(
     for budget in budgets:
         if known.get(budget.name, budget) != budget:
             raise ValueError(
-                f"budget {budget.name!r} hangs on a step around with other limits: one name is one budget"
+                f"budget {budget.name!r} is attached to an enclosing step with other limits: one name is one"
+                " budget"
             )
     return [budget for budget in budgets if budget.name not in known]

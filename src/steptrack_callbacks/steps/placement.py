@@ -55,7 +55,7 @@ def place(
         persona: The step itself, if it is a persona.
 
     Raises:
-        ValueError: One of its budgets hangs on a step around with other limits.
+        ValueError: One of its budgets is attached to an enclosing step with other limits.
         LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
     """
     around = within.around if within else ()

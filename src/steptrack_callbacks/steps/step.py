@@ -321,7 +321,7 @@ class Step(metaclass=ShowsPublicNames):
         Raises:
             RuntimeError: It has begun before, or the given parent has ended.
             ValueError: A `run_id` was given to a step that is not the outermost, or is around it already;
-                or one of its budgets hangs on a step around with other limits.
+                or one of its budgets is attached to an enclosing step with other limits.
             StepDenied: A hook said no.
             LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
             StepTrackError: It has limits, and no call of a package that is imported could be refused.

@@ -60,7 +60,7 @@ _BUSY_CURE = "raise wait_s, make fewer calls at once, or give them a max_tokens"
 
 
 class BudgetExhausted(StepTrackError):
-    """A step has no budget left: a call was refused, a stream cut, or what was spent is over a limit.
+    """A step has no budget left: a call was refused, a stream cut, or a limit exceeded.
 
     Attributes:
         step: Name of the step that owns the exhaustion: the outermost one without room.
@@ -68,22 +68,22 @@ class BudgetExhausted(StepTrackError):
         path: Its path, outermost first, joined with `/`.
         function: The decorated function's name, or `None`.
         persona: The nearest persona around that step, or `None`.
-        phase: `denied` (would not fit whatever comes back of what is reserved), `busy` (room was merely
-            reserved), `stream` (cut as it ran), `settled` (what was spent is over), `closed` (the step has
-            ended).
+        phase: `denied` (would not fit even if all reservations were released), `busy` (room was merely
+            reserved), `stream` (cut while running), `settled` (spending exceeded the limit), `closed` (the
+            step has ended).
         limit: The limit's name, as it was passed to `step()`.
         limit_value: The limit, in US dollars, tokens, calls or seconds.
         consumed_tokens: Tokens settled in the step and the steps inside it; in phase `stream` with
             what streams in flight have come to.
         consumed_cost_usd: US dollars, likewise.
-        projected_cost_usd: What the refused call would have brought it to, at the least; `None`
+        projected_cost_usd: What it would have been with the refused call, at least; `None`
             if no call was refused or its price is unknown.
         breaches: Every limit without room, outermost first.
         error_boundary: What the step does about it.
         grants: What an escalation had granted before.
-        escalated: Whether the boundary has handed it on.
+        escalated: Whether it was escalated and nobody granted more.
         hint: What to do about it, or an empty string.
-        budget: The name of the shared budget that hangs on that step and has no room, or `None` if it
+        budget: The name of the shared budget that is attached to that step and has no room, or `None` if it
             is the step's own limit. What is consumed is then the budget's.
         resets_at: When that budget resets, in UTC; `None` if it never does.
         is_of_run: Whether it is the limit of one run of an agent, and not of its thread (`run_limit` of
