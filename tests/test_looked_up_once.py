@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -11,6 +12,7 @@ from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.estimating import estimate_of
+from steptrack_callbacks.engine.forecasts import UNBOUNDED
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.pricing.table import installed
@@ -87,6 +89,26 @@ def test_the_largest_answer_is_forgotten_after_twenty_others():
     assert output_stats.of("gpt-4o").output == 900
     output_stats.learn("gpt-4o", output_tokens=7, counted_input=None, input_tokens=0)
     assert output_stats.of("gpt-4o").output == 7
+
+
+@pytest.mark.parametrize("asks_every", [1, 5, 90, 1000])
+def test_what_is_expected_of_a_model_is_the_same_however_seldom_somebody_asks(asks_every):
+    random, stats = Random(7), output_stats.OutputStats("m")
+    answers = [(random.random(), random.randrange(1, 3000)) for _ in range(450)]
+    for number, (took_s, tokens_made) in enumerate(answers, 1):
+        stats.add_output(tokens_made, took_s, whole=True)
+        if number % asks_every == 0:
+            assert stats.longest(clamps=True) <= stats.reach
+    remembered = output_stats.OutputStats("m")
+    for took_s, tokens_made in answers[-output_stats.REMEMBERED_ANSWERS :]:
+        remembered.add_output(tokens_made, took_s, whole=True)
+    assert stats.longest(clamps=True) <= stats.reach
+    assert (stats.longest(clamps=False), stats.median()) == (
+        remembered.longest(clamps=False),
+        remembered.median(),
+    )
+    for most in (40, 700, UNBOUNDED):
+        assert stats.fresh(most, clamps=False) == remembered.fresh(most, clamps=False)
 
 
 def test_a_text_is_counted_the_same_again_and_apart_for_each_encoding(monkeypatch):
