@@ -225,7 +225,7 @@ def test_metadata_that_names_no_step_says_which_key_it_is(name: Any) -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        (["plan"], r"steps must be a mapping .*\['plan'\]"),
+        (["plan"], r"steps must be a mapping, .*\['plan'\]"),
         ({"plan": {"max_dollars": 1}}, "'plan' has no field 'max_dollars'"),
         ({"plan": {"max_usd": -1}}, "'plan': max_usd"),
     ],
