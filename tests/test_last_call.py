@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from typing import Any
 
 import pytest
 
-from fake_framework import FakeFramework, open_elsewhere
+from fake_framework import FakeFramework, ask_and_wait, open_elsewhere
 from internals import assert_nothing_left
-from steptrack_callbacks import Grant, Usage, report, step
+from steptrack_callbacks import BudgetExhausted, Grant, Usage, report, step
+from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.steps.attribution import new_call
 
 
@@ -125,13 +127,51 @@ def steady(monkeypatch) -> FakeFramework:
 
 
 def test_beside_others_only_an_answer_that_nobody_reckons_with_takes_the_last(steady):
-    for limit, left in ((1700, 1210), (1100, 5 * 200)):
+    for limit, left in ((1700, 1250), (1100, 5 * 200)):
         with step("plan", max_tokens=limit):
-            first, second = open_elsewhere(steady, None), open_elsewhere(steady, None)
-            assert first.max_tokens_to_set == limit - 100
+            first = open_elsewhere(steady, None, can_clamp=False)
+            second = open_elsewhere(steady, None)
             assert second.max_tokens_to_set == left
             first.withdraw()
             second.withdraw()
+
+
+def test_beside_one_that_has_the_last_a_call_goes_as_it_is_if_the_longest_answer_has_room(steady):
+    with step("plan", max_tokens=1800):
+        first, second = open_elsewhere(steady, None), open_elsewhere(steady, None)
+        assert first.max_tokens_to_set == 1700
+        assert second.max_tokens_to_set is None
+        first.withdraw()
+        second.withdraw()
+
+
+def test_without_such_room_it_waits_until_it_can_have_the_last_itself(steady):
+    with step("plan", max_tokens=1300) as plan:
+        first = open_elsewhere(steady, None)
+        waiting = ask_and_wait(steady, plan, None)
+        steady.answer(first, 50)
+        assert waiting.end().call.max_tokens_to_set == 1300 - 150 - 100
+        waiting.call.withdraw()
+
+
+def test_if_the_answer_that_had_the_last_was_cut_the_one_that_waits_is_refused(steady):
+    with step("plan", max_tokens=1700, error_boundary="continue") as plan:
+        other = open_elsewhere(steady, None, can_clamp=False)
+        first = open_elsewhere(steady, None)
+        waiting = ask_and_wait(steady, plan, None)
+        steady.answer(first, 3000, truncated=True)
+        assert waiting.end().refusal.phase == "denied"
+        other.withdraw()
+    assert plan.record().cut_calls == 1
+
+
+def test_a_call_does_not_wait_for_its_own_tasks_call_that_has_the_last(steady):
+    with step("plan", max_tokens=1300):
+        first, second = steady.open(None), steady.open(None)
+        assert first.max_tokens_to_set == 1200
+        assert second.max_tokens_to_set is None
+        first.withdraw()
+        second.withdraw()
 
 
 def test_beside_others_a_call_of_a_model_never_seen_is_left_alone(steady):
@@ -142,15 +182,15 @@ def test_beside_others_a_call_of_a_model_never_seen_is_left_alone(steady):
         second.withdraw()
 
 
-def test_once_an_answer_took_the_last_no_other_is_cut_until_there_is_more(steady):
-    grant = Grant(max_tokens=2000)
+def test_once_an_answer_was_cut_no_other_is_until_there_is_more(steady):
+    grant = Grant(max_tokens=3000)
     with step("plan", max_tokens=1700, error_boundary="escalate", escalation=lambda _: grant) as plan:
-        first, second = open_elsewhere(steady, None), open_elsewhere(steady, None)
+        first, second = open_elsewhere(steady, None, can_clamp=False), open_elsewhere(steady, None)
         steady.answer(second, 3000, truncated=True)
         steady.answer(first, 5)
-        assert cap_of(steady) is None
-        steady.open(None).settle(Usage(input_tokens=100, output_tokens=500))
-        assert cap_of(steady) is not None
+        assert plan.account.grants == ()
+        assert cap_of(steady) == 4700 - plan.usage.total_tokens - 100
+        assert plan.account.grants == (grant,)
     assert plan.record().cut_calls == 1
 
 
@@ -188,8 +228,36 @@ def test_no_more_than_one_answer_of_a_budget_is_cut_and_none_passes_it_one_after
     assert plan.record().cut_calls <= 1
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_nor_is_more_than_one_cut_of_many_that_are_in_flight_together(framework, seed):
+    draw = random.Random(seed)
+    with step("plan", max_tokens=draw.randint(1500, 8000), error_boundary="continue") as plan:
+        in_flight: list[Call] = []
+        for _ in range(80):
+            if in_flight and draw.random() < 0.5:
+                _answer(
+                    framework, in_flight.pop(draw.randrange(len(in_flight))), draw.choice((50, 200, 3000))
+                )
+            else:
+                in_flight += _open_if_it_fits(framework)
+        for call in in_flight:
+            _answer(framework, call, 3000)
+        assert_nothing_left(plan)
+    assert plan.record().cut_calls <= 1
+
+
+def _open_if_it_fits(framework: FakeFramework) -> list[Call]:
+    with contextlib.suppress(BudgetExhausted):
+        return [framework.open(None, patient=False, together=object())]
+    return []
+
+
+def _answer(framework: FakeFramework, call: Call, length: int) -> None:
+    most = call.max_tokens_to_set
+    framework.answer(call, length, truncated=most is not None and most < length)
+
+
 def _ask(framework: FakeFramework, length: int) -> None:
     call = new_call(framework.request(None))
     call.admit()
-    most = call.max_tokens_to_set
-    framework.answer(call, length, truncated=most is not None and most < length)
+    _answer(framework, call, length)

@@ -179,7 +179,7 @@ def test_a_stream_runs_until_max_seconds_and_is_cut_then(framework, monkeypatch)
 
 
 def test_an_ordinary_stream_is_cut_before_it_eats_what_is_kept_back(framework):
-    with step("plan", max_usd=2 * CALL_USD, wrap_up_usd=CALL_USD, error_boundary="continue") as plan:
+    with step("plan", max_usd=2 * CALL_USD, wrap_up_usd=CALL_USD) as plan:
         stream = framework.open(max_output_tokens=400)
         stream.progress(200)
         with pytest.raises(BudgetExhausted):
@@ -205,7 +205,7 @@ def test_a_stream_that_passes_the_limit_is_cut_and_charged_what_it_produced(fram
 
 
 def test_what_streams_have_produced_counts_together(framework):
-    with step("plan", max_tokens=800, enforce="estimate", error_boundary="continue"):
+    with step("plan", max_tokens=800, enforce="estimate"):
         first, second = framework.open(), framework.open()
         first.progress(300)
         second.progress(300)

@@ -45,7 +45,8 @@ class Account:
         denied: Calls refused in the account's step and inside it.
         busy: Those of them that would have fit, had others not held the room.
         cut: Answers that were cut short because the call was given what was left as its `max_tokens`.
-        last_is_taken: Whether one took the last of this very account.
+        capped: Calls in flight that were given the last of this very account: one at most.
+        last_is_taken: Whether the answer of such a one was cut short.
         breached: Times that a strict limit was passed.
         started, ended: When the step began and ended, by the monotonic clock.
         closed: Whether it has ended.
@@ -67,6 +68,7 @@ class Account:
         "_swaps",
         "breached",
         "busy",
+        "capped",
         "closed",
         "cut",
         "declined",
@@ -110,7 +112,7 @@ class Account:
         self.resumed = _NOTHING
         self.in_flight = InFlight() if self.limited else _NONE_IN_FLIGHT
         self.open_calls = self.in_flight_calls = self.late_calls = 0
-        self.denied = self.busy = self.cut = self.breached = 0
+        self.denied = self.busy = self.capped = self.cut = self.breached = 0
         self.last_is_taken = self.closed = self.warned = False
         self.started = time.monotonic()
         self.ended: float | None = None
@@ -158,6 +160,11 @@ class Account:
         hold = Hold(estimate, since, is_fixed=self.enforce == "strict", cold=cold)
         self.in_flight.add(hold, self.limits.cost, self.limits.tokens)
         return hold
+
+    @property
+    def gave_its_last(self) -> bool:
+        """Whether a call has its last, or had it and was cut: no other is given any of it."""
+        return bool(self.capped) or self.last_is_taken
 
     def is_cold(self, estimate: Estimate) -> bool:
         """Tell whether there is nothing to reserve a call by; `strict` trusts no bound untried."""

@@ -19,6 +19,10 @@ SLACK_SHARE, WIDE_SLACK_SHARE = 20, 10
 """What the expected total may pass a limit by: one in so many; the second where nothing bounds an answer."""
 CHEAP_SHARE = 10
 """One in so many of a limit: what a cheap answer costs at most, and what such answers may pass it by."""
+CAPPED_SLACK_SHARE = 4
+"""As `SLACK_SHARE`, of calls that a limit is kept by because of their last one's `max_tokens`."""
+UNCAPPED_DEVIATIONS, UNCAPPED_SLACK_SHARE = 3, 8
+"""What a call wants that goes beside one that has got the last: the others' spread, and as `SLACK_SHARE`."""
 FAR_TIMES = 4
 """A limit is far if every answer could be so many times as long as the longest that is reckoned with."""
 
@@ -67,9 +71,24 @@ class Estimate(NamedTuple):
         return self._replace(forecast=self.forecast._replace(mean=mean, usual=usual, most=most))
 
     @property
+    def longest(self) -> int:
+        """Tokens of output of the longest answer that is reckoned with; of a model never seen, a guess."""
+        return self.far // FAR_TIMES
+
+    @property
     def reckoned(self) -> int:
-        """Tokens of output of the longest answer that is reckoned with."""
-        return self.far // FAR_TIMES if self.forecast.seen else UNBOUNDED
+        """The same; of a model never seen, more than any answer has."""
+        return self.longest if self.forecast.seen else UNBOUNDED
+
+    @property
+    def at_longest(self) -> Amount:
+        """The input with the longest answer that is reckoned with."""
+        cost, tokens = self.inputs
+        return cost + self.longest * self.rates[MONEY], tokens + self.longest * self.rates[TOKENS]
+
+    def fits_uncapped(self, unit: int, left: int, limit: int) -> bool:
+        """Tell whether its longest answer fits what is left, so that it needs no cap."""
+        return self.at_longest[unit] <= left + limit // UNCAPPED_SLACK_SHARE
 
     @property
     def slack_share(self) -> int:
@@ -80,6 +99,11 @@ class Estimate(NamedTuple):
     def is_cheap(self, unit: int, limit: int) -> bool:
         """Tell whether its longest answer is a small part of a limit."""
         return self.forecast.most * self.rates[unit] * CHEAP_SHARE <= limit
+
+    def slack(self, unit: int, limit: int) -> int:
+        """Return what the expected total may pass a limit by; more where the last call's cap keeps it."""
+        is_kept_by_cap = self.clamps and self.longest * self.rates[unit] * CHEAP_SHARE > limit
+        return limit // (CAPPED_SLACK_SHARE if is_kept_by_cap else self.slack_share)
 
     def share(self, unit: int, limit: int) -> tuple[int, int]:
         """Say what to hold for it where others cannot know its spread, and how far that may pass the limit.

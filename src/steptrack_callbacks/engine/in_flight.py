@@ -5,7 +5,10 @@ additions. It may go if
 
 - what they usually come to, and half of its own usual answer, fits the limit;
 - the expected total with two deviations, or everything at its `max_tokens` if that is less, fits the
-  limit and a twentieth, or a tenth where nothing bounds its answer;
+  limit and a twentieth, or a tenth where nothing bounds its answer, or a quarter where the last call
+  can be bounded and a long answer is a large part of the limit;
+- for one that could be given the last as its `max_tokens`, where another one has it: the longest answer
+  that is reckoned with fits beside the others with three deviations, the limit and an eighth;
 - for one whose answer costs at most a tenth of the limit at its `max_tokens`: those of its kind in
   flight at theirs, and the others at their means, fit the limit and a tenth.
 
@@ -20,7 +23,16 @@ from math import isqrt
 
 from . import output_stats
 from .forecasts import UNBOUNDED, Ahead, Forecast
-from .holds import CHEAP_SHARE, DEVIATIONS, MONEY, TOKENS, Amount, Estimate, Hold
+from .holds import (
+    CHEAP_SHARE,
+    DEVIATIONS,
+    MONEY,
+    TOKENS,
+    UNCAPPED_DEVIATIONS,
+    Amount,
+    Estimate,
+    Hold,
+)
 
 
 class HeldSums:
@@ -204,15 +216,22 @@ class InFlight:
         most = forecast.most * rate
         variance = sums.variance + forecast.variance * rate * rate + self._doubt(estimate, forecast, unit)
         expected = sums.mean + forecast.mean * rate + DEVIATIONS * isqrt(variance)
-        if min(expected, sums.most + most) > room + limit // estimate.slack_share:
+        if min(expected, sums.most + most) > room + estimate.slack(unit, limit):
             return False
         return not estimate.is_cheap(unit, limit) or sums.firm + most <= room + limit // CHEAP_SHARE
 
     def left_for(self, estimate: Estimate, unit: int, left: int) -> int:
         """Return the tokens of output that the others leave to a call, a deviation of theirs kept free."""
-        sums, rate = self.sums[unit], estimate.rates[unit]
-        room = left - sums.inputs - estimate.inputs[unit] - sums.usual - isqrt(sums.variance)
+        room, rate = left - self._usual(unit, 1) - estimate.inputs[unit], estimate.rates[unit]
         return room // rate if rate else UNBOUNDED
+
+    def fits_uncapped(self, estimate: Estimate, unit: int, left: int, limit: int) -> bool:
+        """Tell whether the longest answer that is reckoned with fits beside the others."""
+        return estimate.fits_uncapped(unit, left - self._usual(unit, UNCAPPED_DEVIATIONS), limit)
+
+    def _usual(self, unit: int, deviations: int) -> int:
+        sums = self.sums[unit]
+        return sums.inputs + sums.usual + deviations * isqrt(sums.variance)
 
     def refresh(self, now: float) -> None:
         """Work out again what those in flight will come to, if anything was learned."""

@@ -18,6 +18,7 @@ class OutputCap:
     """The output that one call is held to.
 
     Attributes:
+        clamps: Whether all accounts let the request get what is left.
         max_tokens: The `max_tokens` to set on the request so that a limit holds; `None` to leave it alone.
         capped_by: The account whose last it gets.
         most: The most output that a strict account holds it to; `None` if there is none.
@@ -27,11 +28,11 @@ class OutputCap:
 
     __slots__ = (
         "_accounts",
-        "_clamps",
         "_request",
         "_strict",
         "_wrapping",
         "capped_by",
+        "clamps",
         "longest",
         "max_tokens",
         "most",
@@ -40,18 +41,13 @@ class OutputCap:
     def __init__(self, chain: AccountChain, request: Request, wrapping: Wrapping) -> None:
         self._accounts: Sequence[Account] = chain.limited
         self._strict = chain.strict
-        self._clamps = chain.clamps and not chain.strict
+        self.clamps = chain.clamps and not chain.strict
         self._request = request
         self._wrapping = wrapping
         self.max_tokens: int | None = None
         self.capped_by: Account | None = None
         self.most: int | None = None
         self.longest: int | None = None
-
-    @property
-    def clamps(self) -> bool:
-        """Whether all accounts let the request get what is left; of a last that was taken, nothing is."""
-        return self._clamps and not any(account.last_is_taken for account in self._accounts)
 
     def look_up(self) -> None:
         """Look up what strict accounts need to know of the model; it may take its time."""
@@ -91,22 +87,21 @@ class OutputCap:
     def clamped(self, estimate: Estimate) -> Estimate:
         """Give a call that takes the last of a budget what is left of it as its `max_tokens`.
 
-        Who is alone on an account takes its last. Beside others only an answer does that nobody reckons
-        with, and so hardly ever more than one of them is cut.
+        Only one call at a time has such a cap from an account, and none after an answer was cut by one.
         """
-        if not self._clamps:
+        if not self.clamps:
             return estimate
-        self.max_tokens = self._left_of(estimate) if estimate.clamps else None
+        self.max_tokens, self.capped_by = self._last_of(estimate) if estimate.clamps else (None, None)
         return estimate if self.max_tokens is None else estimate.clamped(self.max_tokens)
 
-    def _left_of(self, estimate: Estimate) -> int | None:
-        least = UNBOUNDED
+    def _last_of(self, estimate: Estimate) -> tuple[int | None, Account | None]:
+        least, owner = UNBOUNDED, None
         for account in self._accounts:
             left = room.output_left(account, estimate, wrapping=account in self._wrapping)
-            if left is not None and left < least:
-                least, self.capped_by = left, account
+            if left is not None and left < least and not account.gave_its_last:
+                least, owner = left, account
         reckoned = estimate.far if estimate.forecast.seen else self._longest_known()
-        return max(least, self._request.least_clamp) if least < reckoned else None
+        return (max(least, self._request.least_clamp), owner) if least < reckoned else (None, None)
 
     def _longest_known(self) -> int:
         longest = pricing.max_output_tokens(self._request.model, provider=self._request.provider)

@@ -162,6 +162,8 @@ class Reservation:
                 account.in_flight.remove(hold)
                 account.in_flight.running[MONEY] -= cost
                 account.in_flight.running[TOKENS] -= tokens
+            if self.cap.capped_by is not None:
+                self.cap.capped_by.capped -= 1
             self._held, self._running = [], (0, 0)
             _forget(self)
             QUEUE.releases += 1
@@ -255,6 +257,8 @@ class Reservation:
 
     def _hold(self, estimate: Estimate, since: float) -> None:
         self._held = [(account, account.hold(estimate, since)) for account in self.accounts]
+        if self.cap.capped_by is not None:
+            self.cap.capped_by.capped += 1
         _reservations.setdefault(self.owner, {})[self] = None
 
     def hold_in_flight(self, owner: Hashable, since: float) -> None:

@@ -22,8 +22,9 @@ def lacking_now(account: Account, estimate: Estimate, *, wrapping: bool) -> list
         held = (account.held_cost, account.held_tokens)
         return lacking(account, estimate.worst, held, wrapping=wrapping, counts=estimate.counts)
     if account.in_flight.calls == 0:
-        return lacking(account, estimate.alone, (0, 0), wrapping=wrapping, counts=estimate.counts)
-    names: list[LimitName] = []
+        names = lacking(account, estimate.alone, (0, 0), wrapping=wrapping, counts=estimate.counts)
+        return names or _lacking_uncapped(account, estimate, wrapping=wrapping)
+    names = []
     for name, unit, used, most in account.amounts(wrapping=wrapping):
         if used >= most or not _fits_beside(account, estimate, unit, used, most):
             names.append(name)
@@ -69,14 +70,18 @@ def lacking_calls_or_time(
 
 def could_have_room(account: Account, estimate: Estimate, own: Reserved, *, wrapping: bool) -> bool:
     """Tell whether a call would fit if all calls in flight but the caller's own came to nothing."""
-    asked = amount_asked(account, account.whole(estimate), alone=own.calls == 0)
-    return not lacking(account, asked, own, wrapping=wrapping, counts=estimate.counts)
+    estimate = account.whole(estimate)
+    asked = amount_asked(account, estimate, alone=own.calls == 0)
+    names = lacking(account, asked, own, wrapping=wrapping, counts=estimate.counts)
+    return not names and not _lacking_uncapped(account, estimate, wrapping=wrapping)
 
 
 def may_come_to_have_room(account: Account, estimate: Estimate, *, wrapping: bool) -> bool:
     """Tell whether a call would fit if all that can come back of what is reserved did."""
-    asked, lasting = amount_asked(account, account.whole(estimate), alone=True), account.lasting_calls
-    return not lacking(account, asked, Reserved(), wrapping=wrapping, calls=lasting, counts=estimate.counts)
+    estimate, lasting = account.whole(estimate), account.lasting_calls
+    asked = amount_asked(account, estimate, alone=True)
+    names = lacking(account, asked, Reserved(), wrapping=wrapping, calls=lasting, counts=estimate.counts)
+    return not names and not _lacking_uncapped(account, estimate, wrapping=wrapping)
 
 
 def amount_asked(account: Account, estimate: Estimate, *, alone: bool) -> Amount:
@@ -87,8 +92,10 @@ def amount_asked(account: Account, estimate: Estimate, *, alone: bool) -> Amount
 
 
 def projected(account: Account, estimate: Estimate) -> Amount:
-    """Return what a call that is refused would have come to at the least: its input, if that is too much."""
+    """Return what a call that is refused would have come to: its input, if that alone is too much."""
     alone = account.in_flight.calls == 0
+    if _lacking_uncapped(account, estimate, wrapping=False):
+        return estimate.at_longest
     if alone and account.enforce != "strict" and lacking(account, estimate.certain, (0, 0), wrapping=False):
         return estimate.certain
     return amount_asked(account, estimate, alone=alone)
@@ -100,7 +107,7 @@ def output_left(account: Account, estimate: Estimate, *, wrapping: bool) -> int 
     Beside others these are never fewer than anybody reckons with.
     """
     rooms = [
-        account.in_flight.left_for(estimate, unit, most - used)
+        account.in_flight.left_for(estimate, unit, most - used - account.in_flight.fixed[unit])
         for _, unit, used, most in account.amounts(wrapping=wrapping)
     ]
     least = min(rooms, default=None)
@@ -155,7 +162,18 @@ def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, mos
     if held.is_far(estimate, unit, left):
         return True
     held.refresh(time.monotonic())
-    return held.fits(estimate, unit, left, most)
+    if not held.fits(estimate, unit, left, most):
+        return False
+    goes_uncapped = estimate.clamps and account.gave_its_last
+    return not goes_uncapped or held.fits_uncapped(estimate, unit, left, most)
+
+
+def _lacking_uncapped(account: Account, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
+    """Name the limits that only a `max_tokens` would keep, where an answer was cut by one already."""
+    if not (estimate.clamps and account.last_is_taken):
+        return []
+    amounts = account.amounts(wrapping=wrapping)
+    return [name for name, unit, used, most in amounts if not estimate.fits_uncapped(unit, most - used, most)]
 
 
 def _with_others(
