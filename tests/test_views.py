@@ -1,6 +1,7 @@
 """The tree of steps, and what each spent of what it had."""
 
 import contextvars
+from collections import Counter
 from io import StringIO
 from typing import get_args
 
@@ -23,6 +24,8 @@ from steptrack_callbacks import (
 )
 from steptrack_callbacks.engine import call_log
 from steptrack_callbacks.reports import dicts, text
+from steptrack_callbacks.reports.marks import counted_once
+from steptrack_callbacks.values.formatting import cost_of, spent
 
 
 @pytest.fixture(params=["plain", "rich"])
@@ -443,3 +446,13 @@ def test_equal_grants_of_a_step_are_counted_and_not_taken_for_steps():
         ask()
     said = [remark for remark in report().remarks() if "boss" in remark]
     assert said == ["write: 2 grants of $15.0000 by boss"]
+
+
+def test_a_note_of_many_steps_is_said_once_with_their_number():
+    notes = Counter(["agent: granted 1 call", "agent: granted 1 call", "plan: 1 call late"])
+    assert list(counted_once(notes)) == ["agent: granted 1 call (in each of 2 steps)", "plan: 1 call late"]
+
+
+def test_an_unknown_cost_is_no_amount():
+    usage = Usage(calls=1, unpriced_calls=1, estimated_calls=1)
+    assert (spent(usage), cost_of(usage)) == ("an unknown cost in 1 call", "unknown")
