@@ -1,4 +1,4 @@
-"""A stream while it runs: where it is cut, once it has passed a limit."""
+"""A stream while it runs: raises once it has passed a limit, and whoever reads it then ends it."""
 
 from __future__ import annotations
 
