@@ -253,7 +253,7 @@ def test_a_budget_that_hangs_on_a_step_around_is_charged_once():
 
 def test_one_name_is_one_budget():
     with step("outer", budgets=[budget()]):
-        with pytest.raises(ValueError, match="'team-a' hangs on a step around with other limits"):
+        with pytest.raises(ValueError, match="'team-a' is attached to an enclosing step with other limits"):
             with step("inner", budgets=[budget(max_calls=3)]):
                 pytest.fail("it must not begin")
     with pytest.raises(ValueError, match="'team-a' is attached twice"):

@@ -173,3 +173,32 @@ def test_what_is_known_of_a_budget_goes_with_the_last_step_on_it(run, begun):
     del one
     gc.collect()
     assert not replicas
+
+
+def test_nobody_is_refused_for_a_charge_that_counts_twice_while_the_ledger_is_told_of_it(run, monkeypatch):
+    monkeypatch.setattr(queue, "LOOK_EVERY_S", 3600.0)
+    store, is_told, may_answer = current.ledger().store, threading.Event(), threading.Event()
+    settle = store.settle
+
+    def answer_late(entries):
+        answer = settle(entries)
+        is_told.set()
+        may_answer.wait(20)
+        return answer
+
+    one, other = run("one", {"max_calls": 3}), run("other", {"max_calls": 3}, wait_s=20)
+    monkeypatch.setattr(store, "settle", answer_late)
+    monkeypatch.delattr(type(store), "try_settle", raising=False)
+    first = threading.Thread(target=one.do, args=(ask,))
+    first.start()
+    assert is_told.wait(20)
+    second = other.do(open_call, 1, 1)  # whose reservation is answered with the charge of the first
+    went = []
+    third = threading.Thread(target=other.do, args=(lambda: went.append(ask()),))
+    third.start()
+    until(lambda: queue.QUEUE.waiters or not third.is_alive())
+    may_answer.set()
+    first.join()
+    third.join()
+    second.settle(Usage(input_tokens=1))
+    assert went == ["the answer"]

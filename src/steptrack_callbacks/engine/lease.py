@@ -140,14 +140,20 @@ class Lease:
             self._revision += 1
         charged = partial(self._pending_charge, lent=lent, amounts=amounts, revision=revision, detail=detail)
         charges = [(ledger, charged(ledger, some)) for ledger, some in _by_ledger(self.accounts)]
-        while charges:
-            ledger, pending = charges.pop(0)
-            try:
+        self._note_telling(1)
+        try:
+            while charges:
+                ledger, pending = charges.pop(0)
                 yield from ledger.settle([pending])
-            except BaseException:  # cancelled on the way to one of them
-                for other, untold in charges:
-                    other.owe([untold])
-                raise
+        finally:
+            self._note_telling(-1)
+            for other, untold in charges:  # cancelled on the way to one of them
+                other.owe([untold])
+
+    def _note_telling(self, many: int) -> None:
+        with LOCK:
+            for account in self.accounts:
+                account.replica.telling += many
 
     def tell(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> None:
         """Charge at once, blocking, or at the end of the block that awaits it."""
