@@ -75,7 +75,7 @@ def test_a_stream_waits_for_no_room_as_it_grows(framework):
 
 
 def test_a_call_that_ends_short_lets_the_next_one_through_at_once(framework):
-    with step("plan", max_tokens=1600) as plan:
+    with step("plan", max_tokens=2200) as plan:
         first, second = open_elsewhere(framework, None), open_elsewhere(framework, None)
         third = ask_and_wait(framework, plan, None)
         framework.answer(first, 5)
@@ -85,7 +85,7 @@ def test_a_call_that_ends_short_lets_the_next_one_through_at_once(framework):
 
 
 def test_a_call_in_flight_for_longer_than_any_answer_took_is_held_at_more(framework, clock):
-    with step("plan", max_tokens=1600, wait_s=0):
+    with step("plan", max_tokens=2200, wait_s=0):
         long, short = open_elsewhere(framework, None), open_elsewhere(framework, None)
         clock(600)  # at the pace of the others it has written 1,000 tokens by now
         framework.answer(short, 10)
