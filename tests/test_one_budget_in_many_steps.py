@@ -13,7 +13,7 @@ import pytest
 from fake_framework import until
 from internals import assert_nothing_left
 from spending import ask, open_call
-from steptrack_callbacks import Budget, BudgetExhausted, Grant, Usage, step
+from steptrack_callbacks import Budget, BudgetExhausted, Grant, LedgerError, Usage, step
 from steptrack_callbacks.engine import queue
 from steptrack_callbacks.ledgers import current
 
@@ -175,8 +175,7 @@ def test_what_is_known_of_a_budget_goes_with_the_last_step_on_it(run, begun):
     assert not replicas
 
 
-def test_nobody_is_refused_for_a_charge_that_counts_twice_while_the_ledger_is_told_of_it(run, monkeypatch):
-    monkeypatch.setattr(queue, "LOOK_EVERY_S", 3600.0)
+def test_no_charge_counts_twice_while_the_ledger_is_told_of_it(run, monkeypatch):
     store, is_told, may_answer = current.ledger().store, threading.Event(), threading.Event()
     settle = store.settle
 
@@ -192,13 +191,30 @@ def test_nobody_is_refused_for_a_charge_that_counts_twice_while_the_ledger_is_to
     first = threading.Thread(target=one.do, args=(ask,))
     first.start()
     assert is_told.wait(20)
-    second = other.do(open_call, 1, 1)  # whose reservation is answered with the charge of the first
-    went = []
-    third = threading.Thread(target=other.do, args=(lambda: went.append(ask()),))
-    third.start()
-    until(lambda: queue.QUEUE.waiters or not third.is_alive())
+    calls = [other.do(open_call, 1, 1)]  # whose reservation is answered with the charge of the first
+    (account,) = other.step.budgets
+    assert (account.settled.calls, account.held_calls) == (1, 1)
+    calls.append(other.do(open_call, 1, 1))
     may_answer.set()
     first.join()
-    third.join()
-    second.settle(Usage(input_tokens=1))
-    assert went == ["the answer"]
+    assert (account.settled.calls, account.held_calls) == (1, 2)
+    for call in calls:
+        call.settle(Usage(input_tokens=1))
+    assert account.settled.calls == 3
+
+
+def test_a_charge_that_the_ledger_could_not_be_told_counts_here(run, monkeypatch):
+    one = run("one", {"max_calls": 3})
+    store = current.ledger().store
+
+    def fail(entries):
+        raise LedgerError(ledger=store.url, why="it is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(store, "settle", fail)
+        away.delattr(type(store), "try_settle", raising=False)
+        one.do(ask)
+        (account,) = one.step.budgets
+        assert account.settled.calls == 1
+    one.do(ask)  # and with it the ledger is told what it is owed
+    assert account.settled.calls == 2

@@ -154,11 +154,6 @@ class Account:
         """How many calls in flight are known to count in the end: nearly all do."""
         return self.in_flight.calls
 
-    @property
-    def may_count_twice(self) -> bool:
-        """Whether more may be settled for a moment than was charged."""
-        return False
-
     def hold(self, estimate: Estimate, since: float) -> Hold:
         """Reserve what a call asks that is sent then, and say what that was."""
         cold = (estimate.unseen or estimate.unbounded) and self.is_cold(estimate)

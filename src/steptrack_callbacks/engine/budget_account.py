@@ -112,11 +112,6 @@ class BudgetAccount(Account):
         """How many calls in flight are known to count in the end: others may have died."""
         return self.in_flight.calls - self.replica.elsewhere.calls
 
-    @property
-    def may_count_twice(self) -> bool:
-        """Whether a charge that the ledger is being told of may be in what it has said already."""
-        return self.replica.telling > 0
-
     def hint_if_busy(self) -> str:
         """Say when what others hold comes back, if they hold anything."""
         if not self.replica.elsewhere.calls:

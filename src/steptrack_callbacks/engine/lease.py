@@ -139,21 +139,19 @@ class Lease:
                 return
             self._revision += 1
         charged = partial(self._pending_charge, lent=lent, amounts=amounts, revision=revision, detail=detail)
-        charges = [(ledger, charged(ledger, some)) for ledger, some in _by_ledger(self.accounts)]
-        self._note_telling(1)
-        try:
-            while charges:
-                ledger, pending = charges.pop(0)
+        charges = [(ledger, *charged(ledger, some)) for ledger, some in _by_ledger(self.accounts)]
+        while charges:
+            ledger, pending, untold = charges.pop(0)
+            untold.count(here=False)
+            try:
                 yield from ledger.settle([pending])
-        finally:
-            self._note_telling(-1)
-            for other, untold in charges:  # cancelled on the way to one of them
-                other.owe([untold])
-
-    def _note_telling(self, many: int) -> None:
-        with LOCK:
-            for account in self.accounts:
-                account.replica.telling += many
+            except BaseException:  # cancelled on the way to one of them
+                for other, left, _ in charges:
+                    other.owe([left])
+                raise
+            finally:
+                if not untold.is_told:
+                    untold.count(here=True)
 
     def tell(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> None:
         """Charge at once, blocking, or at the end of the block that awaits it."""
@@ -184,15 +182,17 @@ class Lease:
         amounts: Mapping[str, int],
         revision: int,
         detail: Mapping[str, str],
-    ) -> PendingCharge:
-        change = to_sums(amounts)
+    ) -> tuple[PendingCharge, _Untold]:
+        untold = _Untold(accounts, to_sums(amounts))
 
         def paid(totals: Mapping[str, Totals]) -> None:
             with LOCK:
                 for account in accounts:
                     if account in lent:
                         account.replica.note_lent(lent[account].held, -1)
-                    account.settled.add((), change)  # what the ledger says contains it from now on
+                untold.is_told = True
+                if untold.is_counted:
+                    untold.count(here=False)
                 _take_over(accounts, ledger, totals.values())
 
         entry = Entry(
@@ -204,7 +204,38 @@ class Lease:
             detail=detail,
             at=time.time(),
         )
-        return PendingCharge(entry, paid)
+        return PendingCharge(entry, paid), untold
+
+
+class _Untold:
+    """A charge that is counted here until what the ledger says contains it.
+
+    While the ledger is being told, what another call hears of it may contain the charge already. So it is
+    not counted here meanwhile: it would count twice, and somebody be refused for it.
+
+    Attributes:
+        is_counted: Whether it is counted here.
+        is_told: Whether what the ledger says contains it.
+    """
+
+    __slots__ = ("_accounts", "_change", "is_counted", "is_told")
+
+    def __init__(self, accounts: Sequence[BudgetAccount], change: Sums) -> None:
+        self._accounts = accounts
+        self._change = change
+        self.is_counted, self.is_told = True, False
+
+    def count(self, *, here: bool) -> None:
+        """Count it here, or leave it to the ledger."""
+        with LOCK:
+            if here == self.is_counted:
+                return
+            self.is_counted = here
+            for account in self._accounts:
+                if here:
+                    account.settled.add(self._change)
+                else:
+                    account.settled.add((), self._change)
 
 
 def _taken(request: Request, output_tokens: int) -> Asked:

@@ -30,8 +30,6 @@ class Replica:
         elsewhere: What the latter hold, by what the ledger said.
         heard_at: When the ledger last said something of it, by the monotonic clock.
         look_at: From when on somebody who waits may ask the ledger for news of it.
-        telling: How many charges the ledger is being told of. What it says may contain them already, and
-            they count twice for a moment.
     """
 
     __slots__ = (
@@ -46,7 +44,6 @@ class Replica:
         "ledger",
         "look_at",
         "settled",
-        "telling",
     )
 
     def __init__(self, key: str, ledger: LedgerClient) -> None:
@@ -55,7 +52,6 @@ class Replica:
         self.settled = Tally()
         self.in_flight = InFlight()
         self.elsewhere = Reserved()
-        self.telling = 0
         self.heard_at = self.look_at = -math.inf
         self._lent = Reserved()
         self._said = Totals(key=key, seq=-1)

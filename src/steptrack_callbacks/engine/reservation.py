@@ -249,8 +249,6 @@ class Reservation:
         return in_flight > 0 and in_flight > self._own(account, estimate.model).cold
 
     def _could_fit(self, account: Account, estimate: Estimate) -> bool:
-        if account.may_count_twice and self.patient and account.definition.wait_s > 0:
-            return True
         return room.could_have_room(account, estimate, self._own(account), wrapping=account in self.wrapping)
 
     def _admit(self, estimate: Estimate) -> Outcome:
