@@ -25,7 +25,7 @@ from .steps import registry
 from .steps.tool_policy import ToolSaid, with_tools
 from .values.arguments import check_escalation, checks_arguments
 from .values.definitions import Escalation, StepDefinition, StepOptions
-from .values.limits import check_choice, did_you_mean
+from .values.limits import check_choice, unknown_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 Attach = Callable[[], Callable[[], None]]
@@ -53,6 +53,9 @@ _LOOKED_AT = tuple(set(all_seams.PACKAGES) - set(_ATTACH) - set(http_clients.PAC
 """Packages that nothing is attached to, and that are used nevertheless."""
 
 
+_OF_STEPS = dict.fromkeys(StepOptions.__annotations__, "; it is an option of step(...)")
+
+
 def _knows_options(function: F) -> F:
     """Say of an option that does not exist where it belongs, or what was meant."""
     known = inspect.signature(function).parameters
@@ -60,10 +63,8 @@ def _knows_options(function: F) -> F:
     @wraps(function)
     def called(**options: Any) -> Any:
         __tracebackhide__ = True
-        for option in options.keys() - known.keys():
-            of_step = option in StepOptions.__annotations__
-            hint = "; it is an option of step(...)" if of_step else did_you_mean(option, known)
-            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {option!r}{hint}")
+        if error := unknown_option(options, known, function.__name__, _OF_STEPS):
+            raise error
         return function(**options)
 
     return cast(F, called)

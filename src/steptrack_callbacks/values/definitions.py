@@ -16,9 +16,9 @@ from .limits import (
     check_limits,
     check_name,
     checks_fields,
-    did_you_mean,
     from_mapping,
     seconds_of,
+    unknown_option,
 )
 from .money import count_of, decimal_of, plain
 from .swaps import ModelList, model_list_of
@@ -344,11 +344,8 @@ def _defined(kind: type[D], said: object, options: Mapping[str, Any], verb: str)
     try:
         return kind(name=said, **options)  # type: ignore[arg-type]
     except TypeError:
-        known = [field.name for field in fields(kind)]
-        for option in options:
-            if option not in known:
-                message = f"{verb}() got an unexpected keyword argument {option!r}"
-                raise TypeError(f"{message}{did_you_mean(option, known)}") from None
+        if error := unknown_option(options, [field.name for field in fields(kind)], verb):
+            raise error from None
         raise
 
 

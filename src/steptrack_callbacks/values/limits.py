@@ -14,6 +14,7 @@ from .synonyms import ours_for
 Enforce = Literal["estimate", "strict", "observe"]
 
 T = TypeVar("T")
+_NO_HINTS: Mapping[str, str] = {}
 
 
 def check_name(name: object, kind: str) -> None:
@@ -67,7 +68,7 @@ class Declared:
     """A declaration whose options others may call otherwise: then the error names ours."""
 
     __slots__ = ()
-    _instead: ClassVar[Mapping[str, str]] = {}
+    _instead: ClassVar[Mapping[str, str]] = _NO_HINTS
 
     def __new__(cls, *_said: Any, **options: Any) -> Self:
         """Refuse what it has no field for.
@@ -77,9 +78,8 @@ class Declared:
         """
         __tracebackhide__ = True
         known = [field.name for field in fields(cls)]  # type: ignore[arg-type] # each is a dataclass
-        for option in options.keys() - set(known):
-            message = f"{cls.__name__}() got an unexpected keyword argument {option!r}"
-            raise TypeError(f"{message}{cls._instead.get(option) or did_you_mean(option, known)}")
+        if error := unknown_option(options, known, cls.__name__, cls._instead):
+            raise error
         return super().__new__(cls)
 
 
@@ -97,6 +97,25 @@ def checks_fields(cls: type[T]) -> type[T]:
 
     cls.__init__ = init  # type: ignore[method-assign]
     return cls
+
+
+def unknown_option(
+    options: Iterable[str], known: Iterable[str], what: str, instead: Mapping[str, str] = _NO_HINTS
+) -> TypeError | None:
+    """Return Python's error for an option that does not exist, which also says what to write.
+
+    Args:
+        options: What was given.
+        known: What there is.
+        what: What was called.
+        instead: Hints for some that do not exist; of the others it is asked whether a known one was meant.
+    """
+    known = list(known)
+    for option in options:
+        if option not in known:
+            hint = instead.get(option) or did_you_mean(option, known)
+            return TypeError(f"{what}() got an unexpected keyword argument {option!r}{hint}")
+    return None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
