@@ -31,7 +31,7 @@ def load(path: str | PathLike[str]) -> Config:
         All that it says, checked.
 
     Raises:
-        ValueError: The path is none.
+        ValueError: It is not a path.
         ConfigError: There is no such file, it cannot be read, it is not TOML, or something in it is
             unknown or malformed. Its `problems` say all of it, with key, line, value and fix.
 

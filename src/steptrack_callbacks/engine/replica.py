@@ -17,7 +17,7 @@ from .ledger_amounts import to_sums
 
 
 class Replica:
-    """An account in a ledger, as this process knows it; nothing else takes over what the ledger says of it.
+    """An account in a ledger, as this process knows it: by this its calls are judged here.
 
     What the ledger last said, with what it has not been told yet, is what is settled here; what it said is
     reserved, without what was reserved from here, is held elsewhere.

@@ -109,11 +109,7 @@ class LedgerClient:
         except BaseException:  # cancelled on the way: nobody knows whether it was granted
             self.owe_back(reservation)
             raise
-        if self.is_durable:
-            with LOCK:
-                self._snapshot.note(verdict.totals, reservation if verdict.reason == "room" else None)
-        if self._away_until:
-            self._note_presence()
+        self._note_presence(verdict.totals, reservation if verdict.reason == "room" else None)
         return verdict
 
     def grow(self, reservation: ReservationRequest) -> Flow[tuple[Totals, ...]]:

@@ -23,21 +23,18 @@ class Turn:
 
     A garbage collection may close a stream, and so charge, while its thread is at the accounts already. It
     must neither wait for itself nor go between two steps of its own work.
-
-    Attributes:
-        owner: The thread that is at the accounts, by its number; 0 for none.
     """
 
-    __slots__ = ("_lock", "owner")
+    __slots__ = ("_lock", "_owner")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.owner = 0
+        self._owner = 0
 
     @property
     def mine(self) -> bool:
         """Whether this thread is at the accounts."""
-        return self.owner == threading.get_ident()
+        return self._owner == threading.get_ident()
 
     def take(self, wait_s: float = -1) -> bool:
         """Wait for the turn at most so many seconds; a negative number waits as long as it takes.
@@ -45,16 +42,16 @@ class Turn:
         Returns:
             Whether it is this thread's now; not if it was already.
         """
-        if self.owner == threading.get_ident():
+        if self._owner == threading.get_ident():
             return False
         if not self._lock.acquire(timeout=wait_s) if wait_s else not self._lock.acquire(blocking=False):
             return False
-        self.owner = threading.get_ident()
+        self._owner = threading.get_ident()
         return True
 
     def give(self) -> None:
         """Let the next one in."""
-        self.owner = 0
+        self._owner = 0
         self._lock.release()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,7 +115,7 @@ class SqliteStore:
     def try_settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...] | None:
         """Do as `settle`, but wait for nobody: `None` if others are writing."""
         check_entries(entries)
-        if self._file.turn.owner == threading.get_ident():
+        if self._file.turn.mine:
             return self.settle(entries)
         return self._finish(rules.settle, entries) if self._file.begin(0) else None
 

@@ -225,7 +225,7 @@ class SqliteFile:
             if _code(error) in _BUSY:
                 return self.locked()
             return LedgerError(ledger=self.url, why=_WHY.get(_code(error), f"SQLite says: {error}"))
-        if isinstance(error, UnicodeDecodeError):  # SQLite quotes, in what it complains of, what is no text
+        if isinstance(error, UnicodeDecodeError):  # the message quotes the file
             return LedgerError(ledger=self.url, why=_WHY[sqlite3.SQLITE_CORRUPT])
         return error
 
