@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import (
+    NO_ROOM,
     UNITS_PER_PICO,
     AccountRequest,
     Asked,
@@ -83,9 +85,9 @@ class BudgetAccount(Account):
         if self.limits.cost is not None:
             self.limits.cost = rounded_down(self.limits.cost)
 
-    def learn(self, totals: Totals) -> None:
-        """Take over what the ledger says."""
-        self.replica.learn(totals)
+    def learn(self, totals: Totals | None, lent: Asked = NO_ROOM, calls: int = 0) -> None:
+        """See `Replica.learn`."""
+        self.replica.learn(totals, lent, calls)
 
     # What is asked of it
 
@@ -143,12 +145,13 @@ class BudgetAccount(Account):
         self, alone: Asked, beside: Asked, held: Asked, *, counts: bool, wrapping: bool = False
     ) -> AccountRequest:
         """Ask for room, in the words of `AccountRequest`."""
-        most = self.limits.cost_room(wrapping=wrapping)
+        limits = self.limits
+        most = limits.cost_room(wrapping=wrapping)
         return AccountRequest(
             key=self.replica.key,
             max_cost=None if most is None else most // UNITS_PER_PICO,
-            max_tokens=self.limits.tokens,
-            max_calls=self.limits.call_room(wrapping=wrapping) if counts else None,
+            max_tokens=limits.tokens,
+            max_calls=limits.call_room(wrapping=wrapping) if counts and limits.calls is not None else None,
             alone=alone,
             beside=beside,
             held=held,
@@ -176,10 +179,12 @@ class BudgetAccount(Account):
     # What is charged to it
 
     def charge(self, amounts: Sums, instead_of: Sums = ()) -> None:
-        """Add to what is settled, in whole pico-dollars."""
+        """Note it for the step, in whole pico-dollars; it is settled once the ledger says so: see `Lease`."""
         amounts, instead_of = rounded(amounts), instead_of and rounded(instead_of)
         self._here.add(amounts, instead_of)
-        super().charge(amounts, instead_of)
+        if self.enforce == "strict":
+            super().charge(amounts, instead_of)
+            self.settled.add(instead_of, amounts)
 
     @property
     def charged_here(self) -> bool:
@@ -220,3 +225,11 @@ class BudgetAccount(Account):
         if self.budget is None:
             return {}
         return {"budget": self.budget.name, "resets_at": self.window.ends_at if self.window else None}
+
+
+def by_ledger(accounts: Sequence[BudgetAccount]) -> list[tuple[LedgerClient, Sequence[BudgetAccount]]]:
+    """Sort accounts by their ledgers: one, unless another was installed in an open step."""
+    ledgers = dict.fromkeys([account.replica.ledger for account in accounts])
+    if len(ledgers) == 1:
+        return [(accounts[0].replica.ledger, accounts)]
+    return [(ledger, [each for each in accounts if each.replica.ledger is ledger]) for ledger in ledgers]

@@ -104,7 +104,7 @@ class Call:
         self.wrapping = wrapping
         self.reservation: Reservation | None = None
         self.bound: Bound | None = None
-        self.lease = Lease(self.number, chain.shared) if chain.shared else None
+        self.lease = Lease(self.number, chain) if chain.shared else None
 
     @property
     def is_open(self) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import BudgetExhausted, UnknownCostWarning, UnpricedModel
 
 from .account import Account
-from .budget_account import BudgetAccount
+from .budget_account import BudgetAccount, by_ledger
 from .request import Request
 
 Wrapping = frozenset[Account]
@@ -25,6 +26,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         strict: Those of them that ask for the worst case.
         observed: Those whose limits are only watched.
         shared: Those that a ledger keeps.
+        ledgers: Which those are, with their accounts: one, nearly always.
         clamps: Whether all of `limited` let a call get what is left as its `max_tokens`.
         limits_usd: Whether one that is enforced limits money.
         watches_usd: Whether any does.
@@ -39,6 +41,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     strict: tuple[Account, ...]
     observed: tuple[Account, ...]
     shared: tuple[BudgetAccount, ...]
+    ledgers: Sequence[tuple[LedgerClient, Sequence[BudgetAccount]]]
     clamps: bool
     limits_usd: bool
     watches_usd: bool
@@ -55,6 +58,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         chain.observed = tuple([account for account in chain if account.enforce == "observe"])
         chain.limited = tuple([each for each in chain if each.limited and each.enforce != "observe"])
         chain.shared = tuple([account for account in chain if isinstance(account, BudgetAccount)])
+        chain.ledgers = by_ledger(chain.shared)
         chain.strict = tuple([account for account in chain.limited if account.enforce == "strict"])
         chain.clamps = not [account for account in chain.limited if not account.definition.clamp]
         in_usd = [account for account in chain if account.limits.cost is not None]

@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 
+from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency import forks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
@@ -21,11 +21,11 @@ from steptrack_callbacks.ledgers.protocol import (
     Totals,
     Verdict,
 )
-from steptrack_callbacks.ledgers.store_calls import PendingCharge
 from steptrack_callbacks.values.errors import StepDenied
 
 from .amounts import Sums
-from .budget_account import BudgetAccount
+from .budget_account import BudgetAccount, by_ledger
+from .chain import AccountChain
 from .ledger_amounts import to_amounts, to_asked, to_sums
 from .queue import making_room
 from .request import Request
@@ -39,18 +39,17 @@ class Lease:
 
     Attributes:
         name: The call's name in a ledger, which no other process has.
-        accounts: The shared accounts around the call.
     """
 
-    __slots__ = ("_grown", "_lent", "_revision", "_untold", "accounts", "name")
+    __slots__ = ("_chain", "_grown", "_lent", "_revision", "_untold", "name")
 
-    def __init__(self, number: int, accounts: Sequence[BudgetAccount]) -> None:
+    def __init__(self, number: int, chain: AccountChain) -> None:
         self.name = f"{forks.process_name}-{number}"
-        self.accounts = accounts
+        self._chain = chain
         self._lent: Asks = {}
         self._grown = 0
         self._revision = 0
-        self._untold: list[Flow[None]] | None = None
+        self._untold: list[_Charge] | None = None
 
     def reserve(self, asks: Asks, *, patience_s: float) -> Flow[Reason]:
         """Ask for room on all accounts or none, each ledger for its own; a no takes back what others gave.
@@ -69,8 +68,11 @@ class Lease:
         granted: list[tuple[LedgerClient, ReservationRequest]] = []
         found: list[tuple[LedgerClient, Sequence[Totals]]] = []
         try:
-            for ledger, accounts in _by_ledger(tuple(asks)):
-                reservation = self._request(ledger, [asks[account] for account in accounts])
+            for ledger, accounts in self._chain.ledgers:
+                asked = [asks[account] for account in accounts if account in asks]
+                if not asked:
+                    continue
+                reservation = ReservationRequest(id=self.name, asks=tuple(asked), lease_s=ledger.lease_s)
                 verdict = yield from ledger.reserve(reservation, patience_s=patience_s)
                 if verdict.reason != "room":
                     yield from self._refuse(ledger, verdict, granted)
@@ -82,10 +84,10 @@ class Lease:
                 ledger.owe_back(reservation)
             raise
         self._lent = asks
+        said = {(ledger, each.key): each for ledger, totals in found for each in totals}
         for account, ask in asks.items():
-            account.replica.note_lent(ask.held)
-        for ledger, totals in found:
-            _take_over(self.accounts, ledger, totals)
+            replica = account.replica
+            account.learn(said.get((replica.ledger, replica.key)), ask.held, 1)
         return "room"
 
     def keep_up(self, request: Request, output_tokens: int) -> Flow[None]:
@@ -99,67 +101,50 @@ class Lease:
         most = request.max_output_tokens
         self._grown = 2 * output_tokens if most is None else max(output_tokens, min(2 * output_tokens, most))
         twice = _taken(request, self._grown)
-        for ledger, accounts in _by_ledger(tuple(lent)):
-            grown = {account: _grown_to(twice, lent[account]) for account in accounts}
-            if totals := (yield from ledger.grow(self._request(ledger, grown.values(), grows=True))):
+        for ledger, accounts in self._chain.ledgers:
+            grown = {each: _grown_to(twice, lent[each]) for each in accounts if each in lent}
+            growth = ReservationRequest(
+                id=self.name, asks=tuple(grown.values()), lease_s=ledger.lease_s, grows=True
+            )
+            if grown and (totals := (yield from ledger.grow(growth))):
                 self._note_growth(grown)
-                _take_over(self.accounts, ledger, totals)
-
-    def _request(
-        self, ledger: LedgerClient, asks: Iterable[AccountRequest], *, grows: bool = False
-    ) -> ReservationRequest:
-        return ReservationRequest(id=self.name, asks=tuple(asks), lease_s=ledger.lease_s, grows=grows)
+                _take_over(self._chain.shared, ledger, totals)
 
     def _note_growth(self, grown: Asks) -> None:
         """Note that a ledger has lent more; a call that was charged meanwhile has given all back."""
         with LOCK:
             if self._lent:
                 for account, ask in grown.items():
-                    account.replica.note_lent(self._lent[account].held, -1)
-                    account.replica.note_lent(ask.held)
+                    before = self._lent[account].held
+                    more = Asked(ask.held.cost - before.cost, ask.held.tokens - before.tokens)
+                    account.learn(None, more)
                 self._lent = {**self._lent, **grown}
 
     def _refuse(
         self, ledger: LedgerClient, verdict: Verdict, granted: list[tuple[LedgerClient, ReservationRequest]]
     ) -> Flow[None]:
-        _take_over(self.accounts, ledger, verdict.totals)
+        _take_over(self._chain.shared, ledger, verdict.totals)
         while granted:
             other, reservation = granted.pop()
             yield from other.give_back(reservation)
         if verdict.reason == "crowded":
-            path = self.accounts[0].ref.path
+            path = self._chain.shared[0].ref.path
             raise StepDenied(f"too many steps are open beside {path!r}: end some of them first")
 
     def charge(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> Flow[None]:
         """Tell of a charge, which takes the place of what was lent; a ledger that is away is told later."""
-        amounts = to_amounts(sums, instead_of)
-        with LOCK:
-            (lent, self._lent), revision = (self._lent, {}), self._revision
-            if not amounts and not lent:
-                return
-            self._revision += 1
-        charged = partial(self._pending_charge, lent=lent, amounts=amounts, revision=revision, detail=detail)
-        charges = [(ledger, *charged(ledger, some)) for ledger, some in _by_ledger(self.accounts)]
-        while charges:
-            ledger, pending, untold = charges.pop(0)
-            untold.count(here=False)
-            try:
-                yield from ledger.settle([pending])
-            except BaseException:  # cancelled on the way to one of them
-                for other, left, _ in charges:
-                    other.owe([left])
-                raise
-            finally:
-                if not untold.is_told:
-                    untold.count(here=True)
+        yield from _tell(self._take(sums, instead_of, detail))
 
     def tell(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> None:
         """Charge at once, blocking, or at the end of the block that awaits it."""
-        telling = self.charge(sums, instead_of, detail)
+        charges = self._take(sums, instead_of, detail)
         if self._untold is None:
-            run_sync(telling)
-        else:
-            self._untold.append(telling)
+            run_sync(_tell(charges))
+            return
+        if hooks.registered or self._chain.observed:  # which are told first
+            for charge in charges:
+                charge.count(here=True)
+        self._untold += charges
 
     @asynccontextmanager
     async def telling_at_end(self) -> AsyncGenerator[None]:
@@ -170,72 +155,98 @@ class Lease:
         finally:
             untold, self._untold = self._untold, None
             with making_room:
-                for telling in untold:
-                    await run_async(telling)
+                await run_async(_tell(untold))
 
-    def _pending_charge(
-        self,
-        ledger: LedgerClient,
-        accounts: Sequence[BudgetAccount],
-        *,
-        lent: Asks,
-        amounts: Mapping[str, int],
-        revision: int,
-        detail: Mapping[str, str],
-    ) -> tuple[PendingCharge, _Untold]:
-        untold = _Untold(accounts, to_sums(amounts))
-
-        def paid(totals: Mapping[str, Totals]) -> None:
-            with LOCK:
-                for account in accounts:
-                    if account in lent:
-                        account.replica.note_lent(lent[account].held, -1)
-                untold.is_told = True
-                if untold.is_counted:
-                    untold.count(here=False)
-                _take_over(accounts, ledger, totals.values())
-
-        entry = Entry(
-            id=self.name,
-            revision=revision,
-            keys=tuple([account.replica.key for account in accounts]),
-            amounts=amounts,
-            expires_at={each.replica.key: at for each in accounts if (at := each.expires_at) is not None},
-            detail=detail,
-            at=time.time(),
-        )
-        return PendingCharge(entry, paid), untold
+    def _take(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> list[_Charge]:
+        """Put a charge in the words of each ledger, with what it has lent to the call."""
+        amounts = to_amounts(sums, instead_of)
+        with LOCK:
+            (lent, self._lent), revision = (self._lent, {}), self._revision
+            if not amounts and not lent:
+                return []
+            self._revision += 1
+        charges = []
+        for ledger, accounts in self._chain.ledgers:
+            entry = Entry(
+                id=self.name,
+                revision=revision,
+                keys=tuple([account.replica.key for account in accounts]),
+                amounts=amounts,
+                expires_at={each.replica.key: at for each in accounts if (at := each.expires_at) is not None},
+                detail=detail,
+                at=time.time(),
+            )
+            charges.append(_Charge(entry, ledger, accounts, lent))
+        return charges
 
 
-class _Untold:
-    """A charge that is counted here until what the ledger says contains it.
+class _Charge:
+    """A charge to accounts of one ledger, with what that has lent to the call.
 
-    While the ledger is being told, what another call hears of it may contain the charge already. So it is
-    not counted here meanwhile: it would count twice, and somebody be refused for it.
+    It counts here only while the ledger is not told, and not while it is being told: what another call hears
+    of it may contain the charge by then. It would count twice, and somebody be refused for it.
 
     Attributes:
-        is_counted: Whether it is counted here.
+        entry: The charge.
+        ledger: The ledger.
+        is_counted: Whether it counts here.
         is_told: Whether what the ledger says contains it.
     """
 
-    __slots__ = ("_accounts", "_change", "is_counted", "is_told")
+    __slots__ = ("_accounts", "_lent", "entry", "is_counted", "is_told", "ledger")
 
-    def __init__(self, accounts: Sequence[BudgetAccount], change: Sums) -> None:
+    def __init__(
+        self, entry: Entry, ledger: LedgerClient, accounts: Sequence[BudgetAccount], lent: Asks
+    ) -> None:
+        self.entry = entry
+        self.ledger = ledger
         self._accounts = accounts
-        self._change = change
-        self.is_counted, self.is_told = True, False
+        self._lent = lent
+        self.is_counted = self.is_told = False
+
+    def paid(self, totals: Mapping[str, Totals]) -> None:
+        """Leave it to what the ledger says, which contains it."""
+        with LOCK:
+            self.is_told = True
+            if self.is_counted:
+                self.count(here=False)
+            for account in self._accounts:
+                ask, said = self._lent.get(account), totals.get(account.replica.key)
+                if ask is None:
+                    account.learn(said)
+                else:
+                    account.learn(said, Asked(-ask.held.cost, -ask.held.tokens), -1)
 
     def count(self, *, here: bool) -> None:
-        """Count it here, or leave it to the ledger."""
+        """Count it here, unless the ledger has been told meanwhile, or leave it to the ledger."""
         with LOCK:
-            if here == self.is_counted:
+            if here == self.is_counted or (here and self.is_told):
                 return
             self.is_counted = here
+            change = to_sums(self.entry.amounts)
             for account in self._accounts:
                 if here:
-                    account.settled.add(self._change)
+                    account.settled.add(change)
                 else:
-                    account.settled.add((), self._change)
+                    account.settled.add((), change)
+
+
+def _tell(charges: list[_Charge]) -> Flow[None]:
+    """Tell ledgers of charges, one after the other."""
+    while charges:
+        charge = charges.pop(0)
+        if charge.is_counted:
+            charge.count(here=False)
+        try:
+            yield from charge.ledger.settle([charge])
+        except BaseException:  # cancelled on the way to one of them
+            for left in charges:
+                left.ledger.owe([left])
+                left.count(here=True)
+            raise
+        finally:
+            if not charge.is_told:
+                charge.count(here=True)
 
 
 def _taken(request: Request, output_tokens: int) -> Asked:
@@ -264,17 +275,9 @@ def look(accounts: Sequence[BudgetAccount], *, patience_s: float = 0.0) -> Flow[
     Raises:
         LedgerError: A ledger is away, and may not be done without.
     """
-    for ledger, some in _by_ledger(accounts):
+    for ledger, some in by_ledger(accounts):
         totals = yield from ledger.look([account.replica.key for account in some], patience_s=patience_s)
         _take_over(some, ledger, totals)
-
-
-def _by_ledger(accounts: Sequence[BudgetAccount]) -> list[tuple[LedgerClient, Sequence[BudgetAccount]]]:
-    """Sort accounts by their ledgers: one, unless another was installed in an open step."""
-    ledgers = dict.fromkeys([account.replica.ledger for account in accounts])
-    if len(ledgers) == 1:
-        return [(accounts[0].replica.ledger, accounts)]
-    return [(ledger, [each for each in accounts if each.replica.ledger is ledger]) for ledger in ledgers]
 
 
 def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: Iterable[Totals]) -> None:

@@ -8,7 +8,7 @@ import time
 from steptrack_callbacks.concurrency import forks
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.ledgers.protocol import UNITS_PER_PICO, Asked, Totals
+from steptrack_callbacks.ledgers.protocol import NO_ROOM, UNITS_PER_PICO, Asked, Totals
 
 from .amounts import Sums, Tally
 from .holds import MONEY, TOKENS, Reserved
@@ -57,9 +57,22 @@ class Replica:
         self._said = Totals(key=key, seq=-1)
         self._said_settled: Sums = ()
 
-    def learn(self, totals: Totals) -> None:
-        """Take over what the ledger says, unless something newer is known already."""
+    def learn(self, totals: Totals | None, lent: Asked = NO_ROOM, calls: int = 0) -> None:
+        """Take over what the ledger says, unless something newer is known already.
+
+        Args:
+            totals: That; `None` if it says nothing of this account.
+            lent: What it lends to calls of this process from here on, beside what it did; it counts that in
+                what it says next. Less than 0 of those that have given it back.
+            calls: To how many more.
+        """
         with LOCK:
+            if calls or lent is not NO_ROOM:
+                mine = self._lent
+                cost = mine.cost + lent.cost * UNITS_PER_PICO
+                self._lent = Reserved(cost, mine.tokens + lent.tokens, mine.calls + calls)
+            if totals is None:
+                return
             self.heard_at = time.monotonic()
             is_new = totals.opened_at > self._said.opened_at  # it was forgotten, and begun again
             if totals.seq >= self._said.seq or is_new:
@@ -72,13 +85,6 @@ class Replica:
             now = Reserved(cost, max(0, said.held.tokens - here.tokens), max(0, said.held_calls - here.calls))
             if now != self.elsewhere:
                 self._hold_elsewhere(now)
-
-    def note_lent(self, held: Asked, sign: int = 1) -> None:
-        """Note that the ledger counts a reservation made from here, in what it says next, or (-1) no more."""
-        with LOCK:
-            cost, tokens, calls, _ = self._lent
-            cost += sign * held.cost * UNITS_PER_PICO
-            self._lent = Reserved(cost, tokens + sign * held.tokens, calls + sign)
 
     def counted_there(self) -> Reserved:
         """Return what the ledger counts as reserved, from here and elsewhere."""

@@ -21,7 +21,7 @@ from steptrack_callbacks.values.money import decimal_of, format_usd
 
 from .protocol import COST, ReservationRequest, Store, Totals, Verdict, from_pico
 from .snapshot import Snapshot, SnapshotStore, without_limits
-from .store_calls import PendingCharge, StoreCall, asking, must_not_ask, returning
+from .store_calls import PendingCharge, StoreCall, ask_at_once, must_not_ask, returning
 
 logger = logging.getLogger("steptrack_callbacks")
 
@@ -109,7 +109,11 @@ class LedgerClient:
         except BaseException:  # cancelled on the way: nobody knows whether it was granted
             self.owe_back(reservation)
             raise
-        self._note_presence(verdict.totals, reservation if verdict.reason == "room" else None)
+        if self.is_durable:
+            with LOCK:
+                self._snapshot.note(verdict.totals, reservation if verdict.reason == "room" else None)
+        if self._away_until:
+            self._note_presence()
         return verdict
 
     def grow(self, reservation: ReservationRequest) -> Flow[tuple[Totals, ...]]:
@@ -127,7 +131,8 @@ class LedgerClient:
             return ()
         with LOCK:
             lent = replace(reservation, grows=False) if self._snapshot.is_in_flight(reservation.id) else None
-            self._note_presence(verdict.totals, lent)
+            self._snapshot.note(verdict.totals, lent)
+        self._note_presence()
         return verdict.totals
 
     def settle(self, charges: Sequence[PendingCharge]) -> Flow[None]:
@@ -146,8 +151,7 @@ class LedgerClient:
             self.owe(charges)
             raise
         else:
-            if self._away_until:
-                self._note_presence()
+            self._note_presence()
 
     def look(self, keys: Sequence[str], *, patience_s: float = 0.0) -> Flow[tuple[Totals, ...]]:
         """Ask for accounts as they are now; as this process knows them if the store is away.
@@ -168,7 +172,9 @@ class LedgerClient:
             if not self._allows:
                 raise
             return cast("tuple[Totals, ...]", self._ask_here("look", keys))
-        self._note_presence(totals)
+        with LOCK:
+            self._snapshot.note(totals)
+        self._note_presence()
         return totals
 
     def _ask(self, verb: str, question: Any, patience_s: float) -> Flow[Any]:
@@ -178,7 +184,8 @@ class LedgerClient:
             try:
                 if any(self._untold):
                     yield from self._catch_up()
-                return (yield from asking(self.store, verb, question))
+                answer = ask_at_once(self.store, verb, question)
+                return answer if answer is not None else (yield StoreCall(self.store, verb, question))
             except LedgerError as error:
                 if not error.is_late or self._allows or time.monotonic() >= until:
                     raise
@@ -234,8 +241,11 @@ class LedgerClient:
 
     def _tell(self, charges: Sequence[PendingCharge], *, owed: bool = False) -> Flow[None]:
         """Tell charges; one that no ledger can keep does not hold up the others."""
+        entries = [pending.entry for pending in charges]
         try:
-            totals = yield from asking(self.store, "settle", [pending.entry for pending in charges])
+            totals = ask_at_once(self.store, "settle", entries)
+            if totals is None:
+                totals = yield StoreCall(self.store, "settle", entries)
         except Exception as error:
             if not _is_about_content(error):
                 raise
@@ -248,22 +258,22 @@ class LedgerClient:
         by_key = {each.key: each for each in totals}
         if self.is_durable:
             with LOCK:
-                self._snapshot.note(totals)
+                self._snapshot.note(totals, settled=[entry.id for entry in entries])
         for pending in charges:
-            name = (pending.entry.id, pending.entry.revision)
+            pays = not owed
             with LOCK:  # another thread may have told it at the same time, or the snapshot may know it
-                self._snapshot.note_settled(pending.entry.id)
-                self._owed.pop(name, None)
-                pays = self._uncounted.pop(name, None) is not None or not owed
+                if self._owed or self._uncounted:
+                    self._owed.pop(_name(pending), None)
+                    pays = self._uncounted.pop(_name(pending), None) is not None or pays
             if pays:
                 pending.paid(by_key)
 
     def _set_aside(self, pending: PendingCharge, error: Exception) -> None:
         """Leave a charge that cannot be kept to this process, where it still counts."""
         with LOCK:
-            self._owed.pop(pending.name, None)
-            self._uncounted.pop(pending.name, None)
-            self._snapshot.note_settled(pending.entry.id)
+            self._owed.pop(_name(pending), None)
+            self._uncounted.pop(_name(pending), None)
+            self._snapshot.note((), settled=[pending.entry.id])
             self.unkept += 1
         amounts = dict(pending.entry.amounts)
         logger.error("a charge of %s counts in this process only, as it cannot be kept: %s", amounts, error)
@@ -284,7 +294,7 @@ class LedgerClient:
 
     def owe(self, charges: Sequence[PendingCharge]) -> None:
         """Tell the store later."""
-        named = {pending.name: pending for pending in charges}
+        named = {_name(pending): pending for pending in charges}
         with LOCK:
             self._owed.update(named)
             self._uncounted.update(named)
@@ -358,11 +368,8 @@ class LedgerClient:
             logger.warning("%s; %s", error, _CONSEQUENCE[self.on_error])
         self._away_until = time.monotonic() + RETRY_AFTER_S
 
-    def _note_presence(self, totals: Sequence[Totals] = (), lent: ReservationRequest | None = None) -> None:
-        """Note that the store has answered, and what: it may be away the next time."""
-        if self.is_durable:
-            with LOCK:
-                self._snapshot.note(totals, lent)
+    def _note_presence(self) -> None:
+        """Note that the store has answered."""
         if self._away_until:
             logger.warning("ledger %s is back; it has been told what it was owed", self.store.url)
             with LOCK:
@@ -374,6 +381,11 @@ def check_options(on_error: OnStoreError, lease_s: float) -> None:
     check_choice(on_error, OnStoreError, "on_store_error")
     if not decimal_of(lease_s, "lease_s"):
         raise ValueError("lease_s must be more than 0 seconds: reservations would lapse at once")
+
+
+def _name(pending: PendingCharge) -> tuple[str, int]:
+    """Return what no other charge is called."""
+    return pending.entry.id, pending.entry.revision
 
 
 def _is_about_content(error: Exception) -> bool:

@@ -6,7 +6,7 @@ The Redis ledger follows the same rules in Lua; one contract suite holds all of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,23 +53,6 @@ class StoredAccount:
             opened_at=self.opened_at,
         )
 
-    def copy(self) -> StoredAccount:
-        """Return one that may be changed, and then thrown away."""
-        return StoredAccount(
-            self.key,
-            self.seq,
-            self.settled,
-            self.held_cost,
-            self.held_tokens,
-            self.held_calls,
-            self.lapsed_calls,
-            self.lapse_at,
-            self.closed,
-            self.group,
-            self.opened_at,
-            self.expires_at,
-        )
-
     def hold(self, asked: Asked, until: float, now: float, expires_at: float | None, group: str = "") -> None:
         """Reserve room until its lease ends, and make the account last as long as is asked."""
         self.held_cost += asked.cost
@@ -88,14 +71,6 @@ class StoredAccount:
         self.held_cost -= asked.cost
         self.held_tokens -= asked.tokens
         self.held_calls -= 1
-
-    def charge(self, entry: Entry) -> None:
-        """Add the amounts of an entry, to sums that nobody has been shown yet."""
-        settled = self.settled
-        changed = {name: settled.get(name, 0) + amount for name, amount in entry.amounts.items()}
-        if max(changed.values()) > MOST or min(changed.values()) < -MOST:
-            check_sums(changed, self.key)
-        self.settled = {**settled, **changed}
 
     def close(self, now: float) -> None:
         """Admit no more calls; an account that nobody has used is remembered for a while."""
@@ -150,10 +125,15 @@ def reserve(shelf: Shelf, reservation: ReservationRequest, now: float) -> Verdic
         for account in accounts:  # it was granted before; its lease starts again
             shelf.put_hold(reservation.id, account.key, own[account.key], until)
         return Verdict(reason="room", totals=tuple([account.totals() for account in accounts]))
-    reason = _verdict(shelf, asks, accounts, own, now)
+    asked = list(zip(asks, accounts, strict=True))
+    reasons = [_judge(ask, account, own.get(ask.key)) for ask, account in asked]
+    opening = [ask for ask, account in asked if ask.group and not (account.group or account.closed)]
+    if opening and _is_crowded(shelf, opening, now):
+        reasons.append("crowded")
+    reason: Reason = max(reasons, key=_GRAVITY.index, default="room")
     if reason == "room":
-        _check_sums([(account, ask.held) for ask, account in zip(asks, accounts, strict=True)])
-        for ask, account in zip(asks, accounts, strict=True):
+        _check_sums([(account, ask.held) for ask, account in asked])
+        for ask, account in asked:
             if ask.key in own:
                 account.give_back(own[ask.key])
             account.hold(ask.held, until, now, ask.expires_at, ask.group)
@@ -201,65 +181,63 @@ def _check_sums(holding: Iterable[tuple[StoredAccount, Asked]]) -> None:
 
 
 def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, ...]:
-    """Charge; nothing is kept of any entry if one of them cannot be."""
-    settling = _Settling(shelf, now)
+    """Charge; all is reckoned before anything is changed, so nothing is kept if one entry cannot be."""
+    accounts = {key: current(shelf, key, now) for entry in entries for key in entry.keys}
+    held = {entry.id: _held(shelf, entry.id, accounts, now) for entry in entries}
+    new = _new(shelf, entries)
+    sums = _sums(new, accounts)
+    for entry in new:
+        for key in entry.keys:
+            account = accounts[key]
+            if account.seq == 0 and not account.opened_at:
+                account.opened_at, account.expires_at = now, entry.expires_at.get(key)
+            account.settled = sums[key]
+    changed = dict.fromkeys(sums)
+    for call, holds in held.items():
+        for key, asked in holds.items():
+            accounts[key].give_back(asked)
+            changed[key] = None
+        if holds:
+            shelf.drop_holds(call)
+    for key in changed:
+        accounts[key].seq += 1
+        shelf.save(accounts[key])
+    for entry in new:
+        shelf.put_charge(entry)
+    return tuple([account.totals() for account in accounts.values()])
+
+
+def _held(shelf: Shelf, call: str, accounts: dict[str, StoredAccount], now: float) -> dict[str, Asked]:
+    """Return what a call holds, and look up the accounts for it that it is not charged to."""
+    held = shelf.holds(call)
+    beside = [key for key in held if key not in accounts]
+    if not beside:
+        return held
+    accounts |= {key: current(shelf, key, now) for key in beside}
+    return shelf.holds(call)  # the lease of one may have been over
+
+
+def _new(shelf: Shelf, entries: Sequence[Entry]) -> list[Entry]:
+    """Return charges that were not made before, each once."""
+    marked = {(entry.id, entry.revision): entry for entry in reversed(entries) if entry.amounts}
+    return [entry for mark, entry in reversed(marked.items()) if not shelf.is_charged(*mark)]
+
+
+def _sums(entries: Iterable[Entry], accounts: Mapping[str, StoredAccount]) -> dict[str, dict[str, int]]:
+    """Return what accounts have been charged once these are.
+
+    Raises:
+        OverflowError: A sum would be too large to be kept.
+    """
+    sums: dict[str, dict[str, int]] = {}
     for entry in entries:
-        settling.add(entry)
-    return settling.write()
-
-
-@dataclass(slots=True)
-class _Settling:
-    """A charge of several entries: all is reckoned before anything is written."""
-
-    _shelf: Shelf
-    _now: float
-    _accounts: dict[str, StoredAccount] = field(default_factory=dict)
-    _named: dict[str, StoredAccount] = field(default_factory=dict)
-    _changed: set[str] = field(default_factory=set)
-    _charges: dict[tuple[str, int], Entry] = field(default_factory=dict)
-    _held: dict[str, dict[str, Asked]] = field(default_factory=dict)
-
-    def add(self, entry: Entry) -> None:
-        if entry.id not in self._held:
-            self._give_back(entry.id)
-        mark = (entry.id, entry.revision)
-        new = bool(entry.amounts) and mark not in self._charges and not self._shelf.is_charged(*mark)
         for key in dict.fromkeys(entry.keys):
-            account = self._named[key] = self._accounts.get(key) or self._working(key)
-            if new:
-                account.charge(entry)
-                if account.seq == 0 and key not in self._changed:
-                    account.opened_at, account.expires_at = self._now, entry.expires_at.get(key)
-                self._changed.add(key)
-        if new:
-            self._charges[mark] = entry
-
-    def write(self) -> tuple[Totals, ...]:
-        shelf = self._shelf
-        for key in self._changed:
-            self._accounts[key].seq += 1
-            shelf.save(self._accounts[key])
-        for call, holds in self._held.items():
-            if holds:
-                shelf.drop_holds(call)
-        for entry in self._charges.values():
-            shelf.put_charge(entry)
-        return tuple([account.totals() for account in (self._named | self._accounts).values()])
-
-    def _give_back(self, call: str) -> None:
-        held = self._shelf.holds(call)
-        if [key for key in list(held) if self._working(key).lapsed_calls]:
-            held = self._shelf.holds(call)  # its own lease may have been over, which gave its room back
-        self._held[call] = held
-        for key, asked in held.items():
-            self._accounts[key].give_back(asked)
-            self._changed.add(key)
-
-    def _working(self, key: str) -> StoredAccount:
-        if key not in self._accounts:
-            self._accounts[key] = current(self._shelf, key, self._now).copy()
-        return self._accounts[key]
+            settled = sums.get(key, accounts[key].settled)
+            added = {name: settled.get(name, 0) + amount for name, amount in entry.amounts.items()}
+            if max(added.values()) > MOST or min(added.values()) < -MOST:
+                check_sums(added, key)
+            sums[key] = {**settled, **added}
+    return sums
 
 
 def close(shelf: Shelf, keys: Iterable[str], now: float) -> None:
@@ -304,24 +282,16 @@ def fits(ask: AccountRequest, asked: Asked, account: StoredAccount, held: Asked,
     return tokens < ask.max_tokens and tokens + held.tokens + asked.tokens <= ask.max_tokens
 
 
-def _verdict(
-    shelf: Shelf,
-    asks: Sequence[AccountRequest],
-    accounts: Sequence[StoredAccount],
-    own: dict[str, Asked],
-    now: float,
-) -> Reason:
-    gravest, opening = 0, dict[str, int]()
-    for ask, account in zip(asks, accounts, strict=True):
-        reason = _judge(ask, account, own.get(ask.key))
-        if ask.most_open is not None and ask.group and not account.group and not account.closed:
-            if ask.group not in opening:
-                opening[ask.group] = shelf.open_in(ask.group, now)
-            opening[ask.group] += 1
-            if opening[ask.group] > ask.most_open:
-                reason = "crowded"
-        gravest = max(gravest, _GRAVITY.index(reason))
-    return _GRAVITY[gravest]
+def _is_crowded(shelf: Shelf, opening: Iterable[AccountRequest], now: float) -> bool:
+    """Tell whether a group would have more open accounts than it may."""
+    found: dict[str, int] = {}
+    for ask in opening:
+        if ask.most_open is not None:
+            found[ask.group] = found.get(ask.group) or shelf.open_in(ask.group, now)
+            found[ask.group] += 1
+            if found[ask.group] > ask.most_open:
+                return True
+    return False
 
 
 def _judge(ask: AccountRequest, account: StoredAccount, own: Asked | None) -> Reason:

@@ -27,8 +27,10 @@ class Snapshot:
         self._lent: dict[str, ReservationRequest] = {}
         self.lent_here: dict[str, ReservationRequest] = {}
 
-    def note(self, found: Iterable[Totals], lent: ReservationRequest | None = None) -> None:
-        """Remember accounts as the ledger has just shown them, and what it has lent."""
+    def note(
+        self, found: Iterable[Totals], lent: ReservationRequest | None = None, *, settled: Sequence[str] = ()
+    ) -> None:
+        """Remember accounts as the ledger has just shown them, what it has lent, and what was settled."""
         for totals in found:
             earlier = self._accounts.pop(totals.key, totals)
             newer = (totals.opened_at, totals.seq) >= (earlier.opened_at, earlier.seq)
@@ -37,17 +39,15 @@ class Snapshot:
             self._accounts.popitem(last=False)
         if lent is not None:
             self._lent[lent.id] = lent
+        for call in settled:
+            self._lent.pop(call, None)
+            self.lent_here.pop(call, None)
 
     def note_lent(self, reservation: ReservationRequest, *, here: bool = False) -> None:
         """Remember a call in flight; `here` says that the snapshot has granted it, unknown to the ledger."""
         self._lent[reservation.id] = reservation
         if here:
             self.lent_here[reservation.id] = reservation
-
-    def note_settled(self, call: str) -> None:
-        """Forget a call that is in flight no more."""
-        self._lent.pop(call, None)
-        self.lent_here.pop(call, None)
 
     def is_in_flight(self, call: str) -> bool:
         """Tell whether a call was lent room, and the ledger has not been told of its charge."""

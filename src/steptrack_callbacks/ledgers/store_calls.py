@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
-from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 
 from .protocol import Entry, ReservationRequest, Totals
 
 
-class PendingCharge(NamedTuple):
-    """A charge that the ledger has to be told.
-
-    Attributes:
-        entry: The charge.
-        paid: Called with what the ledger then says of the accounts, by key.
-    """
-
-    entry: Entry
-    paid: Callable[[Mapping[str, Totals]], None]
+class PendingCharge(Protocol):
+    """A charge that the ledger has to be told."""
 
     @property
-    def name(self) -> tuple[str, int]:
-        """What no other charge is called."""
-        return self.entry.id, self.entry.revision
+    def entry(self) -> Entry:
+        """The charge."""
+
+    def paid(self, totals: Mapping[str, Totals]) -> None:
+        """Hear what the ledger says of the accounts once it was told, by key."""
+
+
+class _Returned(NamedTuple):
+    """The room of a call that is not sent."""
+
+    entry: Entry
+
+    def paid(self, totals: Mapping[str, Totals]) -> None:
+        """Do nothing: nothing was charged."""
 
 
 def returning(reservation: ReservationRequest) -> PendingCharge:
     """Return what gives back the room of a call that is not sent."""
     keys = tuple(ask.key for ask in reservation.asks)
-    return PendingCharge(Entry(id=reservation.id, keys=keys, at=time.time()), lambda _: None)
+    return _Returned(Entry(id=reservation.id, keys=keys, at=time.time()))
 
 
 class _Here(threading.local):
@@ -57,18 +59,16 @@ def must_not_ask() -> bool:
     return _here.asking or LOCK._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition does
 
 
-def asking(store: Any, verb: str, question: Any) -> Flow[Any]:
-    """Ask a store: at once if it can tell that nobody is in the way, else as whoever runs this can wait."""
+def ask_at_once(store: Any, verb: str, question: Any) -> Any:
+    """Ask a store that can tell that nobody is in the way; `None` if somebody is, or it cannot tell."""
     ask = vars(type(store)).get(f"try_{verb}")  # which one that is made from another may not have inherited
-    if ask is not None:
-        _here.asking = True
-        try:
-            answer = ask(store, question)
-        finally:
-            _here.asking = False
-        if answer is not None:
-            return answer
-    return (yield StoreCall(store, verb, question))
+    if ask is None:
+        return None
+    _here.asking = True
+    try:
+        return ask(store, question)
+    finally:
+        _here.asking = False
 
 
 class StoreCall:

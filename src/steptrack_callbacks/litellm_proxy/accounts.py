@@ -18,7 +18,7 @@ from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.ledgers.budget import budget_key
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.ledgers.protocol import Totals
+from steptrack_callbacks.ledgers.protocol import NO_ROOM, Asked, Totals
 from steptrack_callbacks.steps.tool_policy import ToolPolicy
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, StepDefinition
@@ -51,9 +51,11 @@ class ProxyAccount(BudgetAccount):
         self.forgotten_at = self._expiry(time.time())
         super().__init__(*args, **options)
 
-    def learn(self, totals: Totals) -> None:
+    def learn(self, totals: Totals | None, lent: Asked = NO_ROOM, calls: int = 0) -> None:
         """Take over what the ledger says: also when it began, and whether it was closed."""
-        super().learn(totals)
+        super().learn(totals, lent, calls)
+        if totals is None:
+            return
         self.is_known = True
         if totals.opened_at:
             self.started = time.monotonic() - max(0.0, time.time() - totals.opened_at)
