@@ -118,7 +118,7 @@ def test_a_budget_begins_anew_with_its_window(accounts, monkeypatch):
 def test_a_replica_of_a_step_that_the_ledger_has_forgotten_is_made_anew(accounts):
     account = accounts.around(who("plan"))[0]
     assert accounts.around(who("plan"))[0] is account
-    account.forgotten_at -= 3 * 86_400
+    account.expires_at -= 3 * 86_400
     assert accounts.around(who("plan"))[0] is not account
 
 

@@ -30,8 +30,13 @@ def admission(call: OpenCall, *, patient: bool) -> Flow[None]:
         UnpricedModel: A dollar limit is in force and the model's price is unknown.
     """
     __tracebackhide__ = True
-    if call.lease is not None and (yield from _far_admission(call, call.lease, patient=patient)):
-        return
+    if call.lease is not None:
+        try:
+            if (yield from fast_path.let_through_by_ledger(call, call.lease, patient=patient)):
+                return
+        except StepTrackError as refusal:
+            _deny(call, refusal)
+            raise
     if call.reservation is None and call.accounts.limited:
         call.reservation = Reservation(call.accounts, call.request, call.wrapping)
     if call.accounts.listing:
@@ -49,15 +54,6 @@ def admission(call: OpenCall, *, patient: bool) -> Flow[None]:
             _deny(call, error)
             raise error
         _turn_to(call, None if swapping is None else swapping.restart())
-
-
-def _far_admission(call: OpenCall, lease: Lease, *, patient: bool) -> Flow[bool]:
-    """Begin at once if all limits are far, those of ledgers as well."""
-    try:
-        return (yield from fast_path.let_through_by_ledger(call, lease, patient=patient))
-    except StepTrackError as error:
-        _deny(call, error)
-        raise
 
 
 def tell_admitted(call: OpenCall, swap: Swap | None) -> None:

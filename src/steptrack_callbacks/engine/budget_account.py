@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from steptrack_callbacks.ledgers.client import LedgerClient
@@ -43,12 +43,17 @@ class BudgetAccount(Account):
         window: The window that it counts in, or `None`.
         step_account: The step's own account, if it is a budget's.
         group, most_open: The accounts that it is listed with, and how many of them may be open at once.
+        expires_at: When the ledger may forget it, in seconds since the epoch; `None` keeps it. A run is kept
+            for some time after its last call.
     """
+
+    renews = True
 
     __slots__ = (
         "_asked_last",
         "_here",
         "budget",
+        "expires_at",
         "forgets",
         "group",
         "most_open",
@@ -80,6 +85,11 @@ class BudgetAccount(Account):
         self.group = group
         self.most_open = most_open
         self.forgets = forgets
+        self.expires_at: float | None = None
+        if window is not None:
+            self.expires_at = window.ends_at.timestamp() + WINDOW_KEPT_S
+        elif budget is None:
+            self.expires_at = time.time() + RUN_KEPT_S
         self._here = Tally()
         self._asked_last: tuple[Estimate, Estimate] | None = None
         if self.limits.cost is not None:
@@ -145,6 +155,8 @@ class BudgetAccount(Account):
         self, alone: Asked, beside: Asked, held: Asked, *, counts: bool, wrapping: bool = False
     ) -> AccountRequest:
         """Ask for room, in the words of `AccountRequest`."""
+        if self.renews and self.budget is None:
+            self.expires_at = time.time() + RUN_KEPT_S
         limits = self.limits
         most = limits.cost_room(wrapping=wrapping)
         return AccountRequest(
@@ -168,13 +180,6 @@ class BudgetAccount(Account):
         for _, unit, _, most in self.amounts(wrapping=wrapping):
             beside[unit], held[unit] = share_of(estimate, unit, most)
         return estimate.alone, (beside[0], beside[1]), (held[0], held[1])
-
-    @property
-    def expires_at(self) -> float | None:
-        """When the ledger may forget it, in seconds since the epoch; a budget without a window is kept."""
-        if self.window is not None:
-            return self.window.ends_at.timestamp() + WINDOW_KEPT_S
-        return None if self.budget is not None else datetime.now(UTC).timestamp() + RUN_KEPT_S
 
     # What is charged to it
 

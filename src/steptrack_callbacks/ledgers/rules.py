@@ -183,7 +183,11 @@ def _check_sums(holding: Iterable[tuple[StoredAccount, Asked]]) -> None:
 def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, ...]:
     """Charge; all is reckoned before anything is changed, so nothing is kept if one entry cannot be."""
     accounts = {key: current(shelf, key, now) for entry in entries for key in entry.keys}
-    held = {entry.id: _held(shelf, entry.id, accounts, now) for entry in entries}
+    held = {entry.id: shelf.holds(entry.id) for entry in entries}
+    beside = [key for holds in held.values() for key in holds if key not in accounts]
+    if beside:
+        accounts |= {key: current(shelf, key, now) for key in beside}
+        held = {entry.id: shelf.holds(entry.id) for entry in entries}  # the lease of one may have been over
     new = _new(shelf, entries)
     sums = _sums(new, accounts)
     for entry in new:
@@ -205,16 +209,6 @@ def settle(shelf: Shelf, entries: Sequence[Entry], now: float) -> tuple[Totals, 
     for entry in new:
         shelf.put_charge(entry)
     return tuple([account.totals() for account in accounts.values()])
-
-
-def _held(shelf: Shelf, call: str, accounts: dict[str, StoredAccount], now: float) -> dict[str, Asked]:
-    """Return what a call holds, and look up the accounts for it that it is not charged to."""
-    held = shelf.holds(call)
-    beside = [key for key in held if key not in accounts]
-    if not beside:
-        return held
-    accounts |= {key: current(shelf, key, now) for key in beside}
-    return shelf.holds(call)  # the lease of one may have been over
 
 
 def _new(shelf: Shelf, entries: Sequence[Entry]) -> list[Entry]:

@@ -40,16 +40,18 @@ class ProxyAccount(BudgetAccount):
     Attributes:
         ttl_s: Seconds after which it has ended by itself.
         is_known: Whether the ledger has been asked about it.
-        forgotten_at: When the ledger may forget it, and its name is free again: some time after it has ended.
+        expires_at: When the ledger may forget it, and its name is free again: some time after it has ended.
     """
 
-    __slots__ = ("forgotten_at", "is_known", "ttl_s")
+    expires_at: float
+    renews = False
+    __slots__ = ("is_known", "ttl_s")
 
     def __init__(self, *args: Any, ttl_s: float, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.is_known = False
         self.ttl_s = ttl_s
-        self.forgotten_at = self._expiry(time.time())
-        super().__init__(*args, **options)
+        self.expires_at = self._expiry(time.time())
 
     def learn(self, totals: Totals | None, lent: Asked = NO_ROOM, calls: int = 0) -> None:
         """Take over what the ledger says: also when it began, and whether it was closed."""
@@ -59,14 +61,9 @@ class ProxyAccount(BudgetAccount):
         self.is_known = True
         if totals.opened_at:
             self.started = time.monotonic() - max(0.0, time.time() - totals.opened_at)
-            self.forgotten_at = self._expiry(totals.opened_at)
+            self.expires_at = self._expiry(totals.opened_at)
         if totals.closed:
             self.close()
-
-    @property
-    def expires_at(self) -> float:
-        """When the ledger may forget it."""
-        return self.forgotten_at
 
     def _expiry(self, opened_at: float) -> float:
         """Return a whole second, so that no ledger has to write another with every call."""
@@ -89,7 +86,7 @@ class Surroundings(NamedTuple):
     def stands(self, now: float) -> bool:
         """Tell whether it is still so."""
         steps = [each for each in self.accounts or () if isinstance(each, ProxyAccount)]
-        return now < self.until and not [each for each in steps if each.forgotten_at <= now]
+        return now < self.until and not [each for each in steps if each.expires_at <= now]
 
 
 class Accounts:
@@ -268,7 +265,7 @@ class Accounts:
     def _meet(self, mark: tuple[object, ...], make: Callable[[], BudgetAccount]) -> BudgetAccount:
         """Return an account, made if it was not met; of too many, those asked for longest ago are let go."""
         account = self._met.pop(mark, None)
-        if account is None or (isinstance(account, ProxyAccount) and account.forgotten_at <= time.time()):
+        if account is None or (isinstance(account, ProxyAccount) and account.expires_at <= time.time()):
             account = make()
         self._met[mark] = account
         if len(self._met) > MOST_MIRRORS:
