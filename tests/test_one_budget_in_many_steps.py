@@ -203,6 +203,37 @@ def test_no_charge_counts_twice_while_the_ledger_is_told_of_it(run, monkeypatch)
     assert account.settled.calls == 3
 
 
+def test_no_charge_counts_twice_while_the_ledger_is_told_what_it_was_owed(run, monkeypatch):
+    store, is_told, may_answer = current.ledger().store, threading.Event(), threading.Event()
+    settle = store.settle
+    one, other = run("one", {"max_calls": 3}), run("other", {"max_calls": 3}, wait_s=20)
+    (account,) = other.step.budgets
+
+    def fail(entries):
+        raise LedgerError(ledger=store.url, why="it is away")
+
+    def answer_late(entries):
+        answer = settle(entries)
+        is_told.set()
+        may_answer.wait(20)
+        return answer
+
+    monkeypatch.delattr(type(store), "try_settle", raising=False)
+    with monkeypatch.context() as away:
+        away.setattr(store, "settle", fail)
+        one.do(ask)
+    assert account.settled.calls == 1
+    monkeypatch.setattr(store, "settle", answer_late)
+    telling = threading.Thread(target=current.ledger().flush)
+    telling.start()
+    assert is_told.wait(20)
+    account.learn(store.look([account.replica.key])[0])
+    assert account.settled.calls == 1
+    may_answer.set()
+    telling.join()
+    assert account.settled.calls == 1
+
+
 def test_a_charge_that_the_ledger_could_not_be_told_counts_here(run, monkeypatch):
     one = run("one", {"max_calls": 3})
     store = current.ledger().store

@@ -242,11 +242,7 @@ def _tell(charges: list[_Charge]) -> Flow[None]:
         except BaseException:  # cancelled on the way to one of them
             for left in charges:
                 left.ledger.owe([left])
-                left.count(here=True)
             raise
-        finally:
-            if not charge.is_told:
-                charge.count(here=True)
 
 
 def _taken(request: Request, output_tokens: int) -> Asked:

@@ -15,13 +15,21 @@ from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.settings import OnStoreError
 from steptrack_callbacks.values.errors import LedgerError
-from steptrack_callbacks.values.formatting import plural
 from steptrack_callbacks.values.limits import check_choice
-from steptrack_callbacks.values.money import decimal_of, format_usd
+from steptrack_callbacks.values.money import decimal_of
 
-from .protocol import COST, ReservationRequest, Store, Totals, Verdict, from_pico
+from .protocol import ReservationRequest, Store, Totals, Verdict
 from .snapshot import Snapshot, SnapshotStore, without_limits
-from .store_calls import PendingCharge, StoreCall, ask_at_once, must_not_ask, returning
+from .store_calls import (
+    PendingCharge,
+    StoreCall,
+    ask_at_once,
+    is_about_content,
+    must_not_ask,
+    name_of,
+    returning,
+    what_is_lost,
+)
 
 logger = logging.getLogger("steptrack_callbacks")
 
@@ -204,19 +212,10 @@ class LedgerClient:
     def flush_for_good(self) -> None:
         """Tell the store all that it is owed; if it cannot be reached, say what is lost with the process."""
         self.flush()
-        lost = [pending.entry.amounts for pending in list(self._owed.values()) if pending.entry.amounts]
-        lacking = []
+        lost = what_is_lost(list(self._owed.values()), len(self._owed_records))
         if lost:
-            usd = format_usd(from_pico(sum(amounts.get(COST, 0) for amounts in lost)))
-            lacking.append(f"{plural(len(lost), 'charge')} of {usd} in all")
-        if self._owed_records:
-            lacking.append(plural(len(self._owed_records), "record"))
-        if lacking:
-            logger.error(
-                "ledger %s could not be told all before the process ended; it lacks %s",
-                self.store.url,
-                " and ".join(lacking),
-            )
+            url = self.store.url
+            logger.error("ledger %s could not be told all before the process ended; it lacks %s", url, lost)
 
     def _try_to(self, decision: Flow[None]) -> Flow[None]:
         try:
@@ -242,12 +241,17 @@ class LedgerClient:
     def _tell(self, charges: Sequence[PendingCharge], *, owed: bool = False) -> Flow[None]:
         """Tell charges; one that no ledger can keep does not hold up the others."""
         entries = [pending.entry for pending in charges]
+        if owed:  # it is counted here, and what others hear from now on may contain it
+            for pending in charges:
+                pending.count(here=False)
         try:
             totals = ask_at_once(self.store, "settle", entries)
             if totals is None:
                 totals = yield StoreCall(self.store, "settle", entries)
-        except Exception as error:
-            if not _is_about_content(error):
+        except BaseException as error:
+            for pending in charges:
+                pending.count(here=True)
+            if not is_about_content(error):
                 raise
             if len(charges) > 1:
                 for pending in charges:
@@ -263,16 +267,16 @@ class LedgerClient:
             pays = not owed
             with LOCK:  # another thread may have told it at the same time, or the snapshot may know it
                 if self._owed or self._uncounted:
-                    self._owed.pop(_name(pending), None)
-                    pays = self._uncounted.pop(_name(pending), None) is not None or pays
+                    self._owed.pop(name_of(pending), None)
+                    pays = self._uncounted.pop(name_of(pending), None) is not None or pays
             if pays:
                 pending.paid(by_key)
 
-    def _set_aside(self, pending: PendingCharge, error: Exception) -> None:
+    def _set_aside(self, pending: PendingCharge, error: BaseException) -> None:
         """Leave a charge that cannot be kept to this process, where it still counts."""
         with LOCK:
-            self._owed.pop(_name(pending), None)
-            self._uncounted.pop(_name(pending), None)
+            self._owed.pop(name_of(pending), None)
+            self._uncounted.pop(name_of(pending), None)
             self._snapshot.note((), settled=[pending.entry.id])
             self.unkept += 1
         amounts = dict(pending.entry.amounts)
@@ -284,7 +288,7 @@ class LedgerClient:
             try:
                 yield StoreCall(self.store, "put_record", record)
             except Exception as error:
-                if not _is_about_content(error):
+                if not is_about_content(error):
                     raise
                 self.unkept += 1
                 logger.exception("the record of a step cannot be kept in the ledger")
@@ -294,10 +298,12 @@ class LedgerClient:
 
     def owe(self, charges: Sequence[PendingCharge]) -> None:
         """Tell the store later."""
-        named = {_name(pending): pending for pending in charges}
+        named = {name_of(pending): pending for pending in charges}
         with LOCK:
             self._owed.update(named)
             self._uncounted.update(named)
+            for pending in charges:
+                pending.count(here=True)
 
     def owe_back(self, reservation: ReservationRequest) -> None:
         """Give back later what the store has lent, if it has."""
@@ -381,16 +387,6 @@ def check_options(on_error: OnStoreError, lease_s: float) -> None:
     check_choice(on_error, OnStoreError, "on_store_error")
     if not decimal_of(lease_s, "lease_s"):
         raise ValueError("lease_s must be more than 0 seconds: reservations would lapse at once")
-
-
-def _name(pending: PendingCharge) -> tuple[str, int]:
-    """Return what no other charge is called."""
-    return pending.entry.id, pending.entry.revision
-
-
-def _is_about_content(error: Exception) -> bool:
-    """Tell an error about what is to be kept, which will not pass, from one of the store."""
-    return isinstance(error, ValueError | TypeError) or isinstance(error.__cause__, OverflowError)
 
 
 _CONSEQUENCE = {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.values.formatting import plural
+from steptrack_callbacks.values.money import format_usd
 
-from .protocol import Entry, ReservationRequest, Totals
+from .protocol import COST, Entry, ReservationRequest, Totals, from_pico
 
 
 class PendingCharge(Protocol):
@@ -19,17 +22,46 @@ class PendingCharge(Protocol):
     def entry(self) -> Entry:
         """The charge."""
 
+    def count(self, *, here: bool) -> None:
+        """Count it in this process, where it is not told yet, or leave it to the ledger."""
+
     def paid(self, totals: Mapping[str, Totals]) -> None:
         """Hear what the ledger says of the accounts once it was told, by key."""
 
 
-class _Returned(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Returned:
     """The room of a call that is not sent."""
 
     entry: Entry
 
+    def count(self, *, here: bool) -> None:
+        """Do nothing: nothing was charged."""
+
     def paid(self, totals: Mapping[str, Totals]) -> None:
         """Do nothing: nothing was charged."""
+
+
+def name_of(pending: PendingCharge) -> tuple[str, int]:
+    """Return what no other charge is called."""
+    return pending.entry.id, pending.entry.revision
+
+
+def is_about_content(error: BaseException) -> bool:
+    """Tell an error about what is to be kept, which will not pass, from one of the store."""
+    return isinstance(error, ValueError | TypeError) or isinstance(error.__cause__, OverflowError)
+
+
+def what_is_lost(owed: Iterable[PendingCharge], records: int) -> str:
+    """Say what a ledger lacks that cannot be told what it is owed; empty if nothing."""
+    lost = [pending.entry.amounts for pending in owed if pending.entry.amounts]
+    lacking = []
+    if lost:
+        usd = format_usd(from_pico(sum(amounts.get(COST, 0) for amounts in lost)))
+        lacking.append(f"{plural(len(lost), 'charge')} of {usd} in all")
+    if records:
+        lacking.append(plural(records, "record"))
+    return " and ".join(lacking)
 
 
 def returning(reservation: ReservationRequest) -> PendingCharge:
