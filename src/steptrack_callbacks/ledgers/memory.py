@@ -205,9 +205,8 @@ class MemoryStore:
 
     def _at_the_books(self, work: Callable[[MemoryShelf, Q, float], T], question: Q) -> T:
         turn = self._turn
-        if turn.mine:
+        if not turn.take():
             raise LedgerError(ledger=self.url, why="it was asked from within itself; ask again")
-        turn.take()
         try:
             return work(self._shelf, question, self._clock())
         except OverflowError as error:

@@ -45,12 +45,13 @@ class ProxyAccount(BudgetAccount):
 
     expires_at: float
     renews = False
-    __slots__ = ("is_known", "ttl_s")
+    __slots__ = ("_opened_at", "is_known", "ttl_s")
 
     def __init__(self, *args: Any, ttl_s: float, **options: Any) -> None:
         super().__init__(*args, **options)
         self.is_known = False
         self.ttl_s = ttl_s
+        self._opened_at = 0.0
         self.expires_at = self._expiry(time.time())
 
     def learn(self, totals: Totals | None, lent: Asked = NO_ROOM, calls: int = 0) -> None:
@@ -59,7 +60,8 @@ class ProxyAccount(BudgetAccount):
         if totals is None:
             return
         self.is_known = True
-        if totals.opened_at:
+        if totals.opened_at and totals.opened_at != self._opened_at:
+            self._opened_at = totals.opened_at
             self.started = time.monotonic() - max(0.0, time.time() - totals.opened_at)
             self.expires_at = self._expiry(totals.opened_at)
         if totals.closed:
