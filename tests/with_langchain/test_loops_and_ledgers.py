@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from asking import FakeChat, prompted
+from langchain_core.tools import tool
 
+import steptrack_callbacks as steptrack
 from fake_framework import until_async
 from steptrack_callbacks import Budget, step
 from steptrack_callbacks.langchain import awaited
@@ -73,6 +75,30 @@ def test_an_answer_that_a_slow_ledger_is_told_of_holds_up_no_other_task(way: str
             await asked
             assert (plan.usage.calls, (await TEN.aspent()).calls) == (1, 1)
 
+    asyncio.run(main())
+    assert slow.told == ["awaiting"]
+
+
+@tool
+async def search(query: str) -> str:
+    """Search, unless there is nothing to search for."""
+    if not query:
+        raise ValueError("there is nothing to search for")
+    return "found"
+
+
+@pytest.mark.parametrize("query", ["sky", ""])
+def test_a_paid_tool_that_a_slow_ledger_is_told_of_holds_up_no_other_task(query: str, slow: Slow) -> None:
+    async def main() -> None:
+        async with step("look", budgets=[Budget("tools", max_usd=1)]):
+            used = asyncio.create_task(search.ainvoke({"query": query}))
+            await until_async(lambda: slow.told)
+            assert not used.done()
+            slow.may_answer.set()
+            await asyncio.wait([used])
+            assert (used.exception() is None) is bool(query)
+
+    steptrack.install(tools={"search": {"usd": 0.01}})
     asyncio.run(main())
     assert slow.told == ["awaiting"]
 

@@ -111,6 +111,22 @@ def test_a_tool_is_charged_what_its_result_says_and_nothing_if_it_fails() -> Non
         assert other.cost_usd == 0
 
 
+def test_tools_used_at_once_on_an_event_loop_wait_for_what_others_hold() -> None:
+    @tool
+    async def fetch() -> dict[str, float]:
+        """Fetch."""
+        await asyncio.sleep(0)
+        return {"cost_usd": 0.001}
+
+    async def at_once() -> None:
+        await asyncio.gather(*(fetch.ainvoke({}) for _ in range(6)))
+
+    steptrack.install(tools={"fetch": {"usd": 0.01}})
+    with step("answer", max_usd=0.02) as answer:
+        asyncio.run(at_once())
+    assert (answer.cost_usd, answer.record().denied_calls) == (Decimal("0.006"), 0)
+
+
 def test_what_a_tool_holds_while_it_runs_is_kept_from_others() -> None:
     @tool
     def outer() -> str:

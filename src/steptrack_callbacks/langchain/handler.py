@@ -13,7 +13,6 @@ from langchain_core.outputs import LLMResult
 from steptrack_callbacks import settings
 from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.steps.active import note_failure
-from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.values.errors import StepTrackError
 
 from . import charging, paid_tools, run_tree, runs, usage
@@ -333,15 +332,9 @@ class StepTrackHandler(BaseCallbackHandler):
         """End the steps that were opened for an outermost chain."""
         run_tree.leave(run_id, error)
 
+    @awaited_as("await_tool_start")
     def on_tool_start(
-        self,
-        serialized: dict[str, Any] | None,
-        input_str: str,
-        *,
-        run_id: UUID,
-        metadata: dict[str, Any] | None = None,
-        name: str | None = None,
-        **kwargs: Any,
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Count a tool, refuse it if the stage in force does not allow it, and reserve what its use costs.
 
@@ -350,23 +343,42 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: There is no room for what it costs.
         """
         __tracebackhide__ = True
-        if self.is_off or not run_tree.is_first_report(run_id):
-            return
-        tool, said = name or str((serialized or {}).get("name")), metadata or {}
-        try:
-            check_tool(tool, said.get("side_effect_level"))
-            paid_tools.begin(run_id, tool, kwargs.get("inputs") or {}, said)
-        except StepTrackError as error:
-            raise langchain_error(error) from None
+        if not self.is_off and run_tree.is_first_report(run_id):
+            paid_tools.begin(run_id, serialized, **kwargs)
 
+    async def await_tool_start(
+        self, serialized: dict[str, Any] | None, _input: str, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Do as `on_tool_start`, waiting on the event loop if need be.
+
+        Raises:
+            ToolDenied: As there.
+            BudgetExhausted: There is no room for what it costs, or it did not come free in time.
+        """
+        __tracebackhide__ = True
+        if not self.is_off and run_tree.is_first_report(run_id):
+            await paid_tools.begin_async(run_id, serialized, **kwargs)
+
+    @awaited_as("await_tool_end")
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge the use of a tool that costs money."""
         paid_tools.end(run_id, output)
 
+    async def await_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
+        """Do as `on_tool_end`, and await what a ledger is told of it."""
+        async with paid_tools.telling_ledger(run_id):
+            self.on_tool_end(output, run_id=run_id)
+
+    @awaited_as("await_tool_error")
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Keep what a step in the tool has raised from being retried, and so paid for again."""
         paid_tools.fail(run_id, error)
         mark_not_retryable(error)
+
+    async def await_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Do as `on_tool_error`, and await what a ledger is told of it."""
+        async with paid_tools.telling_ledger(run_id):
+            self.on_tool_error(error, run_id=run_id)
 
 
 def _begun_unseen(run_id: UUID) -> runs.Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +12,15 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Fee, Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.tools import checked_cost, cost_in
 from steptrack_callbacks.values.untrusted import field
 from steptrack_callbacks.values.usage import Usage
+
+from .refusals import langchain_error
 
 SAYS = "cost_usd"
 """Where a tool's result, its artifact or its metadata says what its use has cost."""
@@ -26,19 +31,53 @@ _MOST = 1_000
 _running: dict[int, Call] = {}
 
 
-def begin(run_id: UUID, tool: str, arguments: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Reserve what a use costs, if it costs anything.
+def begin(run_id: UUID, serialized: Mapping[str, Any] | None, **said: Any) -> None:
+    """Count a tool's use, and reserve what it costs, if it costs anything.
 
     Raises:
+        ToolDenied: The stage in force does not allow it, or a `max_tool_calls` is reached.
         BudgetExhausted: There is no room for it.
         ValueError: What it is said to cost is not an amount.
     """
-    said = metadata.get("usd", settings.now.tool_usd.get(tool))
-    if said is None:
-        return
+    __tracebackhide__ = True
+    try:
+        use = _use_of(serialized, **said)
+        if use is not None:
+            use.admit()
+            _remember(run_id, use)
+    except StepTrackError as error:
+        raise langchain_error(error) from None
+
+
+async def begin_async(run_id: UUID, serialized: Mapping[str, Any] | None, **said: Any) -> None:
+    """Do as `begin`, waiting on the event loop for room that others hold."""
+    __tracebackhide__ = True
+    try:
+        use = _use_of(serialized, **said)
+        if use is not None:
+            await use.admit_async()
+            _remember(run_id, use)
+    except StepTrackError as error:
+        raise langchain_error(error) from None
+
+
+def _use_of(
+    serialized: Mapping[str, Any] | None,
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> Call | None:
+    """Count a use, and return what has to be admitted; `None` if it costs nothing."""
+    tool, declared = name or str((serialized or {}).get("name")), metadata or {}
+    check_tool(tool, declared.get("side_effect_level"))
+    usd = declared.get("usd", settings.now.tool_usd.get(tool))
+    if usd is None:
+        return None
     where = f"tool {tool!r}: usd"
-    cost = to_units(cost_in(checked_cost(said, where), arguments, where), where)
-    call = new_call(
+    cost = to_units(cost_in(checked_cost(usd, where), inputs or {}, where), where)
+    return new_call(
         Request(
             model=f"tool:{tool}",
             operation="execute_tool",
@@ -48,10 +87,18 @@ def begin(run_id: UUID, tool: str, arguments: Mapping[str, Any], metadata: Mappi
             counts=False,
         )
     )
-    call.admit()
+
+
+def _remember(run_id: UUID, use: Call) -> None:
     if len(_running) >= _MOST:  # those that were cancelled are reported by nobody
         _forget_ended()
-    _running[run_id.int] = call
+    _running[run_id.int] = use
+
+
+def telling_ledger(run_id: UUID) -> AbstractAsyncContextManager[object]:
+    """Await at the end of this block what a ledger is to be told of a use, if one has to be."""
+    use = _running.get(run_id.int)
+    return nullcontext() if use is None else use.telling_ledger()
 
 
 def end(run_id: UUID, result: Any) -> None:

@@ -110,9 +110,10 @@ def step(
         enforce: `estimate` reserves what a call will probably use; `strict` the most that it can
             use, so that the limit is never exceeded; `observe` refuses nothing.
         wait_s: Maximum number of seconds that a call waits for room that other calls have reserved.
-        clamp: Under `strict`, whether a request without `max_tokens` is sent with one that allows what is
-            left. Only LiteLLM's requests can be changed so; LangChain's reserve the model's longest answer
-            unless the model has a `max_tokens`.
+        clamp: Whether a request without `max_tokens` is given what is left as its `max_tokens`: under
+            `estimate` the last call of a budget, under `strict` each. This works for LiteLLM's requests, and
+            for LangChain's in `budgeted` and `StepBudgetMiddleware`; elsewhere `strict` reserves the model's
+            longest answer.
         cut_streams: Whether a stream is cut when it exceeds a limit.
         wrap_up_usd: US dollars of `max_usd` kept back for calls inside `with step.wrap_up()`.
         wrap_up_calls: Calls of `max_calls` kept back likewise.
