@@ -168,6 +168,13 @@ def test_a_fast_answer_was_asked_for_where_nothing_else_says_it(mode: str) -> No
     assert ask(model, mode).cost_usd == Decimal("0.06")
 
 
+def test_what_is_asked_in_an_extra_body_counts_as_any_other_option(mode: str) -> None:
+    told = {"extra_body": {"speed": "fast"}}
+    for options in (told, {"model_kwargs": told}):
+        model = Saying(model="claude-opus-5", usage=tokens(1_000, 1_000)).bind(**options)
+        assert ask(model, mode).cost_usd == Decimal("0.06")
+
+
 SEARCHES = [{"type": "server_tool_use", "id": f"s{i}", "name": "web_search", "input": {}} for i in range(5)]
 
 

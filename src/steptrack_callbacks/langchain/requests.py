@@ -17,7 +17,8 @@ from steptrack_callbacks.tokens import count_messages, count_prompt
 
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict")
 _SCHEMAS = ("tools", "functions")
-_TELLING = PRICED | UNSEEN | {"service_tier", "model_kwargs", "response_format", *_OUTPUT_LIMITS, *_SCHEMAS}
+_EXTRAS = ("model_kwargs", "extra_body")
+_TELLING = PRICED | UNSEEN | {"service_tier", "response_format", *_EXTRAS, *_OUTPUT_LIMITS, *_SCHEMAS}
 """Options without which a request is no more than its messages."""
 _MODEL_NAMES = ("model", "model_name", "model_id")
 
@@ -84,13 +85,22 @@ def _schemas(params: Mapping[str, Any]) -> list[Any]:
 
 def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     """Read what is asked beside the content, in the words of `Request`."""
-    tier, extras = params.get("service_tier"), params.get("model_kwargs")
-    all_params = {**params, **extras} if isinstance(extras, dict) and extras else params
+    options = _with_extras(params)
+    tier = options.get("service_tier")
     return {
         "service_tier": tier if isinstance(tier, str) else None,
         "max_output_tokens": _output_limit(metadata, params),
-        **terms_asked(all_params),
+        **terms_asked(options),
     }
+
+
+def _with_extras(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add what is sent beside the parameters that a client knows."""
+    for name in _EXTRAS:
+        extras = params.get(name)
+        if isinstance(extras, dict) and extras:
+            params = {**params, **extras}
+    return params
 
 
 @lru_cache(maxsize=1024)
