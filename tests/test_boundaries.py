@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from fake_framework import FakeFramework
 from spending import ask, ask_async, spend
 from steptrack_callbacks import (
     BudgetEscalated,
@@ -79,6 +80,15 @@ def test_a_block_that_continues_is_left_quietly():
         plain()
         pytest.fail("the second call must not get this far")
     assert (plan.status, plan.exhausted, plan.exhaustion.limit) == ("continued", True, "max_calls")
+
+
+def test_a_step_that_has_refused_a_call_is_exhausted_though_something_is_left():
+    framework = FakeFramework()
+    with step("plan", max_tokens=100, enforce="strict") as plan:
+        with pytest.raises(BudgetExhausted):
+            framework.open()
+        assert plan.remaining("max_tokens") == 100
+    assert (plan.status, plan.exhausted) == ("exhausted", True)
 
 
 @pytest.mark.parametrize("boundary", ["fail", "escalate"])

@@ -25,6 +25,7 @@ VERBS: dict[str, Any] = {
     ("option", "ours"),
     [
         ("max_dollars", "'max_usd'"),
+        ("max_dollar", "'max_usd'"),
         ("max_cost", "'max_usd'"),
         ("max_budget", "'max_usd'"),
         ("budget", "'max_usd' or 'budgets'"),
@@ -41,6 +42,16 @@ VERBS: dict[str, Any] = {
 def test_an_option_of_somebody_elses_names_ours(verb: str, option: str, ours: str) -> None:
     with pytest.raises(TypeError, match=f"{verb}.*unexpected keyword argument '{option}'; here it is {ours}"):
         VERBS[verb](**{option: 5})
+
+
+def test_an_option_that_is_like_none_of_ours_is_taken_for_none() -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'max_retries'$"):
+        step("plan", max_retries=5)  # type: ignore[call-overload]
+
+
+def test_the_cost_of_a_tool_given_as_its_level_is_told_where_it_belongs() -> None:
+    with pytest.raises(ValueError, match=r"not 0\.01; what a use costs is said as {'usd': 0\.01}"):
+        steptrack.install(tools={"search": 0.01})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(

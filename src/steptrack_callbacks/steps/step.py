@@ -180,10 +180,10 @@ class Step(metaclass=ShowsPublicNames):
 
     @property
     def exhausted(self) -> bool:
-        """Whether a limit has been reached, or a refusal of this step has left its body."""
+        """Whether a limit of it has been reached, or has refused a call."""
         if self.exhaustion is not None or self.placement is None:
             return self.exhaustion is not None
-        return any(account.full_limits() for account in (self.placement.account, *self.budgets))
+        return any(each.raised or each.full_limits() for each in (self.placement.account, *self.budgets))
 
     @overload
     def remaining(self, limit: LimitName) -> Decimal | float | None: ...

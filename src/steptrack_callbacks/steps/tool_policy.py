@@ -123,5 +123,6 @@ def with_tools(before: Settings, tools: Mapping[str, ToolSaid]) -> Settings:
 
 def _checked_level(tool: str, level: Any) -> SideEffectLevel:
     if level not in LEVELS:
-        raise ValueError(f"tool {tool!r}: its level must be one of {', '.join(LEVELS)}, not {level!r}")
+        cost = "" if isinstance(level, str) else "; what a use costs is said as {'usd': 0.01}"
+        raise ValueError(f"tool {tool!r}: its level must be one of {', '.join(LEVELS)}, not {level!r}{cost}")
     return level  # type: ignore[no-any-return]

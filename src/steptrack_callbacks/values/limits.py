@@ -125,7 +125,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return f"; here it is {' or '.join(map(repr, ours))}"
     from difflib import get_close_matches  # noqa: PLC0415 - for errors only
 
-    near = get_close_matches(word, known, n=1)
+    near = get_close_matches(word, known, n=1, cutoff=0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _MONEY = (
-    "budget_usd cost_limit dollars limit_usd max_budget max_budget_usd max_cost max_cost_usd max_dollars"
-    " max_price max_spend max_spend_usd price_limit spend_limit usd usd_limit"
+    "budget_usd cost_limit dollars limit_usd max_budget max_budget_usd max_cost max_cost_usd max_dollar"
+    " max_dollars max_price max_spend max_spend_usd price_limit spend_limit usd usd_limit"
 )
 _TOKENS = (
     "limit_tokens max_token_count max_total_tokens token_budget token_limit tokens tokens_limit total_tokens"
