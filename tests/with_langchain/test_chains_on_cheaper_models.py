@@ -191,14 +191,14 @@ class Nameless(FakeListChatModel):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda p: budgeted(RunnableLambda(str), models=LADDER), "there is no one model in"),
+        (lambda p: budgeted(RunnableLambda(str), models=LADDER), "with exactly one, not RunnableLambda:"),
         (
             lambda p: budgeted(RunnableParallel(a=capped(p), b=capped(p)), models=LADDER),
-            "there is no one model in",
+            "with exactly one, not RunnableParallel:",
         ),
         (
             lambda p: budgeted(capped(p), models=[capped(p), RunnableLambda(str)]),
-            "must be models with a name",
+            "must be models with a name, .* not RunnableLambda$",
         ),
         (lambda p: budgeted(capped(p), models=[capped(p), Nameless(responses=["a"])]), "with a name"),
         (lambda p: budgeted(capped(p), models=[capped(p), capped(p)]), "names gpt-4o twice"),

@@ -91,8 +91,9 @@ def _choosing(runnable: Any, definition: StepDefinition, models: Mapping[str, An
     model = model_in(runnable)
     if model is None and definition.models:
         raise ValueError(
-            "budgeted(models=[...]) makes the call of one model with another, and there is no one model in"
-            f" {runnable!r}: put it around the model itself, or give agents StepBudgetMiddleware(models=...)"
+            "budgeted(models=[...]) needs a model, or a sequence with exactly one, not"
+            f" {type(runnable).__name__}: put it around each model, or give agents"
+            " StepBudgetMiddleware(models=...)"
         )
     is_sequence = isinstance(runnable, RunnableSequence)
     return (

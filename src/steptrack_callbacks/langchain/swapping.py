@@ -69,7 +69,7 @@ def _described(runnable: Any, where: str) -> Described:
     if said is None or said.name == UNKNOWN_MODEL:
         raise ValueError(
             f"{where}: models must be models with a name, by themselves or with what is bound to them, not"
-            f" {runnable!r}"
+            f" {type(runnable).__name__}"
         )
     return said
 
@@ -111,7 +111,8 @@ def named_as(runnable: Any, name: str) -> Any:
     field = next((each for each in _NAMES if each in known), None)
     copy = None if field is None else runnable.model_copy(update={field: name})
     if copy is None or describe(copy).name != name:
-        raise ValueError(f"models: {runnable!r} cannot be given the name {name!r}: give the model itself")
+        kind = type(runnable).__name__
+        raise ValueError(f"models: {kind} cannot be given the name {name!r}: give the model itself")
     return copy
 
 
