@@ -42,6 +42,19 @@ def test_a_call_far_from_the_limit_is_left_alone(framework):
         assert cap_of(framework) is None
 
 
+def test_a_stream_alone_needs_room_for_its_input_only_as_it_is_cut_at_the_limit(framework):
+    with step("plan", max_tokens=130):
+        framework.open(None, streams=True).withdraw()
+
+
+@pytest.mark.parametrize("within", [{}, {"max_tokens": 130}])
+def test_a_stream_that_is_not_cut_needs_room_for_a_part_of_its_answer_as_any_call_does(framework, within):
+    with step("outer", **within), step("plan", max_tokens=130, cut_streams=False):
+        assert framework.refusal(None, streams=True).limit == "max_tokens"
+    with step("plan", max_tokens=250, cut_streams=False):
+        framework.open(None, streams=True).withdraw()
+
+
 def test_a_limit_of_calls_alone_caps_no_answer(framework):
     with step("plan", max_calls=1):
         assert cap_of(framework) is None

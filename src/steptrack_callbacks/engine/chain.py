@@ -28,6 +28,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         shared: Those that a ledger keeps.
         ledgers: Which those are, with their accounts: one, nearly always.
         clamps: Whether all of `limited` let a call get what is left as its `max_tokens`.
+        cuts_streams: Whether all of `limited` cut a stream that passes them.
         limits_usd: Whether one that is enforced limits money.
         watches_usd: Whether any does.
         refuses_unpriced: Whether any of `limited` refuses calls of unknown price.
@@ -43,6 +44,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     shared: tuple[BudgetAccount, ...]
     ledgers: Sequence[tuple[LedgerClient, Sequence[BudgetAccount]]]
     clamps: bool
+    cuts_streams: bool
     limits_usd: bool
     watches_usd: bool
     refuses_unpriced: bool
@@ -61,6 +63,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         chain.ledgers = by_ledger(chain.shared)
         chain.strict = tuple([account for account in chain.limited if account.enforce == "strict"])
         chain.clamps = not [account for account in chain.limited if not account.definition.clamp]
+        chain.cuts_streams = not [each for each in chain.limited if not each.definition.cut_streams]
         in_usd = [account for account in chain if account.limits.cost is not None]
         enforced = [account for account in in_usd if account.enforce != "observe"]
         chain.watches_usd, chain.limits_usd = bool(in_usd), bool(enforced)

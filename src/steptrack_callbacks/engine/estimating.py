@@ -12,7 +12,12 @@ _NOTHING = (0, 0)
 
 
 def estimate_of(
-    request: Request, outputs: tuple[int, int] | None, *, in_usd: bool, clamps: bool = False
+    request: Request,
+    outputs: tuple[int, int] | None,
+    *,
+    in_usd: bool,
+    clamps: bool = False,
+    is_cut: bool = False,
 ) -> Estimate:
     """Say what a call asks of each account around it.
 
@@ -22,12 +27,14 @@ def estimate_of(
             lowered to; `None` if nobody asks for the worst case.
         in_usd: Whether anybody asks for money.
         clamps: Whether all of them let the request get what is left as its `max_tokens`.
+        is_cut: Whether its answer is a stream that all of them cut where it passes them.
     """
     seen = output_stats.of(request.model)
     asked = (
         outputs,
         in_usd,
         clamps,
+        is_cut,
         request.must_fit,
         request.max_output_tokens,
         seen.surplus,
@@ -35,13 +42,19 @@ def estimate_of(
     )
     known = request.estimated
     if known is None or known[0] != asked:  # whoever waits in line is judged many times
-        known = (asked, _worked_out(request, outputs, seen, in_usd=in_usd, clamps=clamps))
+        known = (asked, _worked_out(request, outputs, seen, in_usd=in_usd, clamps=clamps, is_cut=is_cut))
         request.estimated = known
     return known[1]
 
 
 def _worked_out(
-    request: Request, outputs: tuple[int, int] | None, seen: OutputStats, *, in_usd: bool, clamps: bool
+    request: Request,
+    outputs: tuple[int, int] | None,
+    seen: OutputStats,
+    *,
+    in_usd: bool,
+    clamps: bool,
+    is_cut: bool,
 ) -> Estimate:
     clamps = clamps and _can_clamp(request, seen)
     most = UNBOUNDED if request.max_output_tokens is None else request.max_output_tokens
@@ -51,7 +64,7 @@ def _worked_out(
     cost, rate = _priced(request, likely, forecast.mean) if in_usd else (0, 0)
     certain = max(request.cost(counted, 0) or 0, fee.sent) if in_usd else 0
     expected = (cost + forecast.mean * rate, likely + forecast.mean)
-    last = _last(request, seen, forecast, clamps=clamps)
+    last = 0 if is_cut else _last(request, seen, forecast, clamps=clamps)
     worst, least = _worst(request, *outputs, in_usd=in_usd) if outputs else (_NOTHING, _NOTHING)
     is_bounded = most < UNBOUNDED and not seen.seen
     return Estimate(
@@ -82,7 +95,7 @@ def _last(request: Request, seen: OutputStats, forecast: Forecast, *, clamps: bo
     """Count the tokens of output for which there has to be room if nothing else is in flight."""
     if clamps:
         return max(seen.median(), request.least_clamp)
-    return 0 if request.streams or not forecast.seen else forecast.excess
+    return forecast.excess if forecast.seen else 0
 
 
 def _priced(request: Request, input_tokens: int, output_tokens: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ class OutputCap:
 
     Attributes:
         clamps: Whether all accounts let the request get what is left.
+        is_cut: Whether the answer is a stream, and all accounts cut it where it passes them.
         max_tokens: The `max_tokens` to set on the request so that a limit holds; `None` to leave it alone.
         capped_by: The account whose last it gets.
         most: The most output that a strict account holds it to; `None` if there is none.
@@ -33,6 +34,7 @@ class OutputCap:
         "_wrapping",
         "capped_by",
         "clamps",
+        "is_cut",
         "longest",
         "max_tokens",
         "most",
@@ -42,6 +44,7 @@ class OutputCap:
         self._accounts: Sequence[Account] = chain.limited
         self._strict = chain.strict
         self.clamps = chain.clamps and not chain.strict
+        self.is_cut = request.streams and chain.cuts_streams
         self._request = request
         self._wrapping = wrapping
         self.max_tokens: int | None = None

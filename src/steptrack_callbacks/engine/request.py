@@ -80,7 +80,7 @@ class Request:
         can_clamp: Whether the package lets us set a `max_tokens` where none was given.
         needs_whole_answer: Whether half an answer is worth nothing: it follows a schema, calls tools, or
             is thought about first. Such a request is given no `max_tokens` under `estimate`.
-        streams: Whether its answer comes as a stream, which is cut at a limit and needs no `max_tokens`.
+        streams: Whether its answer comes as a stream, which a limit can cut: it is given no `max_tokens`.
         price: Prices a usage of this very request, whoever answers it.
         fee: What it costs per item, of calls that are not billed by tokens alone.
         rates: Rates that were given with the call, in LiteLLM's words.

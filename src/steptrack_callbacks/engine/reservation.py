@@ -268,7 +268,10 @@ class Reservation:
 
     def _estimate_now(self) -> Estimate:
         outputs = self.cap.outputs()
-        self._estimate = estimate_of(self.request, outputs, in_usd=self._in_usd, clamps=self.cap.clamps)
+        cap = self.cap
+        self._estimate = estimate_of(
+            self.request, outputs, in_usd=self._in_usd, clamps=cap.clamps, is_cut=cap.is_cut
+        )
         return self._estimate
 
     def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refused:
