@@ -19,8 +19,22 @@ def current_owner() -> Hashable:
     """Return the task that runs here, else the thread: whoever would have to let go of what it holds."""
     asyncio = sys.modules.get("asyncio")
     loop = asyncio._get_running_loop() if asyncio else None  # noqa: SLF001 - as above
-    task: Hashable | None = asyncio.current_task(loop) if asyncio and loop else None
+    if asyncio and loop and (task := asyncio.current_task(loop)):
+        return _known_by(task)
+    if _here.owner is None:
+        _here.owner = _known_by(threading.current_thread())
+    return _here.owner
+
+
+class _Here(threading.local):
+    owner: Hashable | None = None
+
+
+_here = _Here()
+
+
+def _known_by(owner: Any) -> Hashable:
     # A task holds on to its result, which may be the very stream that holds the room.
-    owner = weakref.ref(task or threading.current_thread())
-    hash(owner)  # which it remembers, and could not tell any more once the task has ended
-    return owner
+    known = weakref.ref(owner)
+    hash(known)  # which it remembers, and could not tell any more once the task has ended
+    return known

@@ -18,6 +18,7 @@ from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.pricing.terms import NO_TERMS
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
@@ -59,30 +60,26 @@ class Call:
         wrapping: The accounts that are being wrapped up around it.
         sent_at: When it began, by the monotonic clock.
         bound: What it holds without being counted, if it does; see `fast_path`.
+        charge: What it was charged, so far.
         produced: Tokens that a stream has produced so far.
         lease: What ledgers have lent to it; `None` if none has an account around it.
         swapping: Its way through the models that a step names for it; `None` if none does.
     """
 
-    __slots__ = (
-        "_before",
-        "_charge",
-        "accounts",
-        "admitted",
-        "answered_by",
-        "attempts",
-        "bound",
-        "lease",
-        "number",
-        "produced",
-        "request",
-        "reservation",
-        "sent_at",
-        "started_at",
-        "state",
-        "swapping",
-        "wrapping",
-    )
+    # Without slots, so that a call that begins has no more to set than what is its own.
+    state: State = "new"
+    charge = NOTHING
+    admitted = False
+    answered_by: str | None = None
+    attempts = 0
+    started_at = 0.0
+    sent_at: float | None = None
+    produced = 0
+    bound: Bound | None = None
+    reservation: Reservation | None = None
+    lease: Lease | None = None
+    swapping: Swapping | None = None
+    _before: Charge | None = None
 
     def __init__(
         self, accounts: Sequence[Account], request: Request, *, wrapping: Wrapping = _NOT_WRAPPING
@@ -91,20 +88,9 @@ class Call:
         chain = accounts if type(accounts) is AccountChain else AccountChain(accounts)
         self.accounts = chain
         self.request = request
-        self.state: State = "new"
-        self.answered_by: str | None = None
-        self.admitted = False
-        self.attempts = 0
-        self.started_at = 0.0
-        self.sent_at: float | None = None
-        self.produced = 0
-        self.swapping: Swapping | None = None
-        self._charge = NOTHING
-        self._before: Charge | None = None
         self.wrapping = wrapping
-        self.reservation: Reservation | None = None
-        self.bound: Bound | None = None
-        self.lease = Lease(self.number, chain) if chain.shared else None
+        if chain.shared:
+            self.lease = Lease(self.number, chain)
 
     @property
     def is_open(self) -> bool:
@@ -232,9 +218,6 @@ class Call:
             return
         self.answered_by = model
         took_s = None if self.sent_at is None else time.monotonic() - self.sent_at
-        learn = None if estimated else settlement.lesson_of(self, usage, terms, took_s, cut=truncated)
-        if truncated:
-            settlement.note_cut(self)
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         elif len(parts) > 1:
@@ -246,6 +229,13 @@ class Call:
             charge = self._counted(usage, cost, estimated=estimated_calls)
         else:
             charge = Charge(usage, cost, 1, 0, estimated_calls)
+            is_usual = (terms is None or terms is NO_TERMS) and not (truncated or estimated)
+            if is_usual and self.bound is not None and fast_path.settle(self, charge, took_s, response):
+                self._tell(charge)
+                return
+        learn = None if estimated else settlement.lesson_of(self, usage, terms, took_s, cut=truncated)
+        if truncated:
+            settlement.note_cut(self)
         self._close(charge, "settled", response, learn)
 
     def settle_free(self) -> None:
@@ -305,7 +295,7 @@ class Call:
                     return
                 self._release()
                 settlement.put_on(self.accounts, charge, NOTHING, self.request.model)
-                self._charge, self.state = charge, "swept"
+                self.charge, self.state = charge, "swept"
                 for account in self.accounts:
                     account.in_flight_calls += 1
             if self.lease is not None:
@@ -329,7 +319,7 @@ class Call:
                     return
                 if learn is not None:
                     learn()
-                swept, before = self.state == "swept", self._charge
+                swept, before = self.state == "swept", self.charge
                 if swept:
                     self._before = before
                     for account in self.accounts:
@@ -338,7 +328,7 @@ class Call:
                 else:
                     self._release()
                 sums = settlement.put_on(self.accounts, charge, before, self.request.model)
-                self._charge, self.state = charge, state
+                self.charge, self.state = charge, state
                 if response is not None:
                     for account in self.accounts:
                         if account.limited and not account.forgets:
@@ -369,7 +359,7 @@ class Call:
         ref, model = self.accounts[0].ref, self.request.model
         # Not the charge that is told of: another thread may have replaced it by a true report.
         call_log.note_charge(
-            (self.number, ref, model, self.state, self.started_at, time.time(), self._charge)
+            (self.number, ref, model, self.state, self.started_at, time.time(), self.charge)
         )
         for account in self.accounts:
             if account.closed and account.on_late_charge is not None:
@@ -394,5 +384,5 @@ class Call:
         Raises:
             UnpricedModel: It has none, and the step does not say what to do about it.
         """
-        if self._charge.cost is None and (error := self.accounts.blindness(self.request)):
+        if self.charge.cost is None and (error := self.accounts.blindness(self.request)):
             raise error

@@ -21,7 +21,7 @@ from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.pricing.terms import USUAL_TIERS
 
 from . import output_stats
-from .amounts import COST, INPUT, OUTPUT
+from .amounts import CALLS, COST, INPUT, OUTPUT, Charge, Tally
 from .chain import AccountChain
 from .holds import FAR_TIMES, MONEY, TOKENS, Bound
 from .in_flight import HeldSums
@@ -77,6 +77,7 @@ def _hold(call: OpenCall, bound: Bound) -> bool:
     On a shared account others are told of the bound, and cannot count the call. So many such have to fit.
     """
     chain, cost, tokens = call.accounts, bound.cost, bound.tokens
+    shared = chain.shared
     with LOCK:
         if chain[0].closed:
             return False
@@ -85,21 +86,22 @@ def _hold(call: OpenCall, bound: Bound) -> bool:
             uncounted = len(held.uncounted)
             if held.waiting or uncounted >= MOST_UNCOUNTED:
                 return False
-            times = SHARED_TIMES if chain.shared and account in chain.shared else 1
-            if limits.cost is not None:
-                beside = held.fixed[MONEY] + held.bounds[MONEY]
-                if held.calls > uncounted:
-                    beside += _longest(held.sums[MONEY])
-                if settled[COST] + beside + times * cost >= limits.cost - limits.kept_cost:
+            has_counted = held.calls > uncounted
+            times = SHARED_TIMES if shared and account in shared else 1
+            if (most := limits.cost) is not None:
+                taken = settled[COST] + held.fixed[MONEY] + held.bounds[MONEY] + times * cost
+                if has_counted:
+                    taken += _longest(held.sums[MONEY])
+                if taken >= most - limits.kept_cost:
                     return False
-            if limits.tokens is not None:
-                beside = held.fixed[TOKENS] + held.bounds[TOKENS]
-                if held.calls > uncounted:
-                    beside += _longest(held.sums[TOKENS])
-                if settled[INPUT] + settled[OUTPUT] + beside + times * tokens >= limits.tokens:
+            if (most := limits.tokens) is not None:
+                taken = settled[INPUT] + settled[OUTPUT] + held.fixed[TOKENS] + held.bounds[TOKENS]
+                if has_counted:
+                    taken += _longest(held.sums[TOKENS])
+                if taken + times * tokens >= most:
                     return False
-            counts = limits.calls is not None or limits.seconds is not None
-            if counts and lacking_calls_or_time(account, wrapping=False):
+            is_counting = limits.calls is not None or limits.seconds is not None
+            if is_counting and lacking_calls_or_time(account, wrapping=False):
                 return False
         call.bound = bound
         number, count = call.number, call.count
@@ -136,6 +138,50 @@ def let_through(call: OpenCall) -> bool:
     call.admitted = True
     if hooks.registered:
         call.announce()
+    return True
+
+
+def settle(call: OpenCall, charge: Charge, took_s: float | None, response: object) -> bool:
+    """Charge a call that was let through here with a whole answer of plain text, as nearly all are.
+
+    It does what `Call.settle` does for all other calls, in one go: what is known beforehand of such a call
+    is not asked again. Tells whether it did; if not, nothing has happened.
+    """
+    bound, chain, model = call.bound, call.accounts, call.request.model
+    stats, usage, cost = output_stats.find(model), charge.usage, charge.cost
+    if bound is None or stats is None or cost is None or chain.judging or not usage.is_text:
+        return False
+    sent, made = usage.input_tokens, usage.output_tokens
+    densest = stats.densest
+    if sent * densest[1] > bound.sent * densest[0]:
+        return False  # as nothing that was counted
+    number, held_cost, held_tokens, innermost = call.number, bound.cost, bound.tokens, chain[0]
+    with LOCK:
+        if call.bound is None:
+            return False  # it was settled meanwhile, or counted
+        stats.add_output(made, took_s or 0.0, whole=True)
+        by_model = innermost.models.get(model) or innermost.models.setdefault(model, Tally())
+        for sums in (by_model.sums, *chain.adding):
+            sums[INPUT] += sent
+            sums[OUTPUT] += made
+            sums[CALLS] += 1
+            sums[COST] += cost
+        innermost.model = model
+        for account in chain:
+            account.open_calls -= 1
+        for account in chain.limited:
+            held = account.in_flight
+            del held.uncounted[number]
+            bounds = held.bounds
+            bounds[MONEY] -= held_cost
+            bounds[TOKENS] -= held_tokens
+            held.calls -= 1
+            account.response = response
+        call.bound, call.state, call.charge = None, "settled", charge
+        del open_calls[call]
+        QUEUE.releases += 1
+    if QUEUE.waiters:
+        QUEUE.move_on()
     return True
 
 

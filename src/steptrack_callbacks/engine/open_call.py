@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from steptrack_callbacks.concurrency.lock import LOCK
 
 from .account import Account
+from .amounts import Charge
 from .chain import AccountChain, Wrapping
 from .holds import Bound
 from .lease import Lease
@@ -34,6 +35,7 @@ class OpenCall(Protocol):
     sent_at: float | None
     produced: int
     answered_by: str | None
+    charge: Charge
     bound: Bound | None
     reservation: Reservation | None
     lease: Lease | None

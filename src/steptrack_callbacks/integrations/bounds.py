@@ -29,6 +29,7 @@ _UNKNOWN_SIZE = 10**9  # of what cannot be written down
 _AROUND = MESSAGE_TOKENS + max(MESSAGE_TOKENS, OWN_MESSAGE_SLACK_TOKENS)
 _AROUND_ALL = REPLY_TOKENS + max(OWN_SLACK_TOKENS, FOREIGN_SLACK_TOKENS)
 _IN_MESSAGES = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "cache_control"})
+_BESIDE = ("name", "tool_calls", "function_call", "additional_kwargs")
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", None})
 UNSEEN = frozenset(
     {"audio", "conversation", "mcp_servers", "modalities", "previous_response_id", "web_search_options"}
@@ -87,8 +88,9 @@ def bound_messages(messages: object, *, tools: Sequence[Any] | None = None) -> i
                 return None
         size += len(content) if content.isascii() else 4 * len(content)
         frames += _AROUND
-        for name in ("name", "tool_calls", "function_call", "additional_kwargs"):
-            if more := fields.get(name):
+        get = fields.get  # nearly always a message has none of these
+        if get("name") or get("tool_calls") or get("function_call") or get("additional_kwargs"):
+            for more in filter(None, map(get, _BESIDE)):
                 size += _size_of(more)
                 frames += TOOL_TOKENS * len(more) + NAME_TOKENS
     if tools:

@@ -15,6 +15,7 @@ from steptrack_callbacks.values.usage import Usage
 from .usage import Answer
 
 Priced = tuple[tuple[str, Usage], ...]
+_NO_PARTS: Priced = ()
 _LIFETIMES = frozenset({"cache_write_1h", "cache_write_12h"})
 
 
@@ -59,17 +60,20 @@ def settle(
 
 def settle_plain(call: Call, answer: Answer, *, response: object = None) -> bool:
     """Charge a call whose answer tells how much was sent and made, and nothing else; see `settle`."""
-    request, usage, model = call.request, answer.usage, answer.model
+    request, usage, model, terms = call.request, answer.usage, answer.model, answer.terms
     assert usage is not None  # that is what is plain
-    is_usual = request.service_tier is None and answer.terms.service_tier in USUAL_TIERS
-    priced = request.model if model in (None, request.model) else _priced_name(request, model)
+    is_usual = request.service_tier is None and terms.service_tier in USUAL_TIERS
+    priced, parts = request.model, _NO_PARTS
+    if model is not None and model != priced:
+        priced = _priced_name(request, model)
+        parts = ((priced, usage),)
     cost_usd = answer.computed_cost_usd
     call.settle(
         usage,
         cost_usd=None if cost_usd is None or request.has_own_price(priced) else cost_usd,
         model=model,
-        terms=None if is_usual else answer.terms,
-        parts=() if model in (None, request.model) else ((priced, usage),),
+        terms=None if is_usual else terms,
+        parts=parts,
         truncated=answer.is_cut,
         response=response,
     )

@@ -21,7 +21,7 @@ from . import server_tools, stated_cost
 from .counts import PARTS, TOTAL, Counts, Sum, counts_in, over, sum_of
 
 CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
-_REASONS = ("finish_reason", "stop_reason", "done_reason")
+REASONS = frozenset({"finish_reason", "stop_reason", "done_reason"})
 _SERVED_BY = ("service_tier", "trafficType", "traffic_type")
 """Where a usage names the tier that served; the others are Google's, which has tiers of more words."""
 _SAID_IN_USAGE = stated_cost.FIELDS | {
@@ -242,7 +242,7 @@ def _says_cut(get: Callable[[str], Any]) -> bool:
 
 def is_cut_by(get: Callable[[str], Any]) -> bool:
     """Tell whether a reason to finish says that an answer was cut short by its own `max_tokens`."""
-    for name in _REASONS:
+    for name in REASONS:
         reason = get(name)
         if reason is not None and isinstance(reason, str) and reason in CUT:
             return True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
-from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.request import Request, plain_request
 from steptrack_callbacks.integrations.bounds import UNSEEN, bound_messages, is_all_sent
 from steptrack_callbacks.integrations.needs import needs_in
 from steptrack_callbacks.integrations.request_terms import PRICED, kinds_in, terms_asked
@@ -42,19 +42,28 @@ def chat_request(
     model, provider = metadata.get("ls_model_name"), _provider(serialized, metadata)
     if type(model) is not str or not model:
         model = model_named(metadata, params)
-    is_plain = _TELLING.isdisjoint(params)
-    schemas = [] if is_plain else _schemas(params)
-    bound = partial(bound_messages, messages, tools=schemas)
-    kinds = partial(kinds_in, messages, dict(params))
+    kinds = partial(kinds_in, messages, params)
+    needs = partial(needs_in, messages, params, kinds)
+    if _TELLING.isdisjoint(params) and not metadata.get("ls_max_tokens"):
+        return plain_request(
+            model,
+            provider,
+            count_input=partial(count_messages, messages, model),
+            bound_input=partial(bound_messages, messages),
+            kinds=kinds,
+            needs=needs,
+            cure=_cure(model, provider),
+        )
+    schemas = _schemas(params)
     return Request(
         model=model,
         provider=provider,
         count_input=partial(count_messages, messages, model, tools=schemas or None),
-        bound_input=bound if is_plain or is_all_sent(params) else None,
+        bound_input=partial(bound_messages, messages, tools=schemas) if is_all_sent(params) else None,
         kinds=kinds,
-        needs=partial(needs_in, messages, params, kinds),
+        needs=needs,
         cure=_cure(model, provider),
-        **({} if is_plain and not metadata.get("ls_max_tokens") else _asked(metadata, params)),
+        **_asked(metadata, params),
     )
 
 
@@ -138,12 +147,15 @@ def _provider(serialized: Named, metadata: Mapping[str, Any]) -> str | None:
     if provider == "openai":
         given = (serialized or {}).get("kwargs")
         return server_at(given.get("openai_api_base")) if isinstance(given, Mapping) else None
-    class_name = str((serialized or {}).get("name", ""))
+    return _stated(provider, str(serialized.get("name", "")) if serialized else "")
+
+
+@lru_cache(maxsize=1024)
+def _stated(provider: str, class_name: str) -> str | None:
     is_made_up = provider in class_name.lower() and not _is_listed(provider)
     return None if is_made_up else provider
 
 
-@cache
 def _is_listed(provider: str) -> bool:
     owner = canonical(provider)
     if owner in GATEWAYS:

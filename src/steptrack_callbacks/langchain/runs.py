@@ -56,30 +56,19 @@ class Run:
         within: The step that it is in by the runs around it, if any; not by the stack.
     """
 
-    __slots__ = (
-        "_has_chunks",
-        "_pace",
-        "_produced",
-        "batch",
-        "call",
-        "has_reported",
-        "is_waiting",
-        "offer",
-        "watch",
-        "within",
-    )
+    # Without slots, as nearly all of it is for streams and what else is not usual.
+    is_waiting = False
+    has_reported = False
+    offer: Handoff | None = None
+    watch: _Watch | None = None
+    _produced: StreamText | None = None  # both made when something of a stream is seen
+    _pace: stream_pacing.Pace | None = None
+    _has_chunks = False
 
     def __init__(self, call: Call | None, batch: Batch | None, within: Step | None = None) -> None:
         self.call = call
         self.within = within
         self.batch = batch
-        self.is_waiting = False
-        self.has_reported = False
-        self.offer: Handoff | None = None
-        self.watch: _Watch | None = None
-        self._produced: StreamText | None = None  # both made when something of a stream is seen
-        self._pace: stream_pacing.Pace | None = None
-        self._has_chunks = False
 
     def begun(self) -> None:
         """Note that it was admitted, in the context in which it will be sent."""

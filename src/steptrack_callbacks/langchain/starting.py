@@ -54,16 +54,16 @@ class Start(NamedTuple):
 
     def pin(self, within: Step | None, *, sent: bool = False) -> runs.Run:
         """Pin the run's call to the steps that are active here."""
-        describe: Any = completion_request if isinstance(self.content, str) else chat_request
-        request = describe(self.serialized, self.content, self.metadata or {}, self.params or {})
+        _, content, metadata, params, batch_size, serialized = self
+        describe: Any = completion_request if isinstance(content, str) else chat_request
+        request = describe(serialized, content, metadata or {}, params or {})
         call: Call | None = new_call(request, sent=sent, within=within)
-        through_litellm = self.metadata is not None and self.metadata.get("ls_provider") == "litellm"
+        through_litellm = metadata is not None and metadata.get("ls_provider") == "litellm"
         if call is not None and through_litellm and attachments.is_attached("litellm"):
             # Only LiteLLM knows its Router's own names for models, and can go on with the next of a step's.
             goes_on = within is None and bool(call.accounts.listing)
             call = call if request.is_priced and not goes_on else None
-        batch = None if self.batch_size == 1 else runs.batch_of(self.params, self.batch_size)
-        return runs.Run(call, batch, within)
+        return runs.Run(call, None if batch_size == 1 else runs.batch_of(params, batch_size), within)
 
     def given_up(self, error: BaseException, within: Step | None) -> BaseException:
         """Leave nothing behind of a run that LangChain will report no more of; returns what to raise."""

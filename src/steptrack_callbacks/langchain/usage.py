@@ -16,7 +16,7 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.counts import TIERS
 from steptrack_callbacks.integrations.stated_cost import FIELDS
-from steptrack_callbacks.integrations.usage import Answer, Reading, is_cut_by, read_usage
+from steptrack_callbacks.integrations.usage import REASONS, Answer, Reading, is_cut_by, read_usage
 from steptrack_callbacks.pricing.terms import NO_TERMS, terms_of_tier
 from steptrack_callbacks.values.usage import MOST_TOKENS, Usage, text_usage
 
@@ -92,8 +92,9 @@ def _plainly_told(result: LLMResult) -> Answer | None:
     sent, made, told = reported.get("input_tokens"), reported.get("output_tokens"), message.response_metadata
     if type(sent) is not int or type(made) is not int or type(told) is not dict:
         return None
-    is_sum = reported.get("total_tokens", sent + made) == sent + made
-    if not (is_sum and 0 < sent <= MOST_TOKENS and 0 < made <= MOST_TOKENS and reported.keys() <= _PLAIN):
+    total = sent + made
+    is_sum = reported.get("total_tokens", total) == total <= MOST_TOKENS
+    if not (is_sum and sent > 0 and made > 0 and reported.keys() <= _PLAIN):
         return None
     if not told.keys() <= _SAYS_NO_MORE or _says_details(reported, told, result.llm_output):
         return None
@@ -102,7 +103,7 @@ def _plainly_told(result: LLMResult) -> Answer | None:
         usage=text_usage(sent, made),
         model=_once(model) if type(model) is str and model else None,
         terms=terms_of_tier(_once(tier)) if type(tier) is str and tier else NO_TERMS,
-        is_cut=is_cut_by(told.get),
+        is_cut=not REASONS.isdisjoint(told) and is_cut_by(told.get),
     )
 
 
@@ -112,14 +113,14 @@ def _says_details(reported: dict[str, Any], told: dict[str, Any], output: Any) -
         details = reported.get(name)
         if details and (type(details) is not dict or not details.keys() <= _PARTS or any(details.values())):
             return True
-    looked_at: Any = None  # nearly always it stands in both
+    in_both: Any = None  # nearly always the same one stands in both
     for holder in (told, output):
         for name in holder.keys() & _USAGE_NAMES if type(holder) is dict else ():
             usage = holder[name]
-            if usage is not None and usage is not looked_at:
+            if usage is not None and usage is not in_both:
                 if type(usage) is not dict or not (usage.keys() <= _TOTALS or _is_translated(usage)):
                     return True
-                looked_at = usage
+                in_both = usage
     return False
 
 
