@@ -358,9 +358,7 @@ class Call:
         """Let those know who want to: the timeline, late records, hooks, thresholds."""
         ref, model = self.accounts[0].ref, self.request.model
         # Not the charge that is told of: another thread may have replaced it by a true report.
-        call_log.note_charge(
-            (self.number, ref, model, self.state, self.started_at, time.time(), self.charge)
-        )
+        call_log.note_charge((self.number, ref, model, self.state, self.started_at, time.time(), self.charge))
         for account in self.accounts:
             if account.closed and account.on_late_charge is not None:
                 account.on_late_charge(account)

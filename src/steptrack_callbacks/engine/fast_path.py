@@ -46,19 +46,21 @@ enabled = os.environ.get("STEPTRACK_FAST") != "0"
 
 def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     """Bound a call without counting it; `None` if something asks for more than that."""
-    if request.bound_input is None or not enabled:
+    bound_input, output = request.bound_input, request.max_output_tokens
+    if bound_input is None or not enabled or request.price is not None or request.fee is not NO_FEE:
         return None
     stats = output_stats.find(request.model)
-    if stats is None or stats.surplus is None or request.price is not None or request.fee is not NO_FEE:
+    if stats is None or stats.surplus is None:
         return None
-    if chain.strict and request.service_tier is None and not stats.tiers <= USUAL_TIERS:
-        return None  # the provider may choose a dearer one
-    output = request.max_output_tokens
+    if chain.strict:
+        may_be_dearer = request.service_tier is None and not stats.tiers <= USUAL_TIERS
+        if may_be_dearer or output is None:
+            return None
     if output is None:
-        if chain.strict or not stats.revision:
+        if not stats.revision:
             return None
         output = FAR_TIMES * stats.reach * request.answers
-    sent = request.bound_input()
+    sent = bound_input()
     if sent is None:
         return None
     owner = current_owner() if request.together is None else request.together

@@ -84,17 +84,18 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
 
 def _plainly_told(result: LLMResult) -> Answer | None:
     """Read an answer as nearly all are: text, two counts, and nothing that changes their price."""
-    answers = result.generations[0] if result.generations else ()
-    message = getattr(answers[0], "message", None) if answers else None
-    reported = getattr(message, "usage_metadata", None)
-    if message is None or type(reported) is not dict or type(message.content) is not str:
+    try:
+        message: Any = result.generations[0][0].message  # type: ignore[union-attr]
+        reported, told = message.usage_metadata, message.response_metadata
+    except (AttributeError, IndexError, TypeError):
         return None
-    sent, made, told = reported.get("input_tokens"), reported.get("output_tokens"), message.response_metadata
-    if type(sent) is not int or type(made) is not int or type(told) is not dict:
+    if type(reported) is not dict or type(told) is not dict or type(message.content) is not str:
+        return None
+    sent, made = reported.get("input_tokens"), reported.get("output_tokens")
+    if type(sent) is not int or type(made) is not int or not (sent > 0 and made > 0):
         return None
     total = sent + made
-    is_sum = reported.get("total_tokens", total) == total <= MOST_TOKENS
-    if not (is_sum and sent > 0 and made > 0 and reported.keys() <= _PLAIN):
+    if total > MOST_TOKENS or reported.get("total_tokens", total) != total or not reported.keys() <= _PLAIN:
         return None
     if not told.keys() <= _SAYS_NO_MORE or _says_details(reported, told, result.llm_output):
         return None
