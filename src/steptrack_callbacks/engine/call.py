@@ -229,8 +229,9 @@ class Call:
             charge = self._counted(usage, cost, estimated=estimated_calls)
         else:
             charge = Charge(usage, cost, 1, 0, estimated_calls)
+            is_far = self.bound is not None and self.lease is None
             is_usual = (terms is None or terms is NO_TERMS) and not (truncated or estimated)
-            if is_usual and self.bound is not None and fast_path.settle(self, charge, took_s, response):
+            if is_far and is_usual and fast_path.settle(self, charge, took_s, response):
                 self._tell(charge)
                 return
         learn = None if estimated else settlement.lesson_of(self, usage, terms, took_s, cut=truncated)

@@ -185,7 +185,10 @@ class Request:
         """Look the prices up once: a call is settled at those that it was admitted by."""
         if self._prices is not None:
             return self._prices
-        found = look_up(self._question(self.model, NO_TERMS))
+        if self.is_plain:
+            found = look_up(_plain_question(self.model, self.provider))
+        else:
+            found = look_up(self._question(self.model, NO_TERMS))
         # While nobody knows them they are looked up again: somebody may by the time of the answer.
         if found.dearest is not None or found.plain(1, self._least_output) is not None:
             self._prices = found
@@ -204,8 +207,6 @@ class Request:
         self.model, self._prices = model, None
 
     def _question(self, model: str, served: Terms) -> Question:
-        if self.is_plain and served is NO_TERMS:
-            return _plain_question(model, self.provider)
         return Question(
             self.base_model or model,
             None if self.base_model else self.provider,
