@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import steptrack_callbacks as steptrack
+from fake_framework import FakeFramework
 from steptrack_callbacks import Budget, BudgetExhausted, persona, record_usage, step
 from steptrack_callbacks.ledgers import budget as budget_module
 
@@ -204,3 +205,12 @@ def test_a_budget_with_a_window_says_when_to_try_again() -> None:
     assert 0 <= error.retry_after_s <= 3600
     error.phase = "busy"
     assert error.retry_after_s is None
+
+
+@pytest.mark.parametrize("limit", [{"max_tokens": 299}, {"max_usd": 0.0022}])
+def test_who_needs_more_than_a_whole_budget_is_not_told_to_try_again(limit: dict[str, Any]) -> None:
+    small = Budget("small", enforce="strict", window="1h", **limit)
+    with pytest.raises(BudgetExhausted) as caught, step("plan", budgets=[small]):
+        FakeFramework().open()
+    assert caught.value.resets_at is not None
+    assert caught.value.retry_after_s is None

@@ -181,10 +181,11 @@ class BudgetExhausted(StepTrackError):
     def retry_after_s(self) -> float | None:
         """Seconds until a budget with a window resets, at least 0.
 
-        `None` if waiting does not help, as for a step's own limit, and if nobody knows how long: of what is
-        merely reserved (phase `busy`) others give room back when they are done.
+        `None` if waiting does not help, as for a step's own limit or a call that needs more than all of it,
+        and if nobody knows how long: of what is merely reserved (phase `busy`) others give room back when
+        they are done.
         """
-        if self.resets_at is None or self.phase == "busy":
+        if self.resets_at is None or self.phase == "busy" or self._needed() > self.limit_value:
             return None
         return max(0.0, (self.resets_at - datetime.now(UTC)).total_seconds())
 
@@ -222,15 +223,21 @@ class BudgetExhausted(StepTrackError):
         mine = (self.limit, self.step_id, self.budget)
         return (breach.limit, breach.step_id, breach.budget) == mine
 
-    def _projection(self) -> str:
+    def _needed(self) -> Decimal | int:
+        """Return what the refused call needs at least of money or tokens, as far as that is known."""
         own = next(filter(self._owns, self.breaches), None)
         if self.limit == "max_tokens" and own and own.projected is not None:
-            needed = int(own.projected) - self.consumed_tokens
-            return f", and the next call needs at least {needed}" if needed > 0 else ""
+            return int(own.projected) - self.consumed_tokens
         if self.limit != "max_usd" or self.projected_cost_usd is None:
+            return 0
+        return self.projected_cost_usd - self.consumed_cost_usd
+
+    def _projection(self) -> str:
+        needed = self._needed()
+        if needed <= 0:
             return ""
-        cost = self.projected_cost_usd - self.consumed_cost_usd
-        return f", and the next call needs at least {_usd(cost)}" if cost > 0 else ""
+        said = _usd(needed) if isinstance(needed, Decimal) else needed
+        return f", and the next call needs at least {said}"
 
     def _repr_html_(self) -> str:
         from .cards import Card  # noqa: PLC0415 - only once somebody wants HTML
