@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import traceback
 from decimal import Decimal
+from pkgutil import resolve_name
 
 import pytest
 
@@ -12,6 +14,7 @@ from steptrack_callbacks import (
     BudgetEscalated,
     BudgetExhausted,
     Grant,
+    LedgerError,
     LostStepWarning,
     StepDenied,
     StepTrackError,
@@ -268,3 +271,11 @@ def test_an_unknown_price_says_how_to_give_one():
     )
     assert "the price of model 'm' has no output_usd_per_mtok: give it with install(" in str(ERRORS[4])
     assert str(ERRORS[5]) == "tool 'shell' is not allowed in step 'editor/plan': allowed are search"
+
+
+def test_a_traceback_names_an_error_as_users_import_it():
+    ours = [error for error in ERRORS if not isinstance(error, FrameworksOwnError)]
+    for error in [*ours, LedgerError(ledger="sqlite:///steps.db", why="is locked")]:
+        name = f"steptrack_callbacks.{type(error).__name__}"
+        assert traceback.format_exception_only(error)[0].startswith(f"{name}: ")
+        assert resolve_name(name) is type(error)

@@ -284,10 +284,11 @@ def test_what_a_run_spent_in_a_start_without_a_record_is_said(said, tmp_path):
         command = [sys.executable, "-c", script, f"sqlite:///{file}"]
         assert subprocess.run(command, input="go\n" * 2, text=True, check=False).returncode == code
     out = said("report", file)[1]
+    assert " nightly/plan " in out  # of the start that was lost, where it is no longer inside anything
     [total] = [line.split() for line in out.splitlines() if line.split()[:1] == ["total"]]
     assert (total[1], total[-1]) == ("4", "$0.4000")  # with the inner step that had ended before the loss
     assert "nightly: of which $0.2000 in 2 calls before this start" in out
-    assert "nightly (run r): $0.1000 in 1 call more, by starts of it that have no record here: still" in out
+    assert "nightly (run r): another $0.1000 in 1 call, in attempts that left no record here: still" in out
     shown = json.loads(said("report", file, "--json")[1])
     assert (
         shown["total"]["cost_usd"]

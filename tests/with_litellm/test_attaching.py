@@ -167,7 +167,7 @@ def test_install_before_litellm_is_imported_attaches_on_import() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.filterwarnings("ignore:litellm.* was taken from litellm:UserWarning")
+@pytest.mark.filterwarnings("ignore:litellm.* was imported before install:UserWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_refusals_leave_no_traceback_in_litellms_logs(
     name: str, provider: Provider, caplog: pytest.LogCaptureFixture

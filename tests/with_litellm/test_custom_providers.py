@@ -171,7 +171,7 @@ def test_past_the_gate_it_is_charged_from_events(form: str, provider: Provider, 
     assert (plan.usage.total_tokens, plan.cost_usd) == (300, CALL_USD)
 
 
-@pytest.mark.filterwarnings("ignore:litellm.* was taken from litellm:UserWarning")
+@pytest.mark.filterwarnings("ignore:litellm.* was imported before install:UserWarning")
 def test_past_the_gate_what_it_sends_through_the_gate_takes_its_place(
     provider: Provider, events: Events
 ) -> None:

@@ -25,7 +25,7 @@ from steptrack_callbacks.steps.attribution import unattributed_usage
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # of variations of images
-    pytest.mark.filterwarnings("ignore:litellm.* was taken from litellm:UserWarning"),
+    pytest.mark.filterwarnings("ignore:litellm.* was imported before install:UserWarning"),
 ]
 TOLD = [way for way in WAYS if way != ("moderation", "")]  # of which LiteLLM tells nobody
 TOLD_IDS = [f"{name}{', async' * bool(mode)}" for name, mode in TOLD]

@@ -53,7 +53,7 @@ def _no_logger_stays() -> Iterator[None]:
         holders[:] = [holder for holder in holders if not isinstance(holder, StepTrackLogger)]
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:litellm.* was taken from litellm:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:litellm.* was imported before install:UserWarning")
 
 past_the_gate = pytest.mark.parametrize("reach", [imported_before_install, logger_alone])
 

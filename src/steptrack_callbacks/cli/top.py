@@ -78,7 +78,7 @@ def _watch(store: Any, interval_s: float) -> None:
 
 
 def _lines(url: str, look: Look) -> list[str]:
-    lines = [f"{url}  {time.strftime('%H:%M:%S')}"]
+    lines = [f"{url}  {time.strftime('%H:%M:%S %Z')}"]
     if look.problem:
         lines.append(f"! {look.problem}")
     accounts = [_account_row(each) for each in look.accounts[:_SHOWN_ACCOUNTS]]

@@ -150,10 +150,9 @@ def _warn_of(name: str) -> None:
         return
     _warned.append(name)
     user_warnings.warn(
-        f"litellm.{name} was taken from litellm before install() had put its gate up, as `from litellm import"
-        f" {name}` does, or a Router that was built before. Such calls are refused where there is no room,"
-        " but charged only when LiteLLM reports them, after they return, and streams of messages and of"
-        " Google's contents are not cut."
+        f"litellm.{name} was imported before install(), by `from litellm import {name}` or by a Router"
+        " that was created earlier. Such calls are refused where there is no room, but charged only when"
+        " LiteLLM reports them, after they return; streams of messages and of Google's contents are not cut."
         f" Call steptrack_callbacks.install() first, or write litellm.{name}(...)",
         EarlyImportWarning,
     )

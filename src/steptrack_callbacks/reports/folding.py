@@ -21,6 +21,11 @@ class Line(NamedTuple):
     depth: int
     record: CompletedStep
 
+    @property
+    def name(self) -> str:
+        """Its name; at the top its path, which says where a step belongs whose outermost is not here."""
+        return self.record.name if self.depth else self.record.path
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:

@@ -73,7 +73,7 @@ def _step(line: Line, whole: Decimal) -> Markup:
     took = tag("span", seconds(record.duration_s), class_="took")
     numbers = _numbers(record.usage, whole, refused=record.denied_calls, notes=spent_elsewhere(record))
     return row(
-        [level, named(record.name), " ", kind, " ", took, trouble(record)],
+        [level, named(line.name), " ", kind, " ", took, trouble(record)],
         [
             ("Status", chip(record.status)),
             ("Used of limit", list(bars(shares_of(record)))),

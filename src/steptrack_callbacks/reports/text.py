@@ -60,7 +60,7 @@ def _row_of(each: Line | Fold) -> Row:
             [f"up to {share}" for share in each.nearest],
         )
         return _row_of_usage(name, each.usage, each.statuses, tuple(nearest))
-    name = "  " * each.depth + printable(each.record.name)
+    name = "  " * each.depth + printable(each.name)
     shares = tuple(map(str, shares_of(each.record)))
     return _row_of_usage(name, each.record.usage, status_of(each.record), shares)
 

@@ -54,7 +54,7 @@ class Unrecorded:
 
     def remark(self) -> str:
         """Say it in a line."""
-        said = f"{self.run}: {spent(self.usage)} more, by starts of it that have no record here"
+        said = f"{self.run}: another {spent(self.usage)}, in attempts that left no record here"
         if self.account is None:
             return said
         if self.account.calls_in_flight:

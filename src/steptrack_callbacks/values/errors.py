@@ -164,3 +164,16 @@ class EarlyImportWarning(UserWarning):
 
 class IntegrationChangedWarning(UserWarning):
     """A package that this one attaches to has changed: what is no longer covered, and what to do."""
+
+
+# A traceback names them by where users import them from.
+for _error in (
+    StepTrackError,
+    BudgetExhausted,
+    BudgetEscalated,
+    UnpricedModel,
+    ToolDenied,
+    StepDenied,
+    LedgerError,
+):
+    _error.__module__ = "steptrack_callbacks"
