@@ -17,7 +17,7 @@ from .redis_forms import (
     Writing,
     close_trip,
     look_trip,
-    read_account,
+    read_accounts,
     record_trip,
     reserve_trip,
     restore_trip,
@@ -193,7 +193,7 @@ class RedisStore:
         self._link.close()
 
     def _reserve(self, reservation: ReservationRequest) -> RoundTrips[Verdict]:
-        keys = tuple(ask.key for ask in reservation.asks)
+        keys = tuple([ask.key for ask in reservation.asks])
         (reason, epoch), totals = yield from self._on_accounts(
             keys, lambda writing, seqs: reserve_trip(writing, reservation, seqs)
         )
@@ -262,12 +262,10 @@ class RedisStore:
             self._read(keys, self._checked(answer))
 
     def _read(self, keys: tuple[str, ...], answer: Any) -> tuple[Totals, ...]:
-        _, epoch, flats = answer
-        if not isinstance(flats, list):
-            raise ValueError(repr(flats))  # noqa: TRY004 - told as a `LedgerError`
-        found = [read_account(key, flat) for key, flat in zip(keys, flats, strict=True)]
+        _, epoch, shown = answer
+        found = read_accounts(keys, shown)
         self._known.note(epoch, found)
-        return tuple(totals for totals, _ in found)
+        return tuple([totals for totals, _ in found])
 
     def _checked(self, answer: Any) -> Any:
         if answer[0] == "schema":

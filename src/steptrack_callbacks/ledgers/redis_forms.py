@@ -99,9 +99,12 @@ class Writing:
 
     def account(self, key: str) -> int:
         """Return the place of an account."""
-        if key not in self._slots:
-            self._slots[key] = self._add(*self._names.account(key), of=key)
-        return self._slots[key]
+        place = self._slots.get(key)
+        if place is None:
+            place = self._slots[key] = len(self.keys) + 1
+            self.keys += self._names.account(key)
+            self._of += (key, key)
+        return place
 
     def group(self, group: str) -> int:
         """Return the place of a group."""
@@ -122,9 +125,9 @@ class Writing:
         self.asked["keys"] = self._of
         return RoundTrip(script, tuple(self.keys), (_dump(self.asked), *args))
 
-    def _add(self, *keys: str, of: str = "") -> int:
+    def _add(self, *keys: str) -> int:
         self.keys += keys
-        self._of += [of] * len(keys)
+        self._of += [""] * len(keys)
         return len(self.keys) - len(keys) + 1
 
 
@@ -200,16 +203,16 @@ def scan_trip(names: Names, cursor: str, pattern: str, *, measured: bool) -> Rou
     return RoundTrip("scan", (names.meta,), (_dump(asked),))
 
 
-def read_account(key: str, flat: Sequence[str]) -> tuple[Totals, float | None]:
-    """Read an account as a script shows it.
+def read_accounts(keys: Sequence[str], shown: str) -> list[tuple[Totals, float | None]]:
+    """Read accounts as a script shows them, with when the server forgets each.
 
     Raises:
-        ValueError: It is none.
+        ValueError: They are none.
     """
     try:
-        return _account(key, dict(zip(flat[::2], flat[1::2], strict=True)))
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"account {key!r}: {error!r}") from error
+        return [_account(key, of) for key, of in zip(keys, json.loads(shown), strict=True)]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"accounts {keys!r}: {error!r}") from error
 
 
 def _account(key: str, of: Mapping[str, str]) -> tuple[Totals, float | None]:
@@ -230,10 +233,16 @@ def _account(key: str, of: Mapping[str, str]) -> tuple[Totals, float | None]:
 
 def _ask(writing: Writing, ask: AccountRequest) -> dict[str, Any]:
     sent: dict[str, Any] = {"slot": writing.account(ask.key), "alone": _asked(ask.alone)}
-    more = {"beside": ask.beside, "held": ask.held}
-    sent |= {name: _asked(asked) for name, asked in more.items() if asked != ask.alone}
-    limits = {"max_cost": ask.max_cost, "max_tokens": ask.max_tokens, "max_calls": ask.max_calls}
-    sent |= {name: str(limit) for name, limit in limits.items() if limit is not None}
+    if ask.beside != ask.alone:
+        sent["beside"] = _asked(ask.beside)
+    if ask.held != ask.alone:
+        sent["held"] = _asked(ask.held)
+    if ask.max_cost is not None:
+        sent["max_cost"] = str(ask.max_cost)
+    if ask.max_tokens is not None:
+        sent["max_tokens"] = str(ask.max_tokens)
+    if ask.max_calls is not None:
+        sent["max_calls"] = str(ask.max_calls)
     if ask.expires_at is not None:
         sent["expires"] = _time(ask.expires_at)
     if ask.group:
@@ -244,17 +253,17 @@ def _ask(writing: Writing, ask: AccountRequest) -> dict[str, Any]:
 
 
 def _entry(writing: Writing, entry: Entry) -> dict[str, Any]:
-    keys = [{"slot": writing.account(key)} | _expiry(entry, key) for key in dict.fromkeys(entry.keys)]
+    keys = []
+    for key in dict.fromkeys(entry.keys):
+        charged: dict[str, Any] = {"slot": writing.account(key)}
+        if (expires_at := entry.expires_at.get(key)) is not None:
+            charged["expires"] = _time(expires_at)
+        keys.append(charged)
     sent: dict[str, Any] = {"id": entry.id, "keys": keys}
     if entry.amounts:
         amounts = {name: str(amount) for name, amount in entry.amounts.items()}
         sent |= {"mark": writing.charge(entry), "amounts": amounts, "kept": _dump(entry.to_dict())}
     return sent
-
-
-def _expiry(entry: Entry, key: str) -> dict[str, Any]:
-    expires_at = entry.expires_at.get(key)
-    return {} if expires_at is None else {"expires": _time(expires_at)}
 
 
 def _known(

@@ -42,12 +42,13 @@ class RedisSnapshot:
         """Remember accounts as the server has just shown them."""
         with self._lock:
             self.epoch = self.epoch or epoch
-            self._ages.setdefault(epoch, len(self._ages))
+            age = self._ages.setdefault(epoch, len(self._ages))
             for totals, expires_at in found:
                 earlier = self._seen.pop(totals.key, None)
                 seen = Seen(epoch, totals, expires_at)
-                if earlier is not None and self._is_newer(earlier, seen):
-                    seen = earlier
+                if earlier is not None:
+                    was = self._ages[earlier.epoch], earlier.totals.seq
+                    seen = earlier if was > (age, totals.seq) else seen
                 if seen.totals.seq:
                     self._seen[totals.key] = seen  # the newest last
             while len(self._seen) > MOST_KNOWN:
@@ -74,7 +75,7 @@ class RedisSnapshot:
         """Return the accounts on which this process has reserved room for a call."""
         with self._lock:
             found = self._calls.get(call)
-        return tuple(ask.key for ask in found[1].asks) if found else ()
+        return tuple([ask.key for ask in found[1].asks]) if found else ()
 
     def seqs(self, keys: Sequence[str], now: float) -> list[int]:
         """Return how many changes of each account were seen; 0 for one that may have been forgotten."""
@@ -111,10 +112,6 @@ class RedisSnapshot:
         with self._lock:
             self.epoch = epoch
             self._calls.update({call: (epoch, each) for call, (_, each) in self._calls.items()})
-
-    def _is_newer(self, earlier: Seen, seen: Seen) -> bool:
-        ages = self._ages[earlier.epoch], self._ages[seen.epoch]
-        return ages[0] > ages[1] or (ages[0] == ages[1] and earlier.totals.seq > seen.totals.seq)
 
     def _seq(self, key: str, now: float) -> int:
         seen = self._seen.get(key)

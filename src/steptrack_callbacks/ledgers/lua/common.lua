@@ -224,17 +224,11 @@ local function save(account)
   if added or account.lasts then expire(holds, of.expires) end
 end
 
+-- All accounts are one text: a client reads that in a fraction of the time that it takes to read lists.
 local function shown(accounts)
   local all = {}
-  for i, account in ipairs(accounts) do
-    local flat = {}
-    for name, value in pairs(account.of) do
-      flat[#flat + 1] = name
-      flat[#flat + 1] = value
-    end
-    all[i] = flat
-  end
-  return all
+  for i, account in ipairs(accounts) do all[i] = account.of end
+  return #all == 0 and '[]' or cjson.encode(all)
 end
 
 -- Whether the client has seen a newer state of an account than there is: Redis has evicted it.
