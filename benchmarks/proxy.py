@@ -2,8 +2,10 @@
 
     python benchmarks/proxy.py
 
-Three proxies run side by side and are asked in turn, one request at a time and fifty at once. Mock
-models answer, so that nothing but the proxy is measured.
+The proxies run side by side and are asked in turn, fifty requests at once, in many short rounds: what is
+told are medians and quartiles of what was found within a round, as another program changes times by more
+than we do. A second bare proxy tells how much of that is noise. Mock models answer, so that nothing but the
+proxy is measured.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "proxy"))
@@ -29,8 +31,8 @@ from serving import Proxy, proxy
 from provider import Provider
 from redis_servers import RedisServer
 
-ROUNDS = 8
-ONE_BY_ONE, AT_ONCE, IN_A_ROUND = 20, 50, 100
+ROUNDS, WARMING_UP = 60, 2
+ONE_BY_ONE, AT_ONCE = 2, 50
 MODELS = """
 model_list:
   - model_name: mock
@@ -87,61 +89,73 @@ async def ask(client: httpx.AsyncClient, times: list[float]) -> None:
 
 def computed_s(running: Proxy) -> float:
     """Seconds that a proxy has computed so far; 0 where the system does not tell."""
-    told = Path(f"/proc/{running.process.pid}/stat")
-    if not told.exists():
+    if sys.platform != "linux":
         return 0.0
-    user, system = told.read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    clock = (~running.process.pid << 3) | 2  # as `clock_getcpuclockid(3)` names it
+    return time.clock_gettime(clock)
 
 
 async def measure(proxies: dict[str, Proxy]) -> dict[str, dict[str, list[float]]]:
+    """Ask all proxies in turn, in short rounds; every other round goes the other way around."""
     limits = httpx.Limits(max_connections=AT_ONCE, keepalive_expiry=1)
     clients = {
         name: httpx.AsyncClient(base_url=each.url, headers=HEADERS, limits=limits, timeout=60)
         for name, each in proxies.items()
     }
     found = {name: nothing_yet() for name in proxies}
-    for number in range(ROUNDS + 1):
-        for name, client in clients.items():
-            times = found[name] if number else nothing_yet()  # the first warms up
-            found[name]["computed"].append(computed_s(proxies[name]))
-            for _ in range(ONE_BY_ONE):
-                await ask(client, times["one"])
-            start = time.perf_counter()
-            await asyncio.gather(*(ask(client, times["many"]) for _ in range(IN_A_ROUND)))
-            times["rate"].append(IN_A_ROUND / (time.perf_counter() - start))
-    for name, client in clients.items():
-        marks = [*found[name]["computed"][1:], computed_s(proxies[name])]
-        found[name]["computed"] = [after - before for before, after in pairwise(marks)]
+    for number in range(-WARMING_UP, ROUNDS):
+        for name in sorted(proxies, key=list(proxies).index, reverse=number % 2 == 1):
+            told = found[name] if number >= 0 else nothing_yet()
+            await round_of(clients[name], proxies[name], told)
+    for client in clients.values():
         await client.aclose()
     return found
 
 
+async def round_of(client: httpx.AsyncClient, running: Proxy, found: dict[str, list[float]]) -> None:
+    for _ in range(ONE_BY_ONE):
+        await ask(client, found["one"])
+    many: list[float] = []
+    computed, start = computed_s(running), time.perf_counter()
+    await asyncio.gather(*(ask(client, many) for _ in range(AT_ONCE)))
+    found["rate"].append(AT_ONCE / (time.perf_counter() - start))
+    found["computed"].append((computed_s(running) - computed) / AT_ONCE)
+    found["p50"].append(ms(many, 0.5))
+    found["many"] += many
+
+
 def nothing_yet() -> dict[str, list[float]]:
-    return {"one": [], "many": [], "rate": [], "computed": []}
+    return {"one": [], "many": [], "rate": [], "computed": [], "p50": []}
 
 
 def ms(times: list[float], share: float) -> float:
     return sorted(times)[int(share * (len(times) - 1))] * 1e3
 
 
-def row(name: str, found: dict[str, list[float]], bare: dict[str, list[float]]) -> dict[str, float]:
-    rate = statistics.median(found["rate"]) / statistics.median(bare["rate"])
-    computed = statistics.median(found["computed"]) / (statistics.median(bare["computed"]) or 1)
-    added = {
-        f"p{round(share * 100)} added, {how}": ms(found[key], share) - ms(bare[key], share)
-        for how, key in (("one at a time", "one"), (f"{AT_ONCE} at once", "many"))
-        for share in (0.5, 0.99)
+def ratios(found: list[float], beside: list[float]) -> list[float]:
+    return [one / other for one, other in zip(found, beside, strict=True) if other] or [0.0, 0.0]
+
+
+def told(values: list[float], digits: int = 2) -> str:
+    """Tell the median of what was found in each round, and the quartiles."""
+    low, middle, high = (f"{each:.{digits}f}" for each in statistics.quantiles(values, n=4))
+    return f"{middle} ({low} to {high})"
+
+
+def row(name: str, found: dict[str, list[float]], beside: dict[str, list[float]]) -> dict[str, str]:
+    """Compare a proxy with another, round by round."""
+    longer = [one - other for one, other in zip(found["p50"], beside["p50"], strict=True)]
+    figures = {
+        f"throughput, {AT_ONCE} at once": told(ratios(found["rate"], beside["rate"])),
+        "computed in its process": told(ratios(found["computed"], beside["computed"])),
+        f"p50 added, ms, {AT_ONCE} at once": told(longer, 0),
+        f"p99 added, ms, {AT_ONCE} at once": f"{ms(found['many'], 0.99) - ms(beside['many'], 0.99):.0f}",
+        "p50 added, ms, one at a time": f"{ms(found['one'], 0.5) - ms(beside['one'], 0.5):.1f}",
     }
-    print(f"{name:12} throughput at {AT_ONCE} at once: {rate:.2f} of the bare proxy's")
-    for what, value in added.items():
-        print(f"{'':12} {what}: {value:+.1f} ms")
-    print(f"{'':12} computed in its process: {computed:.2f} of the bare proxy's")
-    return {
-        "throughput": round(rate, 2),
-        "computed": round(computed, 2),
-        **{what: round(value, 1) for what, value in added.items()},
-    }
+    print(name)
+    for what, value in figures.items():
+        print(f"{'':12} {what}: {value}")
+    return figures
 
 
 async def storm(running: Proxy) -> None:
@@ -176,25 +190,35 @@ def how_budgets_hold(folder: Path) -> dict[str, dict[str, float]]:
     return rows
 
 
+def compared(found: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, str]]:
+    """Compare each proxy with the bare one, which tells of the noise beside itself, and Redis with memory."""
+    bare = found["bare"]
+    computed_ms = statistics.median(bare["computed"]) * 1e3
+    print(f"bare: {ms(bare['one'], 0.5):.1f} ms a request, of which it computes {computed_ms:.1f}")
+    print(f"bare: {statistics.median(bare['rate']):.0f}/s and p50 {told(bare['p50'], 0)} ms at once")
+    rows = {name: row(name, each, bare) for name, each in found.items() if each is not bare}
+    return rows | {"redis beside memory": row("redis beside memory", found["redis"], found["memory"])}
+
+
 def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "redis").mkdir()
-        redis = RedisServer(folder / "redis").start()
+        (folder / "redis-server").mkdir()
+        redis = RedisServer(folder / "redis-server").start()
         stack.callback(redis.stop)
         ledgers = {
             "memory": "memory:",
             "sqlite": f"sqlite:///{folder}/steps.db?timeout_s=10",
             "redis": redis.url(timeout_s=10),
         }
-        proxies = {"bare": stack.enter_context(proxy(folder / "bare", "", "", models=MODELS))}
+        proxies = {
+            name: stack.enter_context(proxy(folder / name.replace(" ", "-"), "", "", models=MODELS))
+            for name in ("bare", "bare again")
+        }
         for name, url in ledgers.items():
             limits = LIMITS.format(ledger=url)
             proxies[name] = stack.enter_context(proxy(folder / name, "", limits, models=MODELS + HANDLER))
-        found = asyncio.run(measure(proxies))
-    bare = found["bare"]
-    print(f"bare: {ms(bare['one'], 0.5):.1f} ms a request, {statistics.median(bare['rate']):.0f}/s")
-    rows = {name: row(name, found[name], bare) for name in ledgers}
+        rows: dict[str, dict[str, Any]] = dict(compared(asyncio.run(measure(proxies))))
     with tempfile.TemporaryDirectory() as holding:
         rows |= how_budgets_hold(Path(holding))
     if sys.argv[1:]:
