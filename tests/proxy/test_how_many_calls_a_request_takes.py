@@ -75,5 +75,5 @@ def test_a_request_far_from_its_limits_takes_few_calls_of_ours(handler):
         return found.total(), left
 
     calls, left = asyncio.run(count())
-    assert calls <= 325
+    assert calls <= 251
     assert list(left) == ["x-steptrack-remaining-usd"]

@@ -353,7 +353,7 @@ class Call:
 
     def telling_ledger(self) -> AbstractAsyncContextManager[object]:
         """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
-        return _NOTHING_TO_TELL if self.lease is None else self.lease.telling_at_end()
+        return _NOTHING_TO_TELL if self.lease is None else self.lease
 
     def _tell(self, charge: Charge) -> None:
         """Let those know who want to: the timeline, late records, hooks, thresholds."""

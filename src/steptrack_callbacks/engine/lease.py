@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from steptrack_callbacks import hooks
@@ -146,16 +145,15 @@ class Lease:
                 charge.count(here=True)
         self._untold += charges
 
-    @asynccontextmanager
-    async def telling_at_end(self) -> AsyncGenerator[None]:
+    async def __aenter__(self) -> None:
         """Await at the end of this block what the ledger is to be told, instead of blocking in it."""
         self._untold = []
-        try:
-            yield
-        finally:
-            untold, self._untold = self._untold, None
-            with making_room:
-                await run_async(_tell(untold))
+
+    async def __aexit__(self, *_raised: object) -> None:
+        """Tell it now."""
+        untold, self._untold = self._untold or [], None
+        with making_room:
+            await run_async(_tell(untold))
 
     def _take(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> list[_Charge]:
         """Put a charge in the words of each ledger, with what it has lent to the call."""

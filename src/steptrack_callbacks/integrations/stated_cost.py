@@ -42,13 +42,16 @@ def usd_in(value: Any) -> Decimal | None:
 
     Nor is what no call costs. Beyond the fifteenth digit a float says nothing but how it was added up.
     """
+    if value is None:
+        return None
     if isinstance(value, str):
         return _usd_in_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
-    with suppress(ArithmeticError):
+    try:
         return Decimal(f"{value:.15g}") if LEAST_USD <= value <= MOST_USD else None
-    return None
+    except ArithmeticError:
+        return None
 
 
 def _usd_in_text(text: str) -> Decimal | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from steptrack_callbacks import pricing
 from steptrack_callbacks.engine.request import Request
@@ -25,10 +25,22 @@ _SENT_UNSEEN = frozenset({*_OUTPUT_LIMITS, "n", "best_of", "tools", "functions",
 _ASKED = _SENT_UNSEEN | bounds.READ | needs.READ | request_terms.READ
 _BESIDE_MESSAGES = bounds.READ | {"functions"}
 _SERVED = frozenset({"custom_llm_provider", "base_model", "model_info"})
-_READ = _ASKED | _SERVED | {"stream", "system", "systemInstruction", "instructions"}
+_READ = _ASKED | {"stream", "system", "systemInstruction", "instructions"}
 
 
-def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any]) -> Request:
+class Served(NamedTuple):
+    """Whose a model is and what it costs, in the words of `Request`."""
+
+    model: str
+    provider: str | None
+    rates: Mapping[str, Any] | None
+    base_model: str | None
+    cure: str
+
+
+def request_of(
+    kind: Kind, model: str, content: Any, options: Mapping[str, Any], served: Served | None = None
+) -> Request:
     """Describe a call by its entry point's arguments.
 
     Args:
@@ -36,6 +48,7 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         model: The model's name.
         content: Messages, prompt or input.
         options: The keyword arguments.
+        served: What `served_by` says of them, if that is known.
     """
     call_type = CALL_TYPES[kind]
     if not call_type.answers_in_words:
@@ -43,25 +56,48 @@ def request_of(kind: Kind, model: str, content: Any, options: Mapping[str, Any])
         return per_item_request(kind, named, _own_rates(options) or {})
     said = said_in(options)
     extra = _fields(said["extra_body"]) if "extra_body" in said else {}
-    model, sent = _plain_name(model), _as_sent(said, extra) if extra else said
+    sent = _as_sent(said, extra) if extra else said
+    served = served or served_by(model, sent)
     kinds = partial(kinds_in, content, sent)
     asked = {} if _ASKED.isdisjoint(sent) else _asked(kind, sent, extra)
     return Request(
-        model=model,
+        model=served.model,
         operation=call_type.operation,
-        provider=_text_or_none(sent.get("custom_llm_provider")),
-        count_input=partial(_count, kind, model, content, sent),
+        provider=served.provider,
+        count_input=partial(_count, kind, served.model, content, sent),
         bound_input=None if extra else _bounder(kind, content, sent),
         can_clamp=call_type.cap is not None and extra.keys().isdisjoint(_OUTPUT_LIMITS),
         streams=bool(sent.get("stream")),
-        rates=_own_rates(sent),
-        base_model=_base_model(sent),
+        rates=served.rates,
+        base_model=served.base_model,
         kinds=kinds,
         needs=partial(needs_in, content, sent, kinds),
-        cure=_cure(model, sent),
+        cure=served.cure,
         described_by=(content, said),
         **({"max_output_tokens": 0} if kind == "embedding" else {}) | asked,
     )
+
+
+def served_by(model: str, options: Mapping[str, Any]) -> Served:
+    """Read whose a model is and what it costs from the arguments of a call, or of a deployment."""
+    model = _plain_name(model)
+    return Served(
+        model,
+        _text_or_none(options.get("custom_llm_provider")),
+        _own_rates(options),
+        _base_model(options),
+        _cure(model, options),
+    )
+
+
+def says_who_serves(options: Mapping[str, Any]) -> bool:
+    """Tell whether arguments say anything that `served_by` reads beside the model's name."""
+    return not _names_of_served().isdisjoint(options)
+
+
+@cache
+def _names_of_served() -> frozenset[str]:
+    return _SERVED | rate_names()
 
 
 def describes(request: Request, model: str, content: Any, options: Mapping[str, Any]) -> bool:
@@ -84,7 +120,7 @@ def said_in(options: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _names_read() -> frozenset[str]:
-    return _READ | rate_names()
+    return _READ | _names_of_served()
 
 
 def _plain_name(model: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, wraps
 from typing import Any
@@ -85,17 +85,19 @@ def swap_of(call: Call) -> Swap | None:
 
 def offers_of(router: Any, group: str, team: str | None = None) -> list[dict[str, Any]]:
     """Return what a Router's group may be answered with: models, and what they cost."""
-    found = None if router is None else _deployments(router, group, team)
-    return [_offer(deployment) for deployment in found or ()]
+    return [offer_of(deployment) for deployment in deployments_of(router, group, team)]
 
 
-def _deployments(router: Any, group: str, team: str | None) -> Any:
+def deployments_of(router: Any, group: str, team: str | None = None) -> Sequence[Mapping[str, Any]]:
+    """Return the deployments of a Router's group."""
+    if router is None:
+        return ()
     if hasattr(router, "registry"):  # from 1.110 on; the other is deprecated then
-        return router.registry().deployments(group, team_id=team)
-    return router.get_model_list(model_name=group, team_id=team)
+        return router.registry().deployments(group, team_id=team) or ()
+    return router.get_model_list(model_name=group, team_id=team) or ()
 
 
-def _offer(deployment: Mapping[str, Any]) -> dict[str, Any]:
+def offer_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """Take from a deployment what says whose model it is, where it is served, and what it costs."""
     params = dict(deployment.get("litellm_params") or {})
     offer = {name: params[name] for name in _OFFERED.intersection(params) if params[name] is not None}

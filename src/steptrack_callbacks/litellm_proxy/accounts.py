@@ -25,6 +25,7 @@ from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, Ste
 
 from .identity import Identity
 from .requests import Price
+from .tools import ANY_TOOL
 
 MOST_OPEN_STEPS = 1_000
 STEP_TTL_S = 86_400.0
@@ -79,16 +80,22 @@ class Surroundings(NamedTuple):
         accounts: What they are charged to, innermost first; `None` if there is nothing.
         policy: What tools the stages around them allow together.
         until: When to look again, in seconds since the epoch, as the window of a budget may have ended.
+        steps: The accounts of steps among them.
     """
 
     accounts: AccountChain | None
     policy: ToolPolicy
     until: float
+    steps: Sequence[ProxyAccount]
 
     def stands(self, now: float) -> bool:
         """Tell whether it is still so."""
-        steps = [each for each in self.accounts or () if isinstance(each, ProxyAccount)]
-        return now < self.until and not [each for each in steps if each.expires_at <= now]
+        if now >= self.until:
+            return False
+        for step in self.steps:  # noqa: SIM110 - a generator costs more than all it would look at
+            if step.expires_at <= now:
+                return False
+        return True
 
 
 class Accounts:
@@ -124,11 +131,12 @@ class Accounts:
         known = self._surroundings.get(identity)
         if known is None or not known.stands(now):
             accounts = self._around(identity)
-            ends = [each.window.ends_at.timestamp() for each in accounts or () if each.window is not None]
+            ends = [each.window.ends_at.timestamp() for each in accounts if each.window is not None]
             known = Surroundings(
                 AccountChain(accounts) if accounts else None,
                 self._policy(identity),
                 min([now + REMEMBERED_S, *ends]),
+                [each for each in accounts if isinstance(each, ProxyAccount)],
             )
             if len(self._surroundings) >= MOST_MIRRORS:  # of keys, say, that share an account
                 self._surroundings.clear()
@@ -141,7 +149,7 @@ class Accounts:
         return [each for each in accounts if first[each.replica.key] is each]
 
     def _policy(self, identity: Identity) -> ToolPolicy:
-        policy = ToolPolicy()
+        policy = ANY_TOOL
         for depth in range(1, len(identity.path) + 1):
             for stage in self._stages(identity, depth):
                 policy = policy.narrowed(stage)

@@ -21,7 +21,7 @@ from .requests import asks_several, capped, exact_request, kind_of, request_for
 from .streams import metered
 from .swapping import keeping_its_group, with_models
 from .tickets import TICKET, Ticket, current_attempt, ticket_of
-from .tools import narrow
+from .tools import ANY_TOOL, narrow
 
 _CLIENT_GONE = 499
 
@@ -63,7 +63,8 @@ class StepTrackProxyHandler(CustomLogger):
             identity = identity_of(key_of(user_api_key_dict), data)
         except MalformedIdentity as error:
             raise malformed(error) from None
-        around, policy, _ = self._accounts.surroundings(identity)
+        surroundings = self._accounts.surroundings(identity)
+        around = surroundings.accounts
         if around is None:
             return data
         if kind == "chat" and data.get("stream") and asks_several(data):
@@ -71,7 +72,8 @@ class StepTrackProxyHandler(CustomLogger):
         ticket = Ticket(kind, around, self._accounts)
         ticket.bind(data)
         try:
-            narrow(data, policy, "/".join(identity.path))
+            if surroundings.policy is not ANY_TOOL:
+                narrow(data, surroundings.policy, "/".join(identity.path))
             price = self._accounts.price_of(str(data.get("model") or ""))
             request = request_for(kind, data, getattr(user_api_key_dict, "team_id", None), price)
             if request is not None:
@@ -79,14 +81,17 @@ class StepTrackProxyHandler(CustomLogger):
                     priced: Any = {"around": around, "price_of": self._accounts.price_of}
                     request = await with_models(request, kind, data, user_api_key_dict, **priced)
                 call = await ticket.admit(request)
-                _carry_out(call, data)
-                _cap(ticket, call, data)
+                if ticket.swap is not None:
+                    data["model"] = ticket.swap.used
+                if call.reservation is not None:
+                    _cap(ticket, call, data)
         except StepTrackError as error:
             refused = refusal(error)
             refused.headers = _what_is_left(ticket)
             refused.status_code = int(refused.code)  # some endpoints look at it, and no Router does by now
             raise refused from None
-        _ask_for_usage(ticket, data)
+        if kind == "text":
+            _ask_for_usage(ticket, data)
         return data
 
     def _note_batch(self, user_api_key_dict: Any, data: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +121,13 @@ class StepTrackProxyHandler(CustomLogger):
         ticket.bind(kwargs)  # of some requests LiteLLM has no account before
         if ticket.kind == "batch":
             return None
-        exact = exact_request(ticket.kind, kwargs, ticket.unsent_request, self._accounts.price_of)
+        admitted = None if ticket.unsent is None else ticket.unsent.request
+        exact = exact_request(ticket.kind, kwargs, admitted, self._accounts.price_of)
         try:
             call = await ticket.begin_attempt(keeping_its_group(exact))
         except StepTrackError as error:
             raise refusal(error) from None
-        if call is not None:
+        if call is not None and call.reservation is not None:
             _cap(ticket, call, kwargs)
         return kwargs
 
@@ -225,12 +231,6 @@ def _plain(amount: Any) -> str:
     return f"{amount:f}" if isinstance(amount, Decimal) else str(amount)
 
 
-def _carry_out(call: Call, data: dict[str, Any]) -> None:
-    """Ask for the model that the call was admitted with."""
-    if call.swap is not None:
-        data["model"] = call.swap.used
-
-
 def _cap(ticket: Ticket, call: Call, options: dict[str, Any]) -> None:
     """Set the most output that a limit has room for."""
     if (most := call.max_tokens_to_set) is not None:
@@ -238,7 +238,7 @@ def _cap(ticket: Ticket, call: Call, options: dict[str, Any]) -> None:
 
 
 def _ask_for_usage(ticket: Ticket, data: dict[str, Any]) -> None:
-    """Ask for the usage of a stream where the proxy does not: the client will not see it."""
-    if ticket.kind == "text" and data.get("stream") and data.get("stream_options") is None:
+    """Ask for the usage of a stream of text where the proxy does not: the client will not see it."""
+    if data.get("stream") and data.get("stream_options") is None:
         data["stream_options"] = {"include_usage": True}
         ticket.hides_usage = True

@@ -21,7 +21,7 @@ PREFIX = "x-steptrack-"
 LONGEST_RUN = 256
 LONGEST_PATH = 1_024
 MOST_REMEMBERED = 2_000
-"""Identities that need not be checked again."""
+"""Keys that need not be digested again, and identities that need not be checked again."""
 DEFAULT_STEP = "run"
 """The step of requests that name a run only."""
 _FIELD_OF = {header: field for field, header in FIELDS.items()}
@@ -69,6 +69,11 @@ def key_of(user: Any) -> str:
     if not who:
         names = [getattr(user, name, None) for name in ("org_id", "team_id", "user_id")]
         who = json.dumps(names) if any(names) else ""
+    return _digest(str(who))
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _digest(who: str) -> str:
     return hashlib.sha256(f"steptrack:{who}".encode()).hexdigest()[:16]
 
 
@@ -82,7 +87,9 @@ def identity_of(key: str, data: dict[str, Any]) -> Identity:
     Raises:
         MalformedIdentity: Something cannot be meant.
     """
-    claimed = _from_body(data) | _from_headers(data)
+    claims, claimed = _taken_out(data), _from_headers(data)
+    if claims is not None:
+        claimed = _from_body(claims) | claimed
     if "run" not in claimed and (session := _session_of(data)) is not None:
         claimed["run"] = session
     return _identity(key, **claimed)
@@ -174,8 +181,9 @@ def _from_headers(data: Mapping[str, Any]) -> dict[str, str]:
             continue
         if header not in _FIELD_OF:
             raise MalformedIdentity(header, f"is not a known header{_meant(header)}")
+        text = str(value)
         try:
-            claimed[_FIELD_OF[header]] = decoded(str(value))
+            claimed[_FIELD_OF[header]] = decoded(text) if "%" in text else text
         except ValueError:
             raise MalformedIdentity(header, "must be percent-encoded UTF-8") from None
     return claimed
@@ -187,10 +195,7 @@ def _meant(header: str) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(FIELDS.values())}"
 
 
-def _from_body(data: dict[str, Any]) -> dict[str, str]:
-    claims = _taken_out(data)
-    if claims is None:
-        return {}
+def _from_body(claims: Any) -> dict[str, str]:
     if isinstance(claims, str):
         claims = _from_json(claims)
     if not isinstance(claims, dict) or not set(claims) <= set(FIELDS):

@@ -24,4 +24,4 @@ def decoded(text: str) -> str:
     Raises:
         ValueError: It is not percent-encoded UTF-8.
     """
-    return unquote(text, errors="strict") if "%" in text else text
+    return unquote(text, errors="strict")

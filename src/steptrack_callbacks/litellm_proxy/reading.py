@@ -4,28 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations.usage import read_usage
-from steptrack_callbacks.litellm import charging
-from steptrack_callbacks.litellm.call_types import Kind
 from steptrack_callbacks.litellm.charging import meter_for
 from steptrack_callbacks.values.untrusted import field
-
-
-def settle(call: Call, kind: Kind, answer: Any, *, cost: Any = None, from_cache: bool = False) -> None:
-    """Charge a call with its complete answer.
-
-    Args:
-        call: The call.
-        kind: What sort of call it is.
-        answer: What LiteLLM has returned.
-        cost: What LiteLLM says that it cost, beside the answer; `None` if it says nothing there.
-        from_cache: Whether LiteLLM says, beside the answer, that it comes from its cache.
-    """
-    if from_cache:
-        call.settle_free()
-    else:
-        charging.settle(call, kind, answer, cost)
 
 
 def says_usage(answer: Any, earlier: Any) -> bool:
@@ -33,7 +14,7 @@ def says_usage(answer: Any, earlier: Any) -> bool:
     return earlier is None or read_usage(field(answer, "usage")) is not None
 
 
-__all__ = ("WholeEvents", "meter_for", "says_usage", "settle")
+__all__ = ("WholeEvents", "meter_for", "says_usage")
 
 _GAPS = (b"\n\n", b"\r\n\r\n")  # between the events of a stream
 

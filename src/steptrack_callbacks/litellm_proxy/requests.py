@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.litellm.call_types import CALL_TYPES, Kind, gated_kind
-from steptrack_callbacks.litellm.requests import describes, request_of
-from steptrack_callbacks.litellm.swapping import dearest, offers_of
+from steptrack_callbacks.litellm.requests import (
+    Served,
+    describes,
+    request_of,
+    said_in,
+    says_who_serves,
+    served_by,
+)
+from steptrack_callbacks.litellm.swapping import dearest, deployments_of, offer_of
 from steptrack_callbacks.values.usage import Usage
 
 Price = Callable[[Usage], int | None]
@@ -42,7 +49,32 @@ def kind_of(call_type: Hashable) -> Kind | None:
     return next((kind for part, kind in _PARTS.items() if part in name), None)
 
 
-def request_from(kind: Kind, model: str, options: Mapping[str, Any], price: Price | None = None) -> Request:
+class Offer(NamedTuple):
+    """What a deployment serves a request with.
+
+    Attributes:
+        deployment: The deployment, as it was when it was read.
+        options: What it adds to a request.
+        served: What these say of the model.
+    """
+
+    deployment: Mapping[str, Any]
+    options: dict[str, Any]
+    served: Served
+
+
+MOST_GROUPS = 1_000
+"""Of the groups of deployments that clients name, so many need not be read again."""
+_groups: dict[tuple[str, str | None], list[Offer]] = {}
+
+
+def request_from(
+    kind: Kind,
+    model: str,
+    options: Mapping[str, Any],
+    price: Price | None = None,
+    served: Served | None = None,
+) -> Request:
     """Describe a call by what a deployment is about to be sent.
 
     Args:
@@ -50,8 +82,9 @@ def request_from(kind: Kind, model: str, options: Mapping[str, Any], price: Pric
         model: The deployment's model.
         options: What it is sent.
         price: What it costs by the name that clients know it by; only if nobody knows the model's own.
+        served: What the options say of the model, if that is known.
     """
-    request = request_of(kind, model, options.get(CALL_TYPES[kind].content), options)
+    request = request_of(kind, model, options.get(CALL_TYPES[kind].content), options, served)
     if price is not None and not request.is_priced:
         request.price = price
     return request
@@ -80,8 +113,12 @@ def request_for(
 ) -> Request | None:
     """Describe a request by the dearest deployment that may serve it; `None` if the Router has to say."""
     model = str(data.get("model") or "")
-    offers = [] if not model or asks_several(data) else _deployments(model, team)
-    requests = [request_from(kind, offer["model"], {**data, **offer}, price) for offer in offers]
+    offers = [] if not model or "," in model else _offers(model, team)
+    is_own = says_who_serves(data)
+    requests = []
+    for _, options, served in offers:
+        sent = {**data, **options}
+        requests.append(request_from(kind, options["model"], sent, price, None if is_own else served))
     return dearest(requests)
 
 
@@ -97,10 +134,26 @@ def group_of(options: Mapping[str, Any]) -> str:
     return next((name for name in named if isinstance(name, str)), "")
 
 
-def _deployments(model: str, team: str | None) -> list[dict[str, Any]]:
+def _offers(model: str, team: str | None) -> list[Offer]:
+    """Read the deployments of a group, unless they are what they were for its last request."""
     from litellm.proxy import proxy_server  # noqa: PLC0415 - it is importing this module, and has a Router later
 
-    return offers_of(getattr(proxy_server, "llm_router", None), model, team)
+    found = list(deployments_of(getattr(proxy_server, "llm_router", None), model, team))
+    known = _groups.get((model, team))
+    if known is not None and [offer.deployment for offer in known] == found:
+        return known
+    offers = [_offer(deployment) for deployment in found]
+    if len(_groups) >= MOST_GROUPS:
+        _groups.clear()
+    _groups[model, team] = offers
+    return offers
+
+
+def _offer(deployment: Mapping[str, Any]) -> Offer:
+    """Read a deployment, and keep it as it is now: the Router may change it in its place."""
+    copied = {name: dict(each) if isinstance(each, dict) else each for name, each in deployment.items()}
+    options = offer_of(deployment)
+    return Offer(copied, options, served_by(options["model"], said_in(options)))
 
 
 def capped(kind: Kind, most: int) -> dict[str, int]:

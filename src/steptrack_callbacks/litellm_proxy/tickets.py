@@ -16,7 +16,7 @@ from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.room import about_left
 from steptrack_callbacks.engine.swapping import Swap
-from steptrack_callbacks.litellm import batches
+from steptrack_callbacks.litellm import batches, charging
 from steptrack_callbacks.litellm.call_types import Kind
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import LedgerError, StepDenied, StepTrackError
@@ -42,10 +42,10 @@ def current_attempt() -> Call | None:
 
 def ticket_of(data: Mapping[str, Any] | None) -> Ticket | None:
     """Find the ticket of a request, by what LiteLLM knows of it, else by the context."""
-    logged = (data or {}).get("litellm_logging_obj")
-    details = getattr(logged, "model_call_details", None) or {}
-    ticket: Ticket | None = details.get(TICKET)
-    return ticket or _request.get()
+    logged = data.get("litellm_logging_obj") if data else None
+    details = getattr(logged, "model_call_details", None)
+    ticket: Ticket | None = details.get(TICKET) if details else None
+    return _request.get() if ticket is None else ticket
 
 
 class Ticket:
@@ -55,6 +55,7 @@ class Ticket:
         kind: What sort of call it asks for.
         around: The accounts that it is charged to.
         current: The call of the latest attempt.
+        unsent: The call that was admitted and is not sent yet; `None` if there is none.
         swap: With which model it was admitted in place of which; `None` for the one that was asked for.
         hides_usage: Whether a stream's usage was asked for by us, so that the client must not see it.
     """
@@ -66,7 +67,7 @@ class Ticket:
         self.hides_usage = False
         self.swap: Swap | None = None
         self._accounts = accounts
-        self._unsent: Call | None = None
+        self.unsent: Call | None = None
         self._answers: dict[Call, Any] = {}
         self._calls: list[Call] = []
         self._connections: dict[Call, Connections] = {}
@@ -105,14 +106,9 @@ class Ticket:
             call = Call(self.around, request)
             await call.admit_async()
         self._calls.append(call)
-        self._unsent = self.current = call
+        self.unsent = self.current = call
         self.swap = call.swap or self.swap
         return call
-
-    @property
-    def unsent_request(self) -> Request | None:
-        """What was admitted and is not sent yet; `None` if there is nothing."""
-        return None if self._unsent is None else self._unsent.request
 
     async def begin_attempt(self, exact: Request) -> Call | None:
         """Let an attempt be sent; `None` if it is part of one that is being sent.
@@ -123,12 +119,12 @@ class Ticket:
         running = _attempt.get()
         if running is not None and running.is_open and running in self._calls:
             return None
-        call = self._unsent
+        call = self.unsent
         if call is None:
             call = await self.admit(exact)
         else:
             self._let_pass(call, exact)
-        self._unsent = None
+        self.unsent = None
         self.current = call
         _attempt.set(call)
         self._connections[call] = Connections()
@@ -187,11 +183,7 @@ class Ticket:
         is_kept = isinstance(answer, list) or [kept for kept in self._answers.values() if kept is answer]
         if self.current is not None and not is_kept:
             self._answers[self.current] = answer
-        for call in self._calls:
-            if call.is_open and call in self._answers:
-                is_free = from_cache and not call.attempts
-                await self._settle(call, self._answers[call], from_cache=is_free)
-        await self.give_up()
+        await self.give_up(from_cache=from_cache)
 
     async def charge_batch(self, batch: Any, details: Mapping[str, Any]) -> None:
         """Charge a batch that LiteLLM reports, if it is finished and was not charged before."""
@@ -216,19 +208,22 @@ class Ticket:
         if call.is_open:
             await self._settle(call, answer, cost=cost, from_cache=from_cache)
 
-    async def give_up(self, *, gone: bool = False) -> None:
+    async def give_up(self, *, gone: bool = False, from_cache: bool = False) -> None:
         """Charge what is left of a request that is over: answers as such, the rest by how far it came.
 
         Args:
             gone: Whether nobody was waiting for it any more.
+            from_cache: As for `finish`.
         """
         for call in self._calls:
-            if call.is_open:
-                if call in self._answers:
-                    await self._settle(call, self._answers[call])
-                else:
-                    await self.charge(call, partial(self._fail, call, gone=gone))
-        self._unsent = None
+            if not call.is_open:
+                continue
+            if call in self._answers:
+                is_free = from_cache and not call.attempts
+                await self._settle(call, self._answers[call], from_cache=is_free)
+            else:
+                await self.charge(call, partial(self._fail, call, gone=gone))
+        self.unsent = None
 
     def _fail(self, call: Call, *, gone: bool = False) -> None:
         """Charge a call without an answer: one that the provider has taken may be billed nevertheless."""
@@ -256,8 +251,12 @@ class Ticket:
         for connections in self._connections.values():
             connections.hang_up()
 
-    async def _settle(self, call: Call, answer: Any, **stated: Any) -> None:
-        await self.charge(call, lambda: reading.settle(call, self.kind, answer, **stated))
+    async def _settle(self, call: Call, answer: Any, *, cost: Any = None, from_cache: bool = False) -> None:
+        async with call.telling_ledger():
+            if from_cache:
+                call.settle_free()
+            else:
+                charging.settle(call, self.kind, answer, cost)
 
     async def charge(self, call: Call, charge: Callable[[], None]) -> None:
         """Charge, and await the ledger."""

@@ -9,7 +9,8 @@ from steptrack_callbacks.steps.tool_policy import ToolPolicy
 from steptrack_callbacks.values.errors import ToolDenied
 
 _FORCED = ("required", "any")
-_ANY_TOOL = ToolPolicy()
+ANY_TOOL = ToolPolicy()
+"""What is allowed where no stage says anything."""
 
 
 def narrow(data: dict[str, Any], policy: ToolPolicy, path: str) -> None:
@@ -18,7 +19,7 @@ def narrow(data: dict[str, Any], policy: ToolPolicy, path: str) -> None:
     Raises:
         ToolDenied: The request wants the model to use one of them.
     """
-    if policy == _ANY_TOOL:
+    if policy == ANY_TOOL:
         return
     _refuse_choice(data, policy, path)
     for field in ("tools", "functions"):

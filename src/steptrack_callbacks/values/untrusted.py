@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -25,22 +26,22 @@ def reader(item: object) -> Callable[[str], Any]:
     return lambda key: own[key] if key in own else field(item, key)
 
 
-def field(item: object, key: str) -> Any:
+def field(item: Any, key: str) -> Any:
     """Return what a mapping has under a key, or an object as an attribute; `None` if it has none."""
     if type(item) is dict:
         return item.get(key)
     try:
-        return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
+        return item.get(key) if _is_mapping(type(item)) else getattr(item, key, None)  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001  # a property of somebody else's object
         return None
 
 
-def fields_of(value: object) -> Mapping[Any, Any]:
+def fields_of(value: Any) -> Mapping[Any, Any]:
     """Return what a mapping has, or an object of its own; of anything else nothing."""
     if type(value) is dict:
         return value
     try:
-        if isinstance(value, Mapping):
+        if _is_mapping(type(value)):  # type: ignore[arg-type]
             return dict(value)
         own = None if isinstance(value, type) else getattr(value, "__dict__", None)
         more = None if own is None else getattr(value, "__pydantic_extra__", None)
@@ -49,6 +50,12 @@ def fields_of(value: object) -> Mapping[Any, Any]:
     if not isinstance(own, dict):
         return {}
     return {**own, **more} if isinstance(more, dict) and more else own
+
+
+@lru_cache(maxsize=1024)
+def _is_mapping(kind: type) -> bool:
+    """Tell whether objects of a type are mappings: to ask each of them anew takes longer than to read it."""
+    return issubclass(kind, Mapping)
 
 
 def opened(value: Any) -> Any:
