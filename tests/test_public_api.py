@@ -130,7 +130,13 @@ def test_dir_of_a_step_shows_what_is_public_and_nothing_else():
     described = pydoc.plain(pydoc.render_doc(steptrack_callbacks.Step))
     assert "wrap_up(self)" in described
     assert "count_tool_call" not in described
+    assert "chain" not in described
     assert {"__enter__", "__aexit__", "__call__"} <= set(dir(steptrack_callbacks.Step))
+
+
+def test_dir_of_the_package_shows_what_is_public_and_nothing_else():
+    shown = {name for name in dir(steptrack_callbacks) if not name.startswith("__")}
+    assert shown == {*steptrack_callbacks.__all__, "hooks", "pricing", "testing"}
 
 
 def test_importing_the_package_brings_in_no_framework_and_no_extra():

@@ -56,8 +56,6 @@ class Step(metaclass=ShowsPublicNames):
         parent: The step around it, once it has begun, or `None`.
         status: How it ended; `open` while it runs, `new` before.
         exhaustion: The exhaustion that its boundary has handled, or `None`.
-        chain, chain_until: What `accounts` was when it was last sorted out, and until when that holds;
-            `None` for as long as it runs.
     """
 
     _public = shown.PUBLIC
@@ -89,8 +87,8 @@ class Step(metaclass=ShowsPublicNames):
         self._result: Any = None
         self._run_id = None if run_id is None else checked_run_id(run_id)
         self.placement: Placement | None = None
-        self.chain = _NO_ACCOUNTS
-        self.chain_until: float | None = None
+        self.chain = _NO_ACCOUNTS  # what `accounts` was when it was last sorted out
+        self.chain_until: float | None = None  # until when that holds; `None` for as long as it runs
         self.failures: deque[tuple[BaseException, BudgetExhausted | None]] = deque(maxlen=_MOST_FAILURES)
 
     def __dir__(self) -> list[str]:
