@@ -227,7 +227,7 @@ def test_no_charge_counts_twice_while_the_ledger_is_told_what_it_was_owed(run, m
     telling = threading.Thread(target=current.ledger().flush)
     telling.start()
     assert is_told.wait(20)
-    account.learn(store.look([account.replica.key])[0])
+    account.replica.learn(store.look([account.replica.key])[0])
     assert account.settled.calls == 1
     may_answer.set()
     telling.join()

@@ -124,9 +124,9 @@ def test_a_replica_of_a_step_that_the_ledger_has_forgotten_is_made_anew(accounts
 
 def test_a_step_is_kept_until_the_same_second_however_often_the_ledger_tells_of_it(accounts):
     account = accounts.around(who("plan"))[0]
-    account.learn(Totals(key=account.replica.key, seq=1, opened_at=1_000.25))
+    account.follow(Totals(key=account.replica.key, seq=1, opened_at=1_000.25))
     first = account.expires_at
-    account.learn(Totals(key=account.replica.key, seq=2, opened_at=1_000.25))
+    account.follow(Totals(key=account.replica.key, seq=2, opened_at=1_000.25))
     assert account.expires_at == first == 1_001 + account.ttl_s + KEPT_AFTER_S
 
 

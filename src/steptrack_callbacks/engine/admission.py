@@ -131,7 +131,7 @@ def _reserve_everywhere(
         _deny(call, error)
         raise
     if isinstance(outcome, Refused):
-        yield from lease.charge((), (), {})  # return what was lent: nothing was sent
+        yield from lease.give_back()
     return outcome
 
 

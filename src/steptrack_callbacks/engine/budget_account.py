@@ -8,7 +8,6 @@ from typing import Any
 
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.protocol import (
-    NO_ROOM,
     UNITS_PER_PICO,
     AccountRequest,
     Asked,
@@ -43,11 +42,12 @@ class BudgetAccount(Account):
         window: The window that it counts in, or `None`.
         step_account: The step's own account, if it is a budget's.
         group, most_open: The accounts that it is listed with, and how many of them may be open at once.
+        lives_in_ledger: Whether the ledger also says when the step began, and whether it has ended.
         expires_at: When the ledger may forget it, in seconds since the epoch; `None` keeps it. A run is kept
             for some time after its last call.
     """
 
-    renews = True
+    lives_in_ledger = False
 
     __slots__ = (
         "_asked_last",
@@ -95,9 +95,8 @@ class BudgetAccount(Account):
         if self.limits.cost is not None:
             self.limits.cost = rounded_down(self.limits.cost)
 
-    def learn(self, totals: Totals | None, lent: Asked = NO_ROOM, calls: int = 0) -> None:
-        """See `Replica.learn`."""
-        self.replica.learn(totals, lent, calls)
+    def follow(self, totals: Totals | None) -> None:
+        """Take over what the ledger says of the step itself, if that lives there."""
 
     # What is asked of it
 
@@ -155,10 +154,10 @@ class BudgetAccount(Account):
         self, alone: Asked, beside: Asked, held: Asked, *, counts: bool, wrapping: bool = False
     ) -> AccountRequest:
         """Ask for room, in the words of `AccountRequest`."""
-        if self.renews and self.budget is None:
+        if self.budget is None and not self.lives_in_ledger:
             self.expires_at = time.time() + RUN_KEPT_S
         limits = self.limits
-        most = limits.cost_room(wrapping=wrapping)
+        most = None if limits.cost is None else limits.cost - (0 if wrapping else limits.kept_cost)
         return AccountRequest(
             key=self.replica.key,
             max_cost=None if most is None else most // UNITS_PER_PICO,

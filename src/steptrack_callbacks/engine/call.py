@@ -300,7 +300,7 @@ class Call:
                 for account in self.accounts:
                     account.in_flight_calls += 1
             if self.lease is not None:
-                self.lease.tell(charge.sums(), (), settlement.ledger_detail(self))
+                self.lease.charge(self.request.model, charge.sums(), ())
         try:
             self._tell(charge)
         except StepTrackError:  # there is nobody here to tell, and other calls are still to be swept
@@ -335,7 +335,7 @@ class Call:
                         if account.limited and not account.forgets:
                             account.response = response
             if self.lease is not None:
-                self.lease.tell(*sums, settlement.ledger_detail(self))
+                self.lease.charge(self.request.model, *sums)
         finally:  # written out, as each call comes here: see `making_room`
             if QUEUE.waiters:
                 QUEUE.move_on()

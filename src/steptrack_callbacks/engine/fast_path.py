@@ -216,7 +216,7 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
     finally:
         del _asking[call]
     if reason == "room":
-        yield from lease.charge((), (), {})
+        yield from lease.give_back()
     return False
 
 

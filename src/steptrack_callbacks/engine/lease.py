@@ -86,7 +86,10 @@ class Lease:
         said = {(ledger, each.key): each for ledger, totals in found for each in totals}
         for account, ask in asks.items():
             replica = account.replica
-            account.learn(said.get((replica.ledger, replica.key)), ask.held, 1)
+            totals = said.get((replica.ledger, replica.key))
+            replica.learn(totals, ask.held, 1)
+            if account.lives_in_ledger:
+                account.follow(totals)
         return "room"
 
     def keep_up(self, request: Request, output_tokens: int) -> Flow[None]:
@@ -116,7 +119,7 @@ class Lease:
                 for account, ask in grown.items():
                     before = self._lent[account].held
                     more = Asked(ask.held.cost - before.cost, ask.held.tokens - before.tokens)
-                    account.learn(None, more)
+                    account.replica.learn(None, more)
                 self._lent = {**self._lent, **grown}
 
     def _refuse(
@@ -130,13 +133,16 @@ class Lease:
             path = self._chain.shared[0].ref.path
             raise StepDenied(f"too many steps are open beside {path!r}: end some of them first")
 
-    def charge(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> Flow[None]:
-        """Tell of a charge, which takes the place of what was lent; a ledger that is away is told later."""
-        yield from _tell(self._take(sums, instead_of, detail))
+    def give_back(self) -> Flow[None]:
+        """Give back what was lent: nothing was sent."""
+        yield from _tell(self._take((), (), ""))
 
-    def tell(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> None:
-        """Charge at once, blocking, or at the end of the block that awaits it."""
-        charges = self._take(sums, instead_of, detail)
+    def charge(self, model: str, sums: Sums, instead_of: Sums) -> None:
+        """Charge in place of what was lent: at once, blocking, or at the end of the block that awaits it.
+
+        A ledger that is away is told later.
+        """
+        charges = self._take(sums, instead_of, model)
         if self._untold is None:
             run_sync(_tell(charges))
             return
@@ -155,7 +161,7 @@ class Lease:
         with making_room:
             await run_async(_tell(untold))
 
-    def _take(self, sums: Sums, instead_of: Sums, detail: Mapping[str, str]) -> list[_Charge]:
+    def _take(self, sums: Sums, instead_of: Sums, model: str) -> list[_Charge]:
         """Put a charge in the words of each ledger, with what it has lent to the call."""
         amounts = to_amounts(sums, instead_of)
         with LOCK:
@@ -163,7 +169,7 @@ class Lease:
             if not amounts and not lent:
                 return []
             self._revision += 1
-        charges = []
+        ref, charges = self._chain[0].ref, []
         for ledger, accounts in self._chain.ledgers:
             entry = Entry(
                 id=self.name,
@@ -171,7 +177,7 @@ class Lease:
                 keys=tuple([account.replica.key for account in accounts]),
                 amounts=amounts,
                 expires_at={each.replica.key: at for each in accounts if (at := each.expires_at) is not None},
-                detail=detail,
+                detail={"model": model, "path": ref.path, "run_id": ref.run_id},
                 at=time.time(),
             )
             charges.append(_Charge(entry, ledger, accounts, lent))
@@ -211,9 +217,11 @@ class _Charge:
             for account in self._accounts:
                 ask, said = self._lent.get(account), totals.get(account.replica.key)
                 if ask is None:
-                    account.learn(said)
+                    account.replica.learn(said)
                 else:
-                    account.learn(said, Asked(-ask.held.cost, -ask.held.tokens), -1)
+                    account.replica.learn(said, Asked(-ask.held.cost, -ask.held.tokens), -1)
+                if account.lives_in_ledger:
+                    account.follow(said)
 
     def count(self, *, here: bool) -> None:
         """Count it here, unless the ledger has been told meanwhile, or leave it to the ledger."""
@@ -280,4 +288,5 @@ def _take_over(accounts: Iterable[BudgetAccount], ledger: LedgerClient, totals: 
     for account in accounts:
         replica = account.replica
         if replica.ledger is ledger and replica.key in by_key:
-            account.learn(by_key[replica.key])
+            replica.learn(by_key[replica.key])
+            account.follow(by_key[replica.key])

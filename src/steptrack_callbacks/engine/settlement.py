@@ -118,12 +118,6 @@ def tell_of(call: OpenCall, charge: Charge, instead_of: Charge | None) -> None:
             announce_thresholds(account, sorted(shares))
 
 
-def ledger_detail(call: OpenCall) -> dict[str, str]:
-    """Return what a ledger notes beside a charge."""
-    ref = call.accounts[0].ref
-    return {"model": call.request.model, "path": ref.path, "run_id": ref.run_id}
-
-
 def emit(call: OpenCall, event: Any, **fields: Any) -> None:
     """Tell hooks of something that happened to a call."""
     hooks.emit(event(**call.accounts[0].ref.event_fields(), **fields))

@@ -115,9 +115,9 @@ class SqliteStore:
     def try_settle(self, entries: Sequence[Entry]) -> tuple[Totals, ...] | None:
         """Do as `settle`, but wait for nobody: `None` if others are writing."""
         check_entries(entries)
-        if self._file.turn.mine:
-            return self.settle(entries)
-        return self._finish(rules.settle, entries) if self._file.begin(0) else None
+        if self._file.begin(0):
+            return self._finish(rules.settle, entries)
+        return self.settle(entries) if self._file.turn.mine else None
 
     async def reserve_async(self, reservation: ReservationRequest) -> Verdict:
         """Do as `reserve`, and wait for others in a thread."""
@@ -190,7 +190,7 @@ class SqliteStore:
 
     def _write(self, work: Work[Q, T], question: Q) -> T:
         if not self._file.begin(self.timeout_s):
-            raise self._file.locked()
+            raise self._file.kept()
         return self._finish(work, question)
 
     def _finish(self, work: Work[Q, T], question: Q) -> T:
@@ -203,6 +203,8 @@ class SqliteStore:
     async def _write_async(self, work: Work[Q, T], question: Q) -> T:
         if self._file.begin(0):
             return self._finish(work, question)
+        if self._file.turn.mine:
+            raise self._file.kept()
         return await asyncio.to_thread(self._write, work, question)
 
     def _read(self, work: Callable[[SqliteShelf], T]) -> T:
@@ -211,7 +213,7 @@ class SqliteStore:
         finally:
             self._charge_later()
         if result is None:
-            raise self._file.locked()
+            raise self._file.kept()
         return result[0]
 
     def _charge_later(self) -> None:

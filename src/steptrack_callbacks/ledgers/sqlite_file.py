@@ -54,14 +54,15 @@ class SqliteFile:
     def begin(self, wait_s: float) -> bool:
         """Take the turn and begin to write; `False` if others keep it from that for so long.
 
+        So it is at once if this thread is at the file already.
+
         Raises:
-            LedgerError: The file cannot be used, or this thread is writing already.
+            LedgerError: The file cannot be used.
         """
         until = time.monotonic() + wait_s
         if self.read_only:
             raise LedgerError(ledger=self.url, why="it was opened with mode=ro, only to be read")
         if not self.turn.take(wait_s):
-            self._refuse_from_within()
             return False
         try:
             shelf = self._shelf
@@ -107,7 +108,6 @@ class SqliteFile:
             LedgerError: The file cannot be used.
         """
         if not self.turn.take(wait_s):
-            self._refuse_from_within()
             return None
         try:
             return work(self._open())
@@ -116,6 +116,12 @@ class SqliteFile:
             raise self._explained(error) from error
         finally:
             self.turn.give()
+
+    def kept(self) -> LedgerError:
+        """Say who keeps the file from being used: this thread, which is at it already, or others."""
+        if self.turn.mine:
+            return LedgerError(ledger=self.url, why="it was asked from within itself; ask again")
+        return self.locked()
 
     def locked(self) -> LedgerError:
         """Say that others have kept the file for too long."""
@@ -154,10 +160,6 @@ class SqliteFile:
             self._shelf, self.turn = None, Turn()
         elif self._paused:
             self.turn.give()
-
-    def _refuse_from_within(self) -> None:
-        if self.turn.mine:
-            raise LedgerError(ledger=self.url, why="it was asked from within itself; ask again")
 
     def _open(self) -> SqliteShelf:
         if self._shelf is not None:

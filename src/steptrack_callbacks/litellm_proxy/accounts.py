@@ -18,7 +18,7 @@ from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.ledgers.budget import budget_key
 from steptrack_callbacks.ledgers.client import LedgerClient
-from steptrack_callbacks.ledgers.protocol import NO_ROOM, Asked, Totals
+from steptrack_callbacks.ledgers.protocol import Totals
 from steptrack_callbacks.steps.tool_policy import ToolPolicy
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import PersonaDefinition, Stage, StepDefinition
@@ -45,7 +45,7 @@ class ProxyAccount(BudgetAccount):
     """
 
     expires_at: float
-    renews = False
+    lives_in_ledger = True
     __slots__ = ("_opened_at", "is_known", "ttl_s")
 
     def __init__(self, *args: Any, ttl_s: float, **options: Any) -> None:
@@ -55,9 +55,8 @@ class ProxyAccount(BudgetAccount):
         self._opened_at = 0.0
         self.expires_at = self._expiry(time.time())
 
-    def learn(self, totals: Totals | None, lent: Asked = NO_ROOM, calls: int = 0) -> None:
-        """Take over what the ledger says: also when it began, and whether it was closed."""
-        super().learn(totals, lent, calls)
+    def follow(self, totals: Totals | None) -> None:
+        """Take over when it began, and whether it was closed."""
         if totals is None:
             return
         self.is_known = True
