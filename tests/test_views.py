@@ -439,6 +439,31 @@ def test_rich_cuts_names_to_fit_and_never_a_number_or_a_limit(width: int) -> Non
     assert name in printed or width < 200
 
 
+def test_rich_puts_a_shared_budget_below_its_limit_where_both_do_not_fit_on_a_line() -> None:
+    console = pytest.importorskip("rich.console").Console(width=80, record=True, file=StringIO())
+    with step("monday", max_usd=150, budgets=[Budget("team-a", max_usd=1500, window="1d")]):
+        record_usage("m", input_tokens=1_000, output_tokens=1_000, cost_usd=15)
+    console.print(report())
+    head, _, first, second, third, *_ = [line for line in console.export_text().splitlines() if line.strip()]
+    at = head.index("used of limit")
+    assert [line[at:].rstrip() for line in (first, second, third)] == [
+        "10% of $150.0000,",
+        "1% of $1,500.0000",
+        "(budget team-a, 1d)",
+    ]
+
+
+def test_rich_names_the_columns_also_where_a_terminal_is_too_narrow_for_a_table() -> None:
+    console = pytest.importorskip("rich.console").Console(width=50, record=True, file=StringIO())
+    with step("monday", max_usd=150):
+        record_usage("m", input_tokens=1_000, output_tokens=1_000, cost_usd=15)
+    console.print(report())
+    said = " ".join(console.export_text().split())
+    assert said.startswith(
+        "step status calls in out cost used of limit monday completed 1 1,000 1,000 $15.0000"
+    )
+
+
 def test_equal_grants_of_a_step_are_counted_and_not_taken_for_steps():
     grant = Grant(max_usd=15, by="boss")
     with step("write", max_usd=0, error_boundary="escalate", escalation=lambda error: grant):

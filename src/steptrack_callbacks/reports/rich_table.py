@@ -38,8 +38,9 @@ class TreeTable:
         names = [row[_NAME] for row in self._rows]
         limits = max([len(", ".join(shares)) for shares in self._shares] + [len(self._columns[_LIMITS])])
         room = options.max_width - self._width(console, names, limits) + limits
-        if room < limits:  # first the limits wrap, between one and the next, and then names are cut
-            limits = max(room, *(len(share) + 1 for shares in self._shares for share in shares), 0)
+        if room < limits:  # first the limits wrap, and then names are cut
+            parts = [_parts(share) for shares in self._shares for share in shares]
+            limits = max(room, *(len(line) + 1 for line in "\n".join(parts).split("\n")), 0)
         lacking = limits - room
         if lacking > 0:
             longest = max(map(len, names))
@@ -68,12 +69,13 @@ class TreeTable:
         return table
 
     def _plain(self) -> Iterator[str]:
+        yield "  ".join(self._columns)
         for row, shares in zip(self._rows, self._shares, strict=True):
             yield "  ".join(cell for cell in (*row, ", ".join(shares)) if cell)
 
 
 def _wrapped(shares: Sequence[str], width: int) -> str:
-    """Put as many shares on a line as there is room for, commas included."""
+    """Put as many shares on a line as there is room for, commas included; one that is too long has two."""
     lines = [""]
     for share in shares:
         longer = f"{lines[-1]}, {share}" if lines[-1] else share
@@ -82,7 +84,12 @@ def _wrapped(shares: Sequence[str], width: int) -> str:
             lines.append(share)
         else:
             lines[-1] = longer
-    return "\n".join(lines)
+    return "\n".join(line if len(line) <= width else _parts(line) for line in lines)
+
+
+def _parts(share: str) -> str:
+    """Put the budget whose limit it is on a line of its own."""
+    return share.replace(" (", "\n(")
 
 
 def _cut(name: str, width: int) -> str:
