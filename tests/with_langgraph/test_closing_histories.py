@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from agents import HELLO, last, look
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel, SecretStr
 from test_running_low import LOOKS, recording
 
 from provider import Provider
@@ -98,3 +102,22 @@ def test_bedrock_takes_every_request_of_an_agent_that_closes(
         assert_taken_by_bedrock(messages, tools, choice)
     assert not is_pending(answer["messages"])
     assert last(answer)
+
+
+@pytest.mark.parametrize("wrapped", [lambda schema: schema, ProviderStrategy])
+def test_an_agent_whose_provider_structures_its_output_closes_with_it_and_calls_no_tool(
+    wrapped: Callable[[Any], Any],
+) -> None:
+    class Answer(BaseModel):
+        """An answer."""
+
+        n: int
+
+    with Provider(tool="look") as provider:
+        model = ChatOpenAI(model="gpt-4o", base_url=provider.url, api_key=SecretStr("none"))
+        budget = StepBudgetMiddleware("research", max_calls=2, closing_turn=True, error_boundary="continue")
+        agent = create_agent(model, [look], middleware=[budget], response_format=wrapped(Answer))
+        agent.invoke(HELLO)
+    first, last_one = (request.body for request in provider.requests)
+    assert ("tool_choice" in first, last_one["tool_choice"]) == (False, "none")
+    assert (last_one["tools"], last_one["response_format"]) == (first["tools"], first["response_format"])

@@ -321,6 +321,7 @@ def test_an_agent_that_has_to_give_structured_output_closes_with_it(invoke: Invo
     answer = invoke(agent, HELLO)
     assert answer["structured_response"] == Answer(n=5)
     assert is_whole(answer["messages"])
+    assert [each["function"]["name"] for each in model.requests[-1][2]] == ["Answer"]
 
 
 def test_an_exhaustion_of_a_step_around_leads_to_no_closing_turn(invoke: Invoke) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
 NOT_RUN = "not run: budget"
@@ -41,13 +42,19 @@ def unanswered(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
 def last_turn(request: Any) -> Any:
     """Make the request of an agent's last turn: its tools are kept for its history, and none is to be called.
 
-    Whoever has to give structured output is still made to.
+    Whoever has to give structured output is still made to: where that is a tool, it is the only one left.
     """
     messages = [*request.messages, *unanswered(request.messages), HumanMessage(LAST_TURN)]
     request = request.override(messages=messages)
-    if request.response_format is not None or not request.tools:
+    if not request.tools:
         return request
+    if isinstance(request.response_format, ToolStrategy):
+        return request.override(tools=[])
     choice = _NONE.get(_provider_of(request.model), "none")
+    if request.response_format is not None:
+        if choice is None or not _is_structured_by_provider(request):
+            return request
+        return request.override(model_settings={**request.model_settings, "tool_choice": choice})
     if choice is not None:
         return request.override(tool_choice=choice)
     return request if _has_tool_blocks(request.messages) else request.override(tools=[], tool_choice=None)
@@ -64,6 +71,15 @@ def _has_tool_blocks(messages: Sequence[AnyMessage]) -> bool:
     return any(
         isinstance(message, ToolMessage) or getattr(message, "tool_calls", None) for message in messages
     )
+
+
+def _is_structured_by_provider(request: Any) -> bool:
+    """Tell whether structured output is known to be asked of the provider, and not as a tool."""
+    if isinstance(request.response_format, ProviderStrategy):
+        return True
+    profile = getattr(request.model, "profile", None) or {}
+    # Gemini's older models have no structured output beside tools.
+    return bool(profile.get("structured_output")) and "google" not in _provider_of(request.model)
 
 
 def _provider_of(model: Any) -> str:
