@@ -54,7 +54,7 @@ def fields_of(value: Any) -> Mapping[Any, Any]:
 
 @lru_cache(maxsize=1024)
 def _is_mapping(kind: type) -> bool:
-    """Tell whether objects of a type are mappings: to ask each of them anew takes longer than to read it."""
+    """Tell whether objects of a type are mappings: to ask each of them again takes longer than to read it."""
     return issubclass(kind, Mapping)
 
 
