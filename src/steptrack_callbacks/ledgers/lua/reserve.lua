@@ -55,7 +55,7 @@ if asked.grows then -- a call in flight holds more from here on, where it holds 
   end
   return {'room', epoch, shown(accounts)}
 end
-if own > 0 and own == #accounts then -- granted before; its lease begins anew
+if own > 0 and own == #accounts then -- granted before; its lease starts over
   for _, account in ipairs(accounts) do
     account.held[asked.id] = time_text(till) .. ' ' .. account.own.cost .. ' ' .. account.own.tokens
     if account.changed then save(account) else redis.call('HSET', KEYS[account.slot + 1], asked.id, account.held[asked.id]) end
