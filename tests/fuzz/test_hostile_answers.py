@@ -16,12 +16,12 @@ from steptrack_callbacks import Step, pricing, step
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.integrations.usage import read_usage
 from steptrack_callbacks.langchain import usage as langchain_answers
+from steptrack_callbacks.litellm import charging
 from steptrack_callbacks.litellm import usage as litellm_answers
 from steptrack_callbacks.litellm.call_types import CALL_TYPES
 from steptrack_callbacks.litellm.messages import MessageMeter
 from steptrack_callbacks.litellm.requests import request_of
 from steptrack_callbacks.litellm.streams import Meter
-from steptrack_callbacks.litellm_proxy import reading
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.values.usage import MOST_TOKENS, MOST_USD
 
@@ -194,7 +194,7 @@ def test_an_answer_of_langchains_is_charged(
 @tried()
 def test_an_answer_of_the_proxys_is_charged(answer: Any, kind: Any, cost: Any) -> None:
     with step("plan", max_usd=10**9) as plan:
-        reading.settle(opened(plan), kind, answer, cost=cost)
+        charging.settle(opened(plan), kind, answer, cost=cost)
         assert plan.usage.calls == 1
         assert plan.usage.cost_usd >= 0
         assert plan.account.open_calls == 0

@@ -22,8 +22,8 @@ import noise
 import steptrack_callbacks as steptrack
 from provider import Provider
 from steptrack_callbacks import Usage, step
+from steptrack_callbacks.litellm import charging
 from steptrack_callbacks.litellm.requests import request_of
-from steptrack_callbacks.litellm_proxy import reading
 from steptrack_callbacks.steps.attribution import new_call
 
 ADVICE = "ignore:Received unexpected tool content block:UserWarning"  # LangChain does not know it yet
@@ -84,9 +84,9 @@ def by_proxy(case: Case, provider: Provider, *, stream: bool) -> None:
     call.admit()
     if not stream:
         whole = case.payload["whole"]
-        reading.settle(call, kind, whole if kind == "messages" else _as_litellm(case, whole))
+        charging.settle(call, kind, whole if kind == "messages" else _as_litellm(case, whole))
         return
-    meter = reading.meter_for(call, kind, None)
+    meter = charging.meter_for(call, kind, None)
     for piece in case.payload["pieces"]:
         meter.see(_frame(piece) if kind == "messages" else _as_litellm(case, piece))
     meter.finish()
