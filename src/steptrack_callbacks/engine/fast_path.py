@@ -178,7 +178,8 @@ def settle(call: OpenCall, charge: Charge, took_s: float | None, response: objec
             bounds[MONEY] -= held_cost
             bounds[TOKENS] -= held_tokens
             held.calls -= 1
-            account.response = response
+            if response is not None:
+                account.response = response
         call.bound, call.state, call.charge = None, "settled", charge
         del open_calls[call]
         QUEUE.releases += 1
