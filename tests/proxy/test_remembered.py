@@ -1,6 +1,7 @@
 """What the handler remembers of a deployment or a key goes as soon as it is no longer so, and is bounded."""
 
 import warnings
+from copy import deepcopy
 from types import SimpleNamespace
 
 import litellm
@@ -23,6 +24,7 @@ def router(monkeypatch):
         warnings.simplefilter("ignore")  # of what the proxy's own modules declare
         from litellm.proxy import proxy_server
 
+    monkeypatch.setattr(litellm, "model_cost", deepcopy(litellm.model_cost))  # where a Router puts its rates
     router = litellm.Router(model_list=[deployed()])
     monkeypatch.setattr(proxy_server, "llm_router", router)
     requests._groups.clear()

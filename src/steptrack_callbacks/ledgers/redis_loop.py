@@ -135,10 +135,11 @@ class LoopTrips:
     async def _send(self, client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Write all commands at once, and read their answers in turn."""
         connection = client.connection
-        packed = [_packed(each) for each in commands]
+        packed = [_packed(connection, each) for each in commands]
+        sent = [each for each in packed if type(each) is list]
         try:
-            await connection.send_packed_command([each for each in packed if type(each) is bytes])
-            return [await self._read(connection) if type(each) is bytes else each for each in packed]
+            await connection.send_packed_command([piece for each in sent for piece in each])
+            return [await self._read(connection) if type(each) is list else each for each in packed]
         except BaseException:
             await connection.disconnect(nowait=True)  # there may be answers to come that nobody awaits
             raise
@@ -171,13 +172,12 @@ class LoopTrips:
                 await client.aclose()
 
 
-def _packed(command: tuple[str | int, ...]) -> bytes | UnicodeEncodeError:
+def _packed(connection: Any, command: tuple[Any, ...]) -> Any:
     """Return what is written for a command, or why it cannot be, which concerns none of the others."""
     try:
-        parts = [str(part).encode() for part in command]
-    except UnicodeEncodeError as error:
+        return connection.pack_command(*command)
+    except (TypeError, UnicodeEncodeError) as error:
         return error
-    return b"*%d\r\n%b" % (len(parts), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]))
 
 
 def _give(batch: Iterable[tuple[RoundTrip, asyncio.Future[Any]]], answers: Sequence[Any] | None) -> None:
