@@ -33,8 +33,9 @@ def test_two_hundred_cancelled_tasks_leave_nothing_reserved(stream: bool, provid
             given = {"messages": HUNDRED_TOKENS, "max_tokens": 200, "stream": stream}
             tasks = [asyncio.create_task(acall("acompletion", provider, **given)) for _ in range(200)]
             await asyncio.to_thread(provider.wait_for, 20, 60)  # seconds, on a busy machine
-            while not plan.account.waiting:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                while not plan.account.waiting:
+                    await asyncio.sleep(0)
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
