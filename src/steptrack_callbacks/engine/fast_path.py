@@ -157,10 +157,11 @@ def settle(call: OpenCall, charge: Charge, took_s: float | None, response: objec
     densest = stats.densest
     if sent * densest[1] > bound.sent * densest[0]:
         return False  # as nothing that was counted
-    number, held_cost, held_tokens, innermost = call.number, bound.cost, bound.tokens, chain[0]
+    innermost = chain[0]
     with LOCK:
         if call.bound is None:
             return False  # it was settled meanwhile, or counted
+        give_back(call)
         stats.add_output(made, took_s or 0.0, whole=True)
         by_model = innermost.models.get(model) or innermost.models.setdefault(model, Tally())
         for sums in (by_model.sums, *chain.adding):
@@ -171,18 +172,11 @@ def settle(call: OpenCall, charge: Charge, took_s: float | None, response: objec
         innermost.model = model
         for account in chain:
             account.open_calls -= 1
-        for account in chain.limited:
-            held = account.in_flight
-            del held.uncounted[number]
-            bounds = held.bounds
-            bounds[MONEY] -= held_cost
-            bounds[TOKENS] -= held_tokens
-            held.calls -= 1
-            if response is not None:
+        if response is not None:
+            for account in chain.limited:
                 account.response = response
-        call.bound, call.state, call.charge = None, "settled", charge
+        call.state, call.charge = "settled", charge
         del open_calls[call]
-        QUEUE.releases += 1
     if QUEUE.waiters:
         QUEUE.move_on()
     return True

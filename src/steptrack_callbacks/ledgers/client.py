@@ -137,9 +137,10 @@ class LedgerClient:
         except LedgerError as error:
             self._note_absence(error)
             return ()
-        with LOCK:
-            lent = replace(reservation, grows=False) if self._snapshot.is_in_flight(reservation.id) else None
-            self._snapshot.note(verdict.totals, lent)
+        if self.is_durable:
+            with LOCK:
+                in_flight = self._snapshot.is_in_flight(reservation.id)
+                self._snapshot.note(verdict.totals, replace(reservation, grows=False) if in_flight else None)
         self._note_presence()
         return verdict.totals
 
@@ -180,8 +181,9 @@ class LedgerClient:
             if not self._allows:
                 raise
             return cast("tuple[Totals, ...]", self._ask_here("look", keys))
-        with LOCK:
-            self._snapshot.note(totals)
+        if self.is_durable:
+            with LOCK:
+                self._snapshot.note(totals)
         self._note_presence()
         return totals
 
