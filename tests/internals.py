@@ -19,7 +19,8 @@ _WATCHED = ("held_cost", "held_tokens", "held_calls", "open_calls", "waiting")
 def left_on(account: Account) -> dict[str, object]:
     """Return everything on an account that must be gone once no call is in flight; empty if it is."""
     held = account.in_flight
-    beside = {"cold": held.cold, "running": any(held.running), "bounds": any(held.bounds)}
+    held.count_all()  # gives back what is set aside for calls to come
+    beside = {"cold": held.cold, "running": any(held.running), "aside": any(held.aside)}
     found = {name: getattr(account, name) for name in _WATCHED} | beside
     return {name: value for name, value in found.items() if value}
 

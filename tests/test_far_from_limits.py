@@ -35,6 +35,7 @@ from steptrack_callbacks import (
 from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import (
     account,
+    allowance,
     call,
     fast_path,
     open_call,
@@ -447,7 +448,7 @@ def test_a_far_call_does_not_see_what_is_kept_back(seen):
 
 def test_no_more_than_so_many_calls_stay_uncounted(seen):
     with step("plan", max_tokens=10**9) as plan:
-        calls = [far_call(plan) for _ in range(fast_path.MOST_UNCOUNTED + 1)]
+        calls = [far_call(plan) for _ in range(allowance.MOST_UNCOUNTED + 1)]
         assert plan.account.held_calls == len(calls)
         assert not plan.account.in_flight.uncounted  # the last one was counted, and so all others
         for made in calls:
@@ -506,7 +507,7 @@ def test_a_shared_limit_that_few_such_calls_reach_is_judged_by_counting(seen):
         made = far_call(plan)
         bound = made.bound.cost
         made.withdraw()
-    for times, is_far in ((fast_path.SHARED_TIMES + 1, True), (fast_path.SHARED_TIMES - 1, False)):
+    for times, is_far in ((allowance.SHARED_TIMES + 1, True), (allowance.SHARED_TIMES - 1, False)):
         with step("plan", budgets=[Budget(f"{times}", max_usd=to_usd(times * bound))]) as plan:
             made = far_call(plan)
             assert (made.bound is not None) is is_far

@@ -245,6 +245,8 @@ class Account:
         self.limited = True
         if self.in_flight is _NONE_IN_FLIGHT:
             self.in_flight = InFlight()
+        for allowance in self.in_flight.allowances:
+            allowance.calls_left = 0
 
     def grant(self, grant: Grant) -> None:
         """Raise the limits, and remember by what."""

@@ -347,7 +347,7 @@ class Call:
         for account in self.accounts:
             account.open_calls -= 1
         if self.bound is not None:
-            fast_path.give_back(self)
+            self.accounts.allowance.give_back(self)
         elif self.reservation is not None:
             self.reservation.release()
 

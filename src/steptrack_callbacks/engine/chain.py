@@ -11,6 +11,7 @@ from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import BudgetExhausted, UnknownCostWarning, UnpricedModel
 
 from .account import Account
+from .allowance import Allowance
 from .budget_account import BudgetAccount, by_ledger
 from .request import Request
 
@@ -34,6 +35,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         refuses_unpriced: Whether any of `limited` refuses calls of unknown price.
         listing: Those that name models for their calls, innermost first. What they say is judged before a
             call is admitted, so such a call has no short way.
+        allowance: What calls inside `limited` may hold together that nobody has counted.
         adding: The sums of those that only add up what they are charged.
         judging: The others, which also look at it: for a strict limit that is passed, or in a ledger's units.
     """
@@ -49,6 +51,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
     watches_usd: bool
     refuses_unpriced: bool
     listing: tuple[Account, ...]
+    allowance: Allowance
     adding: tuple[list[int], ...]
     judging: tuple[Account, ...]
 
@@ -61,6 +64,7 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
         chain.limited = tuple([each for each in chain if each.limited and each.enforce != "observe"])
         chain.shared = tuple([account for account in chain if isinstance(account, BudgetAccount)])
         chain.ledgers = by_ledger(chain.shared)
+        chain.allowance = Allowance(chain.limited, chain.shared)
         chain.strict = tuple([account for account in chain.limited if account.enforce == "strict"])
         chain.clamps = not [account for account in chain.limited if not account.definition.clamp]
         chain.cuts_streams = not [each for each in chain.limited if not each.definition.cut_streams]

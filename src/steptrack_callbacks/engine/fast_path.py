@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import time
-from math import isqrt
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow
@@ -23,20 +22,13 @@ from steptrack_callbacks.pricing.terms import USUAL_TIERS
 from . import output_stats
 from .amounts import CALLS, COST, INPUT, OUTPUT, Charge, Tally
 from .chain import AccountChain
-from .holds import FAR_TIMES, MONEY, TOKENS, Bound
-from .in_flight import HeldSums
+from .holds import FAR_TIMES, Bound
 from .lease import Lease
 from .ledger_amounts import to_asked
 from .open_call import OpenCall, open_calls
 from .queue import QUEUE
 from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
-from .room import lacking_calls_or_time
-
-MOST_UNCOUNTED = 64
-"""Of one account: so many can be counted quickly when somebody asks."""
-SHARED_TIMES = 100
-"""How many calls have to fit at their bounds on a shared account, which holds these until the calls end."""
 
 _asking: dict[OpenCall, None] = {}
 """Calls that hold their bounds here while a ledger is asked."""
@@ -73,55 +65,6 @@ def bound_of(chain: AccountChain, request: Request) -> Bound | None:
     return Bound(sent * rates.sent + output * rates.made + rates.request, sent + output, sent, owner)
 
 
-def _hold(call: OpenCall, bound: Bound) -> bool:
-    """Hold the bound of a call on all accounts, if it fits everywhere beside all others at theirs.
-
-    On a shared account others are told of the bound, and cannot count the call. So many such have to fit.
-    """
-    chain, cost, tokens = call.accounts, bound.cost, bound.tokens
-    shared = chain.shared
-    with LOCK:
-        if chain[0].closed:
-            return False
-        for account in chain.limited:
-            limits, settled, held = account.limits, account.settled.sums, account.in_flight
-            uncounted = len(held.uncounted)
-            if held.waiting or uncounted >= MOST_UNCOUNTED:
-                return False
-            has_counted = held.calls > uncounted
-            times = SHARED_TIMES if shared and account in shared else 1
-            if (most := limits.cost) is not None:
-                taken = settled[COST] + held.fixed[MONEY] + held.bounds[MONEY] + times * cost
-                if has_counted:
-                    taken += _longest(held.sums[MONEY])
-                if taken >= most - limits.kept_cost:
-                    return False
-            if (most := limits.tokens) is not None:
-                taken = settled[INPUT] + settled[OUTPUT] + held.fixed[TOKENS] + held.bounds[TOKENS]
-                if has_counted:
-                    taken += _longest(held.sums[TOKENS])
-                if taken + times * tokens >= most:
-                    return False
-            is_counting = limits.calls is not None or limits.seconds is not None
-            if is_counting and lacking_calls_or_time(account, wrapping=False):
-                return False
-        call.bound = bound
-        number, count = call.number, call.count
-        for account in chain.limited:
-            held = account.in_flight
-            held.uncounted[number] = count
-            bounds = held.bounds
-            bounds[MONEY] += cost
-            bounds[TOKENS] += tokens
-            held.calls += 1
-    return True
-
-
-def _longest(counted: HeldSums) -> int:
-    """Return the most that those come to which are counted: whatever anybody reckons with."""
-    return counted.inputs + max(counted.far, counted.usual + isqrt(counted.variance))
-
-
 def let_through(call: OpenCall) -> bool:
     """Begin a call without further ado if nothing limits it, or every limit is far; tells whether it did."""
     chain = call.accounts
@@ -134,7 +77,7 @@ def let_through(call: OpenCall) -> bool:
         if bound is None:
             return False
         with LOCK:
-            if not _hold(call, bound):
+            if chain[0].closed or not chain.allowance.take(call, bound):
                 return False
             call.note()
     call.admitted = True
@@ -161,7 +104,7 @@ def settle(call: OpenCall, charge: Charge, took_s: float | None, response: objec
     with LOCK:
         if call.bound is None:
             return False  # it was settled meanwhile, or counted
-        give_back(call)
+        chain.allowance.give_back(call, cost, sent + made)
         stats.add_output(made, took_s or 0.0, whole=True)
         by_model = innermost.models.get(model) or innermost.models.setdefault(model, Tally())
         for sums in (by_model.sums, *chain.adding):
@@ -192,8 +135,11 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
     chain = call.accounts
     bound = None if call.wrapping or chain.listing else bound_of(chain, call.request)
     shared = [account for account in chain.shared if account in chain.limited]
-    if bound is None or not shared or not _hold(call, bound):
+    if bound is None or not shared:
         return False
+    with LOCK:
+        if call.accounts[0].closed or not chain.allowance.take(call, bound):
+            return False
     asked = to_asked((bound.cost, bound.tokens))
     asks = {account: account.ask_for(asked, asked, asked, counts=call.request.counts) for account in shared}
     try:
@@ -218,26 +164,10 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
 def _drop(call: OpenCall) -> None:
     """Give back what a call holds that is not sent, though somebody may have counted it meanwhile."""
     with LOCK:
-        give_back(call)
+        call.accounts.allowance.give_back(call)
         reservation, call.reservation = call.reservation, None
         if reservation is not None:
             reservation.release()
-
-
-def give_back(call: OpenCall) -> None:
-    """Give back what an uncounted call holds; under the lock."""
-    bound, call.bound = call.bound, None
-    if bound is None:
-        return
-    number, cost, tokens = call.number, bound.cost, bound.tokens
-    for account in call.accounts.limited:
-        held = account.in_flight
-        del held.uncounted[number]
-        bounds = held.bounds
-        bounds[MONEY] -= cost
-        bounds[TOKENS] -= tokens
-        held.calls -= 1
-    QUEUE.releases += 1
 
 
 def count(call: OpenCall) -> None:
@@ -250,7 +180,7 @@ def count(call: OpenCall) -> None:
     with LOCK:
         bound = call.bound
         if bound is not None:  # else it was settled meanwhile, or counted
-            give_back(call)
+            call.accounts.allowance.give_back(call)
             call.reservation = reservation
             reservation.hold_in_flight(bound.owner, since)
 
@@ -264,7 +194,7 @@ def _leave_others_behind() -> None:
                 reservation.release()
         for call in [*open_calls, *_asking]:
             if call.bound is not None and call.bound.owner != current_owner():
-                give_back(call)
+                call.accounts.allowance.give_back(call)
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,8 +18,11 @@ next call asks and the limit is near.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isqrt
+from operator import attrgetter
+from typing import Protocol
+
+from steptrack_callbacks.concurrency.lock import LOCK
 
 from . import output_stats
 from .forecasts import UNBOUNDED, Ahead, Forecast
@@ -30,9 +33,30 @@ from .holds import (
     TOKENS,
     UNCAPPED_DEVIATIONS,
     Amount,
+    Bound,
     Estimate,
     Hold,
 )
+
+
+class Uncounted(Protocol):
+    """A call that holds a bound of what it can come to."""
+
+    number: int
+    bound: Bound | None
+
+    def count(self) -> None:
+        """Hold what is expected of it instead, if it is still in flight."""
+
+
+class SetAside(Protocol):
+    """Room that such calls hold together: an `Allowance`."""
+
+    calls: dict[int, Uncounted]
+    calls_left: int
+
+    def release(self) -> None:
+        """Set no more aside than what those in flight hold."""
 
 
 class HeldSums:
@@ -78,13 +102,12 @@ class InFlight:
     Whoever changes or reads it holds the lock of the accounts. Pairs are of money units and of tokens.
 
     Attributes:
-        calls: How many calls have reserved room.
+        counted: How many calls have reserved room of which it is known what they hold.
         tools: How many of them are uses of tools, which do not count as calls.
         sums: Over those of them that are held at what is expected of them.
         fixed: What others hold: under `strict`, or elsewhere.
-        uncounted: Those that hold a bound of what they can come to, by number, and what counts each after
-            all; see `fast_path`.
-        bounds: What these hold.
+        allowances: Where those hold a bound of what they can come to that nobody has counted.
+        aside: What is set aside for these, and perhaps for others to come.
         running: What streams have produced so far.
         cold: Models of which a call with nothing to go by is in flight.
         waiting: Calls that wait for room.
@@ -97,22 +120,22 @@ class InFlight:
         "_holds",
         "_known",
         "_stale",
-        "bounds",
-        "calls",
+        "allowances",
+        "aside",
         "cold",
+        "counted",
         "fixed",
         "running",
         "sums",
         "tools",
-        "uncounted",
         "waiting",
     )
 
     def __init__(self) -> None:
-        self.calls = self.tools = self.waiting = 0
+        self.counted = self.tools = self.waiting = 0
         self.sums = (HeldSums(), HeldSums())
-        self.fixed, self.bounds, self.running = [0, 0], [0, 0], [0, 0]
-        self.uncounted: dict[int, Callable[[], None]] = {}
+        self.fixed, self.aside, self.running = [0, 0], [0, 0], [0, 0]
+        self.allowances: dict[SetAside, None] = {}
         self.cold: dict[str, int] = {}
         self._holds: dict[Hold, None] = {}
         self._doubts: dict[str, _Doubt] = {}
@@ -130,11 +153,40 @@ class InFlight:
         """Return what those are expected to come to that are held at that."""
         return self.sums[unit].inputs + self.sums[unit].mean
 
+    @property
+    def calls(self) -> int:
+        """How many calls have reserved room."""
+        return self.counted + self.uncounted if self.allowances else self.counted
+
+    @property
+    def uncounted(self) -> int:
+        """How many of them hold a bound of what they can come to."""
+        return sum([len(each.calls) for each in list(self.allowances)])
+
+    @property
+    def promised(self) -> int:
+        """The same, with those that may do so without asking."""
+        return self.uncounted + sum([each.calls_left for each in list(self.allowances)])
+
+    def bounds(self, unit: int) -> int:
+        """Return what those hold that nobody has counted."""
+        calls = [call for each in list(self.allowances) for call in list(each.calls.values())]
+        return sum([(call.bound.cost, call.bound.tokens)[unit] for call in calls if call.bound])
+
     def count_all(self) -> None:
-        """Count the calls that are not: somebody wants to know what they will come to."""
-        if self.uncounted:
-            for count in list(self.uncounted.values()):
-                count()
+        """Count the calls that are not, since somebody wants to know what they will come to."""
+        if not self.allowances:
+            return
+        calls = [call for each in list(self.allowances) for call in list(each.calls.values())]
+        for call in sorted(calls, key=attrgetter("number")):
+            call.count()
+        self.release()
+
+    def release(self) -> None:
+        """Set no more aside than what those hold that are not counted."""
+        with LOCK:
+            for each in list(self.allowances):
+                each.release()
 
     def add(self, hold: Hold, money: int | None, tokens: int | None) -> None:
         """Hold what a call asks, under these limits."""
@@ -143,7 +195,7 @@ class InFlight:
             self._fix(estimate.worst, 1)
         else:
             self._expect(hold, money, tokens)
-        self.calls += 1
+        self.counted += 1
         self.tools += not estimate.counts
         if hold.cold:
             self.cold[estimate.model] = self.cold.get(estimate.model, 0) + 1
@@ -155,7 +207,7 @@ class InFlight:
             self._fix(estimate.worst, -1)
         else:
             self._expect_no_more(hold)
-        self.calls -= 1
+        self.counted -= 1
         self.tools -= not estimate.counts
         if hold.cold:
             self.cold[model] -= 1

@@ -77,6 +77,8 @@ def close_and_sweep(account: Account) -> None:
         if account.open_calls:
             for call in open_calls_of(account):
                 call.sweep()
+        if account.in_flight.allowances:
+            account.in_flight.release()
     finally:  # written out, as each step comes here: see `making_room`
         if QUEUE.waiters:
             QUEUE.move_on()

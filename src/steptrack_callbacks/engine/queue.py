@@ -248,6 +248,8 @@ class AdmissionQueue:
 def _count_waiting(accounts: Iterable[Account], change: int) -> None:
     for account in accounts:
         account.in_flight.waiting += change
+        for allowance in account.in_flight.allowances:
+            allowance.calls_left = 0  # who comes now stands in line, too
 
 
 QUEUE = making_room = AdmissionQueue()

@@ -94,7 +94,7 @@ class Replica:
         before, self.elsewhere = self.elsewhere, now
         self.in_flight.fixed[MONEY] += now.cost - before.cost
         self.in_flight.fixed[TOKENS] += now.tokens - before.tokens
-        self.in_flight.calls += now.calls - before.calls
+        self.in_flight.counted += now.calls - before.calls
 
 
 def replica_of(key: str, ledger: LedgerClient) -> Replica:

@@ -152,8 +152,9 @@ def about_left(account: Account) -> dict[LimitName, Decimal | float]:
 def _rest(account: Account, unit: int, unspent: int) -> int | None:
     """Take off what calls in flight hold; `None` if those have to be counted for that."""
     held = account.in_flight
-    rest = max(0, unspent - held.fixed[unit] - held.mean(unit) - held.bounds[unit])
-    return None if rest < 100 * held.bounds[unit] else rest
+    bounds = held.bounds(unit) if held.allowances else 0
+    rest = max(0, unspent - held.fixed[unit] - held.mean(unit) - bounds)
+    return None if rest < 100 * bounds else rest
 
 
 def _fits_beside(account: Account, estimate: Estimate, unit: int, used: int, most: int) -> bool:

@@ -103,6 +103,9 @@ def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: st
     for index, value in amounts:
         for sums in adding:
             sums[index] += value
+    for account in accounts.limited:
+        for allowance in account.in_flight.allowances:  # written out, as each call comes here: see `revoke`
+            allowance.calls_left = 0
     return amounts, before
 
 

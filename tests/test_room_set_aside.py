@@ -1,0 +1,128 @@
+"""Far from limits room is set aside for several calls at once: it keeps nobody out, and lets nobody through."""
+
+import threading
+
+import pytest
+
+from internals import assert_nothing_left
+from steptrack_callbacks import BudgetExhausted, Usage, bind, record_usage, step
+from steptrack_callbacks.engine import allowance, output_stats
+from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.tokens import InputCount
+
+BOUND_TOKENS = 60 + 20
+"""Of each call: bytes that are sent, and the most output."""
+USED = Usage(input_tokens=10, output_tokens=5)
+
+
+@pytest.fixture(autouse=True)
+def _seen():
+    output_stats.reset()
+    output_stats.learn("gpt-4o", output_tokens=5, counted_input=10, input_tokens=10)
+
+
+def admitted() -> Call:
+    call = new_call(
+        Request(
+            model="gpt-4o",
+            count_input=lambda: InputCount(tokens=10, upper_bound=12),
+            bound_input=lambda: 60,
+            max_output_tokens=20,
+        )
+    )
+    call.admit(patient=False)
+    return call
+
+
+def aside_tokens(of) -> int:
+    return of.account.in_flight.aside[1]
+
+
+def test_room_is_set_aside_for_several_calls_and_the_last_of_them_asks_for_more():
+    with step("plan", max_tokens=10**6) as plan:
+        for _ in range(allowance.AT_ONCE):
+            admitted().settle(USED)
+            assert aside_tokens(plan) == allowance.AT_ONCE * BOUND_TOKENS
+        admitted().settle(USED)
+        assert aside_tokens(plan) == allowance.AT_ONCE * BOUND_TOKENS
+        assert plan.remaining("max_tokens") == 10**6 - plan.usage.total_tokens
+        assert_nothing_left(plan)
+
+
+def test_what_is_set_aside_for_one_step_keeps_another_out_of_nothing():
+    with step("plan", max_tokens=2_000) as plan:
+        with step("first", max_tokens=10**6):
+            admitted().settle(USED)
+            assert aside_tokens(plan) > 500
+            with step("second", max_tokens=10**6, parent=plan):
+                for _ in range(100):
+                    admitted().settle(USED)
+    assert plan.usage.total_tokens == 101 * 15
+    assert_nothing_left(plan)
+
+
+def test_no_call_goes_by_room_set_aside_once_something_else_has_used_up_the_limit():
+    with step("plan", max_tokens=10_000, error_boundary="continue") as plan:
+        admitted().settle(USED)
+        assert aside_tokens(plan) > BOUND_TOKENS
+        record_usage("gpt-4o", input_tokens=9_990, output_tokens=0, cost_usd=0)
+        with pytest.raises(BudgetExhausted):
+            admitted()
+    assert plan.usage.calls == 2
+
+
+def test_nor_once_a_call_has_come_to_far_more_than_anybody_reckoned_with():
+    with step("plan", max_tokens=10_000, error_boundary="continue") as plan:
+        with step("inner", max_tokens=10**6):
+            first = admitted()
+            with step("beside", max_tokens=10**6, parent=plan):
+                admitted().settle(USED)
+                first.settle(Usage(input_tokens=10, output_tokens=9_980))
+                with pytest.raises(BudgetExhausted):
+                    admitted()
+    assert plan.usage.calls == 2
+
+
+def test_max_calls_is_exact_however_many_begin_at_once():
+    with step("plan", max_calls=7, error_boundary="continue") as plan:
+        for _ in range(7):
+            admitted().settle(USED)
+        with pytest.raises(BudgetExhausted):
+            admitted()
+    assert plan.usage.calls == 7
+
+
+def test_a_step_that_ends_leaves_nothing_set_aside_around_it():
+    with step("plan", max_tokens=10**6) as plan:
+        with step("inner", max_tokens=10**6):
+            admitted().settle(USED)
+            still_open = admitted()
+        assert aside_tokens(plan) == 0
+        still_open.settle(USED)
+        assert_nothing_left(plan)
+    assert plan.usage.total_tokens == 30
+
+
+def test_calls_of_many_threads_under_one_limit_never_hold_more_than_it_has():
+    limit_tokens, threads, each = 40_000, 8, 200
+    start = threading.Barrier(threads)
+
+    def work():
+        start.wait()
+        with step("branch", max_tokens=10**6):
+            for _ in range(each):
+                try:
+                    admitted().settle(Usage(input_tokens=30, output_tokens=20))
+                except BudgetExhausted:
+                    return
+
+    with step("plan", max_tokens=limit_tokens, error_boundary="continue") as plan:
+        workers = [threading.Thread(target=bind(work)) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert_nothing_left(plan)
+        assert limit_tokens - BOUND_TOKENS <= plan.usage.total_tokens <= limit_tokens
