@@ -214,6 +214,15 @@ class Call:
             truncated: Whether the answer was cut short by the request's own `max_tokens`.
             response: The answer, for the error that a step may raise at its close.
         """
+        is_far = self.bound is not None and self.lease is None
+        is_usual = not (estimated or truncated) and (terms is None or terms is NO_TERMS)
+        if (
+            is_far
+            and is_usual
+            and fast_path.settle(self, usage, cost_usd, parts or ((model, usage),), response)
+        ):
+            self.answered_by = model
+            return
         if self.state not in _OPEN:
             return
         self.answered_by = model
@@ -224,16 +233,7 @@ class Call:
             cost = self.request.cost_of_parts(parts, terms, took_s)
         else:
             cost = self.request.cost_of(usage, parts[0][0] if parts else model, terms, took_s)
-        estimated_calls = usage.estimated_calls or int(estimated)
-        if self.attempts > 1 or not self.request.counts:
-            charge = self._counted(usage, cost, estimated=estimated_calls)
-        else:
-            charge = Charge(usage, cost, 1, 0, estimated_calls)
-            is_far = self.bound is not None and self.lease is None
-            is_usual = (terms is None or terms is NO_TERMS) and not (truncated or estimated)
-            if is_far and is_usual and fast_path.settle(self, charge, took_s, response):
-                self._tell(charge)
-                return
+        charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
         learn = None if estimated else settlement.lesson_of(self, usage, terms, took_s, cut=truncated)
         if truncated:
             settlement.note_cut(self)

@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from decimal import Decimal
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.pricing.terms import USUAL_TIERS
+from steptrack_callbacks.values.money import to_units
+from steptrack_callbacks.values.usage import Usage
 
 from . import output_stats
 from .amounts import CALLS, COST, INPUT, OUTPUT, Charge, Tally
+from .call_log import note_charge
 from .chain import AccountChain
 from .holds import FAR_TIMES, Bound
 from .lease import Lease
@@ -29,6 +34,7 @@ from .open_call import OpenCall, open_calls
 from .queue import QUEUE
 from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
+from .settlement import tell_of
 
 _asking: dict[OpenCall, None] = {}
 """Calls that hold their bounds here while a ledger is asked."""
@@ -86,26 +92,47 @@ def let_through(call: OpenCall) -> bool:
     return True
 
 
-def settle(call: OpenCall, charge: Charge, took_s: float | None, response: object) -> bool:
+def settle(
+    call: OpenCall,
+    usage: Usage,
+    cost_usd: Decimal | float | None,
+    parts: Sequence[tuple[str | None, Usage]],
+    response: object,
+) -> bool:
     """Charge a call that was let through here with a whole answer of plain text, as nearly all are.
 
     It does what `Call.settle` does for all other calls, in one go: what is known beforehand of such a call
     is not asked again. Tells whether it did; if not, nothing has happened.
+
+    Args:
+        call: The call.
+        usage: What was used, which nobody has estimated.
+        cost_usd: US dollars as stated for this very call; `None` to price the tokens.
+        parts: Whose price these have, if that was told; if it is several models', nothing is done here.
+        response: The answer, for the error that a step may raise at its close.
     """
-    bound, chain, model = call.bound, call.accounts, call.request.model
-    stats, usage, cost = output_stats.find(model), charge.usage, charge.cost
-    if bound is None or stats is None or cost is None or chain.judging or not usage.is_text:
+    bound, chain, request = call.bound, call.accounts, call.request
+    stats, ((priced, _), *others) = output_stats.find(request.model), parts
+    if bound is None or stats is None or others or not (usage.is_text and request.counts):
         return False
-    sent, made = usage.input_tokens, usage.output_tokens
-    densest = stats.densest
+    if chain.judging or call.attempts > 1:
+        return False
+    sent, made, model, densest = usage.input_tokens, usage.output_tokens, request.model, stats.densest
     if sent * densest[1] > bound.sent * densest[0]:
         return False  # as nothing that was counted
-    innermost = chain[0]
+    took_s = time.monotonic() - (call.sent_at or 0.0)
+    if cost_usd is None:
+        cost = request.cost_of(usage, priced, None, took_s)
+    else:
+        cost = to_units(cost_usd, "cost_usd")
+    if cost is None:
+        return False
+    innermost, charge = chain[0], Charge(usage, cost)
     with LOCK:
         if call.bound is None:
             return False  # it was settled meanwhile, or counted
         chain.allowance.give_back(call, cost, sent + made)
-        stats.add_output(made, took_s or 0.0, whole=True)
+        stats.add_output(made, took_s, whole=True)
         by_model = innermost.models.get(model) or innermost.models.setdefault(model, Tally())
         for sums in (by_model.sums, *chain.adding):
             sums[INPUT] += sent
@@ -122,6 +149,9 @@ def settle(call: OpenCall, charge: Charge, took_s: float | None, response: objec
         del open_calls[call]
     if QUEUE.waiters:
         QUEUE.move_on()
+    note_charge((call.number, innermost.ref, model, "settled", call.started_at, time.time(), charge))
+    if hooks.registered or chain.observed:
+        tell_of(call, charge, None)
     return True
 
 

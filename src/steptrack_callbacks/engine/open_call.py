@@ -35,6 +35,7 @@ class OpenCall(Protocol):
     sent_at: float | None
     produced: int
     answered_by: str | None
+    attempts: int
     charge: Charge
     bound: Bound | None
     reservation: Reservation | None
