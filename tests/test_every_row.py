@@ -59,6 +59,13 @@ def test_every_row_that_states_a_price_is_priced_for_plain_usage():
     )  # no models
 
 
+def test_every_other_name_of_a_model_has_its_price():
+    table = installed()
+    others = {key: model for key, entry in table.entries.items() if (model := entry.get("alias_of"))}
+    prices = {key: (cost_usd(key, PLAIN), cost_usd(model, PLAIN)) for key, model in others.items()}
+    assert {key: costs for key, costs in prices.items() if costs[0] != costs[1] or costs[0] is None} == {}
+
+
 def test_the_prices_of_every_row_are_looked_up_without_importing_litellm_but_for_few():
     helped = [
         key

@@ -99,6 +99,24 @@ def test_a_maker_whose_name_is_only_in_a_key_does_not_sell_the_model(listed):
     assert cost_usd("zap-9", HELLO) == Decimal("0.00002")
 
 
+@pytest.mark.parametrize("name", ["zap-latest", "ZAP-latest", "openai/zap-latest"])
+def test_a_name_that_points_at_a_model_costs_what_the_model_does(listed, name):
+    points = {"zap-latest": {"alias_of": "zap-9"}, "lost-latest": {"alias_of": "nowhere"}}
+    listed(points | {"zap-9": PRICE | {"litellm_provider": "openai", "max_output_tokens": 77}})
+    assert cost_usd(name, HELLO) == cost_usd("zap-9", HELLO) == Decimal("0.00002")
+    assert max_output_tokens(name) == 77
+    assert source_of("lost-latest") is None
+
+
+def test_a_name_that_points_at_a_model_follows_the_price_that_is_registered_for_it(litellm):
+    # So a LiteLLM that knows no such rows loads them from the network.
+    litellm.model_cost["zap-latest"] = {"alias_of": "zap-9"}
+    litellm.model_cost["zap-9"] = entry = PRICE | {"litellm_provider": "openai"}
+    assert cost_usd("zap-latest", HELLO) == Decimal("0.00002")
+    entry["input_cost_per_token"] = 2e-6
+    assert cost_usd("zap-latest", HELLO) == Decimal("0.00003")
+
+
 def test_an_answer_of_no_tokens_is_no_longest_one(listed):
     listed({"zap-9": PRICE | {"litellm_provider": "openai", "max_output_tokens": 0}})
     assert max_output_tokens("zap-9") is None

@@ -42,7 +42,13 @@ class Table:
         return {key.lower(): key for key in self.entries}
 
     def row(self, key: str) -> Row | None:
-        """Return the model of that key, in whatever case it is written."""
+        """Return the model of that key, in whatever case it is written; another name leads to its model."""
+        row = self._row(key)
+        if row is not None and isinstance(model := row.entry.get("alias_of"), str):
+            return self._row(model)
+        return row
+
+    def _row(self, key: str) -> Row | None:
         entry = self.entries.get(key)
         if entry is None:
             key = self._keys_by_lower.get(key.lower(), "")
