@@ -6,8 +6,8 @@ as not reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from langchain_core.outputs import LLMResult
@@ -16,38 +16,53 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import settling
 from steptrack_callbacks.integrations.counts import TIERS
 from steptrack_callbacks.integrations.stated_cost import FIELDS
-from steptrack_callbacks.integrations.usage import REASONS, Answer, Reading, is_cut_by, read_usage
+from steptrack_callbacks.integrations.usage import CUT, Answer, Reading, read_usage
 from steptrack_callbacks.pricing.terms import NO_TERMS, terms_of_tier
 from steptrack_callbacks.values.usage import MOST_TOKENS, Usage, text_usage
 
 _DETAILS = ("input_token_details", "output_token_details")
 _NO_DETAILS: Mapping[str, Any] = {}
 _USAGES = ("token_usage", "usage", "usage_metadata")
-_USAGE_NAMES = frozenset(_USAGES)
 _TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _TRANSLATED = _TOTALS | {"prompt_tokens_details", "completion_tokens_details"}
 _PLAIN = frozenset({"input_tokens", "output_tokens", "total_tokens", *_DETAILS})
-_PARTS = frozenset({"audio", "cache_creation", "cache_read", "reasoning"})
 _SAYS_NO_MORE = frozenset(
     {
-        *_USAGES,
-        *(
-            "created",
-            "created_at",
-            "finish_reason",
-            "id",
-            "logprobs",
-            "model",
-            "model_name",
-            "model_provider",
-        ),
-        *("object", "output_version", "service_tier", "stop_reason", "stop_sequence", "system_fingerprint"),
+        *("created", "created_at", "finish_reason", "id", "logprobs", "model", "model_name"),
+        *("model_provider", "object", "output_version", "service_tier", "stop_reason", "stop_sequence"),
+        *("system_fingerprint", "token_usage"),
     }
 )
-"""What a message may say beside its usage, and nothing of it has to be looked at closely."""
+"""What a message may say beside its usage, and nothing of it but the last has to be looked at closely."""
+_NO_INPUT_PARTS: Sequence[Mapping[str, int] | None] = (
+    {"audio": 0, "cache_read": 0},
+    {"audio_tokens": 0, "cached_tokens": 0},
+    None,
+    {"cache_read": 0},
+    {"cache_creation": 0, "cache_read": 0},
+    {"cached_tokens": 0},
+    {},
+)
+"""How LangChain and providers say that no token sent was of a special kind, in the words of most of them."""
+_NO_OUTPUT_PARTS: Sequence[Mapping[str, int] | None] = (
+    {"audio": 0, "reasoning": 0},
+    {
+        "accepted_prediction_tokens": 0,
+        "audio_tokens": 0,
+        "reasoning_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
+    None,
+    {"reasoning": 0},
+    {"reasoning_tokens": 0},
+    {},
+)
+"""How they say that none was of those that were made."""
 _USUAL_PARTS = frozenset({"cached_tokens", "audio_tokens", "reasoning_tokens"})
 _OF_SEARCHES = frozenset({"num_search_queries", "search_context_size"})
 _LONGEST_WORD = 10_000
+_answer_of: Callable[[Iterable[Any]], Answer] = partial(tuple.__new__, Answer)  # as `_make`, which is slower
+_COUNTS = 3  # those sent, those made, and their sum
 
 
 def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) -> bool:
@@ -87,42 +102,57 @@ def _plainly_told(result: LLMResult) -> Answer | None:
     try:
         message: Any = result.generations[0][0].message  # type: ignore[union-attr]
         reported, told = message.usage_metadata, message.response_metadata
-    except (AttributeError, IndexError, TypeError):
+        sent, made, total = reported["input_tokens"], reported["output_tokens"], reported["total_tokens"]
+    except (AttributeError, IndexError, KeyError, TypeError):
         return None
     if type(reported) is not dict or type(told) is not dict or type(message.content) is not str:
         return None
-    sent, made = reported.get("input_tokens"), reported.get("output_tokens")
-    if type(sent) is not int or type(made) is not int or not (sent > 0 and made > 0):
+    if type(sent) is not int or type(made) is not int or sent <= 0 or made <= 0:
         return None
-    total = sent + made
-    if total > MOST_TOKENS or reported.get("total_tokens", total) != total or not reported.keys() <= _PLAIN:
+    tokens = sent + made
+    if total != tokens or tokens > MOST_TOKENS or (len(reported) > _COUNTS and _says_parts(reported)):
         return None
-    if not told.keys() <= _SAYS_NO_MORE or _says_details(reported, told, result.llm_output):
+    if not _SAYS_NO_MORE.issuperset(told) or _says_more(told, result.llm_output):
         return None
-    model, tier = told.get("model_name") or told.get("model"), told.get("service_tier")
-    return Answer(
-        usage=text_usage(sent, made),
-        model=_once(model) if type(model) is str and model else None,
-        terms=terms_of_tier(_once(tier)) if type(tier) is str and tier else NO_TERMS,
-        is_cut=not REASONS.isdisjoint(told) and is_cut_by(told.get),
-    )
+    try:
+        beside = _said_beside(
+            told.get("model_name") or told.get("model"),
+            told.get("service_tier"),
+            told.get("finish_reason"),
+            told.get("stop_reason"),
+        )
+    except TypeError:  # what is no word may have no hash
+        return None
+    return _answer_of((text_usage(sent, made), *beside))
 
 
-def _says_details(reported: dict[str, Any], told: dict[str, Any], output: Any) -> bool:
-    """Tell whether anything says more of the tokens than how many there were."""
-    for name in _DETAILS:
-        details = reported.get(name)
-        if details and (type(details) is not dict or not details.keys() <= _PARTS or any(details.values())):
-            return True
-    in_both: Any = None  # nearly always the same one stands in both
-    for holder in (told, output):
-        for name in holder.keys() & _USAGE_NAMES if type(holder) is dict else ():
-            usage = holder[name]
-            if usage is not None and usage is not in_both:
-                if type(usage) is not dict or not (usage.keys() <= _TOTALS or _is_translated(usage)):
-                    return True
-                in_both = usage
-    return False
+def _says_parts(reported: dict[str, Any]) -> bool:
+    """Tell whether LangChain says more of the tokens than how many there were."""
+    if not _PLAIN.issuperset(reported):
+        return True
+    sent, made = reported.get("input_token_details"), reported.get("output_token_details")
+    return sent not in _NO_INPUT_PARTS or made not in _NO_OUTPUT_PARTS
+
+
+def _says_more(told: dict[str, Any], output: Any) -> bool:
+    """Tell whether a provider's own usage says more; LangChain puts the same one into both places."""
+    usage = told.get("token_usage")
+    if type(output) is dict and (
+        output.get("token_usage", usage) is not usage or "usage" in output or "usage_metadata" in output
+    ):
+        return True
+    if usage is None or (type(usage) is dict and _TOTALS.issuperset(usage)):
+        return False
+    return not _is_translated(usage)
+
+
+@lru_cache(maxsize=128)
+def _said_beside(model: Any, tier: Any, *reasons: Any) -> tuple[Any, ...]:
+    """Return all of an answer but its usage, as the words beside that say: they are mostly the same few."""
+    model, tier = _once(_text(model)), _once(_text(tier))
+    is_cut = not CUT.isdisjoint(map(_text, reasons))
+    answer = Answer(model=model or None, terms=terms_of_tier(tier) if tier else NO_TERMS, is_cut=is_cut)
+    return answer[1:]
 
 
 def settle_reported(call: Call, reported: Any, told: Mapping[str, Any]) -> None:
@@ -167,16 +197,18 @@ def _add_details(reading: Reading, holder: Any, reported: Any) -> bool:
 
 def _is_translated(usage: Any) -> bool:
     """Tell a provider's usage of which LangChain's says as much."""
-    if type(usage) is not dict or not usage.keys() <= _TRANSLATED:
+    if type(usage) is not dict or not _TRANSLATED.issuperset(usage):
         return False
-    for told in (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")):
-        if told and not (type(told) is dict and _has_usual_parts(told)):
-            return False
-    return True
+    sent, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    if sent not in _NO_INPUT_PARTS and not _has_usual_parts(sent):
+        return False
+    return made in _NO_OUTPUT_PARTS or _has_usual_parts(made)
 
 
-def _has_usual_parts(details: dict[Any, Any]) -> bool:
-    return {name for name, count in details.items() if count} <= _USUAL_PARTS
+def _has_usual_parts(details: Any) -> bool:
+    if not details:
+        return True
+    return type(details) is dict and {name for name, count in details.items() if count} <= _USUAL_PARTS
 
 
 def _add_told(reading: Reading, told: Mapping[str, Any]) -> None:
