@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from dataclasses import replace
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from steptrack_callbacks import pricing, step, tokens
 from steptrack_callbacks.engine import output_stats
@@ -109,6 +113,66 @@ def test_what_is_expected_of_a_model_is_the_same_however_seldom_somebody_asks(as
     )
     for most in (40, 700, UNBOUNDED):
         assert stats.fresh(most, clamps=False) == remembered.fresh(most, clamps=False)
+
+
+@given(
+    answers=st.lists(
+        st.tuples(st.integers(0, 4000), st.floats(0, 90), st.booleans(), st.booleans()), max_size=500
+    )
+)
+def test_the_longest_answer_that_is_reckoned_with_follows_those_that_are_remembered(answers):
+    stats, kept = output_stats.OutputStats("m"), deque(maxlen=output_stats.REMEMBERED_ANSWERS)
+    for tokens_made, took_s, is_whole, asks in answers:
+        made, took = (tokens_made, took_s) if is_whole else stats._completed(tokens_made, took_s)
+        stats.add_output(tokens_made, took_s, whole=is_whole)
+        kept.append((took, made))
+        usual = math.ceil(5 * (sum(length for _, length in kept) / len(kept)))
+        assert stats.reach >= max(1000, usual, *(length for _, length in kept))
+        if asks:
+            assert stats.longest(clamps=True) == max(1000, usual, *(length for _, length in kept))
+            assert stats._by_age == sorted(kept)
+            assert stats._seconds == pytest.approx(sum(took for took, _ in kept), rel=1e-6, abs=1e-6)
+            assert stats._sums(UNBOUNDED) == (
+                len(kept),
+                sum(length for _, length in kept),
+                sum(length * length for _, length in kept),
+            )
+
+
+def test_a_long_answer_is_reckoned_with_no_longer_than_it_is_remembered():
+    stats = output_stats.OutputStats("m")
+    stats.add_output(9000, 1.0, whole=True)
+    for _ in range(output_stats.REMEMBERED_ANSWERS):
+        stats.add_output(10, 1.0, whole=True)
+    assert (stats.reach, stats.longest(clamps=True)) == (9000, 1000)
+    stats.add_output(10, 1.0, whole=True)
+    assert stats.reach == 1000
+
+
+class SlowToSort(float):
+    """Seconds that another answer comes in while they are compared, as a garbage collection may bring one."""
+
+    meanwhile = staticmethod(lambda: None)
+
+    def __lt__(self, other):
+        meanwhile, SlowToSort.meanwhile = SlowToSort.meanwhile, lambda: None
+        meanwhile()
+        return float(self) < float(other)
+
+
+def test_an_answer_that_comes_while_others_are_sorted_is_remembered():
+    stats = output_stats.OutputStats("m")
+    for number in range(20):
+        stats.add_output(number, SlowToSort(number), whole=True)
+
+    def meanwhile():
+        stats.add_output(5000, 1.0, whole=True)
+        assert stats.longest(clamps=True) == 5000
+
+    SlowToSort.meanwhile = meanwhile
+    assert stats.median() == 10
+    assert stats.longest(clamps=True) == 5000
+    assert len(stats._by_age) == stats.seen == 21
 
 
 def test_a_text_is_counted_the_same_again_and_apart_for_each_encoding(monkeypatch):

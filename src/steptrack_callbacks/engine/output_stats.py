@@ -30,7 +30,7 @@ from .holds import Hold
 REMEMBERED_ANSWERS = 200
 RECENT_ANSWERS = 20
 MOST_UNSORTED = 8
-"""So many answers are sorted in one by one; for more of them all are sorted anew."""
+"""Fewer new answers are sorted in one by one; for so many, all are sorted anew."""
 MOST_TIERS = 8
 """More than any provider has; what a strange server makes up is not kept without end."""
 START_OUTPUT_TOKENS = 500
@@ -74,16 +74,19 @@ class OutputStats:
     _outputs: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
     _surpluses: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT_ANSWERS))
     _answers: deque[Went] = field(default_factory=deque)
-    _unsorted: deque[tuple[Went | None, Went]] = field(default_factory=lambda: deque(maxlen=MOST_UNSORTED))
+    _tokens: int = 0
+    _record: int = CLAMPED_UNSEEN_TOKENS
+    _known_ceiling: int | None = None
+
+    # What follows is of the answers up to a revision, and brought up to date when somebody asks for it.
+    _revision: int = 0
+    _dropped: deque[Went] = field(default_factory=lambda: deque(maxlen=MOST_UNSORTED))
     _by_age: list[Went] = field(default_factory=list)
     _by_length: list[Went] = field(default_factory=list)
+    _seconds: float = 0.0
+    _squares: int = 0
     _tables: dict[tuple[bool, int], Table] = field(default_factory=dict)
     _fresh: dict[tuple[int, bool], Forecast] = field(default_factory=dict)
-    _known_ceiling: int | None = None
-    _seconds: float = 0.0
-    _tokens: int = 0
-    _squares: int = 0
-    _record: int = 0
 
     def add_output(self, tokens: int, took_s: float, *, whole: bool) -> None:
         """Remember an output, and how long it took; one that was cut short went at least so far."""
@@ -91,25 +94,19 @@ class OutputStats:
             self._outputs.append(tokens)
         else:
             tokens, took_s = self._completed(tokens, took_s)
-        answers, oldest = self._answers, None
-        if len(answers) == REMEMBERED_ANSWERS:
+        answers = self._answers
+        if len(answers) >= REMEMBERED_ANSWERS:
             oldest = answers.popleft()
-            self._seconds -= oldest[0]
+            self._dropped.append(oldest)
             self._tokens -= oldest[1]
-            self._squares -= oldest[1] ** 2
         answers.append((took_s, tokens))
-        self._seconds += took_s
         self._tokens += tokens
-        self._squares += tokens * tokens
-        self._unsorted.append((oldest, (took_s, tokens)))
-        self._record = max(self._record, tokens)
-        self.reach = max(
-            CLAMPED_UNSEEN_TOKENS,
-            math.ceil(CLAMPED_UNSEEN_TIMES * (self._tokens / len(answers))),
-            self._record,
-        )
-        self._tables.clear()
-        self._fresh.clear()
+        record = self._record
+        if tokens > record:
+            record = self._record = tokens
+        self.reach = record
+        if CLAMPED_UNSEEN_TIMES * self._tokens > record * len(answers):
+            self.reach = math.ceil(CLAMPED_UNSEEN_TIMES * (self._tokens / len(answers)))
         self.revision += 1
 
     def add_tier(self, service_tier: str) -> None:
@@ -135,6 +132,7 @@ class OutputStats:
     @property
     def tokens_per_s(self) -> float:
         """How fast the answers came, first token and all."""
+        self._lengths()
         return self._tokens / self._seconds if self._seconds > 0 else START_TOKENS_PER_S
 
     def median(self) -> int:
@@ -167,6 +165,7 @@ class OutputStats:
 
     def fresh(self, most: int, *, clamps: bool) -> Forecast:
         """Forecast the answer of a call that is still to be sent."""
+        self._lengths()
         forecast = self._fresh.get((most, clamps))
         if forecast is None:
             forecast = self._fresh[most, clamps] = self._forecast_fresh(most, clamps=clamps)
@@ -263,27 +262,54 @@ class OutputStats:
         return whole, took_s * whole / max(1, tokens)
 
     def _lengths(self) -> list[Went]:
-        """Return the answers by their length, and sort in what has come since somebody asked last.
+        """Return the answers by their length, and take in what has come since somebody asked last.
 
         Far from all limits nobody asks.
         """
-        if self._unsorted:
+        while self._revision != self.revision:
             with LOCK:
-                self._sort_in(list(self._unsorted))
+                self._take_in(self.revision)
         return self._by_length
 
-    def _sort_in(self, news: list[tuple[Went | None, Went]]) -> None:
-        self._unsorted.clear()
-        if len(news) == MOST_UNSORTED:
-            self._by_age = sorted(self._answers)
-            self._by_length = sorted((tokens, tokens) for _, tokens in self._answers)
-        for oldest, newest in news if len(news) < MOST_UNSORTED else ():
-            if oldest is not None:
-                del self._by_age[bisect_left(self._by_age, oldest)]
-                del self._by_length[bisect_left(self._by_length, (oldest[1], oldest[1]))]
-            insort(self._by_age, newest)
-            insort(self._by_length, (newest[1], newest[1]))
-        self._record = self._by_length[-1][1]
+    def _take_in(self, revision: int) -> None:
+        """Sort what has come up to a revision, unless a garbage collection charges a stream meanwhile."""
+        answers, dropped = list(self._answers), list(self._dropped)
+        count = revision - self._revision
+        are_few = count < MOST_UNSORTED and len(self._by_age) + count == len(answers) + len(dropped)
+        anew = None if are_few else _sorted(answers)
+        if self.revision != revision:
+            return
+        self._revision = revision
+        self._dropped.clear()
+        self._tables.clear()
+        self._fresh.clear()
+        if anew is not None:
+            self._by_age, self._by_length, self._seconds, self._squares = anew
+        else:
+            self._sort_in(answers[-count:], instead_of=dropped)
+        self._record = max(CLAMPED_UNSEEN_TOKENS, self._by_length[-1][1])
+
+    def _sort_in(self, news: list[Went], *, instead_of: list[Went]) -> None:
+        for took_s, tokens in instead_of:
+            del self._by_age[bisect_left(self._by_age, (took_s, tokens))]
+            del self._by_length[bisect_left(self._by_length, (tokens, tokens))]
+            self._seconds -= took_s
+            self._squares -= tokens * tokens
+        for took_s, tokens in news:
+            insort(self._by_age, (took_s, tokens))
+            insort(self._by_length, (tokens, tokens))
+            self._seconds += took_s
+            self._squares += tokens * tokens
+
+
+def _sorted(answers: list[Went]) -> tuple[list[Went], list[Went], float, int]:
+    """Return answers by their age and by their length, their seconds, and the squares of their lengths."""
+    return (
+        sorted(answers),
+        sorted([(tokens, tokens) for _, tokens in answers]),
+        sum([took_s for took_s, _ in answers]),
+        sum([tokens * tokens for _, tokens in answers]),
+    )
 
 
 _seen: dict[str, OutputStats] = {}
