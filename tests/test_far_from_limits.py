@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import threading
+from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -649,6 +650,24 @@ def test_a_bound_is_never_below_what_counting_takes_to_be_the_most(texts, model,
 )
 def test_what_is_no_text_has_no_bound(messages):
     assert bound_messages(messages) is None
+
+
+class Hiding:
+    """A message that keeps its text under another name."""
+
+    def __init__(self, *, role, content):
+        self.role, self._text = role, content
+
+    @property
+    def content(self):
+        return self._text
+
+
+@pytest.mark.parametrize("kind", [OrderedDict, Hiding])
+def test_a_message_whose_text_is_not_found_at_once_has_no_bound(kind):
+    message = kind(role="user", content="Why is the sky blue? " * 500)
+    assert bound_messages([message]) is None
+    assert count_messages([message], "gpt-4o").tokens > 1000
 
 
 @pytest.mark.parametrize(

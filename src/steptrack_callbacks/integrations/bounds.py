@@ -76,21 +76,25 @@ def bound_messages(messages: object, *, tools: Sequence[Any] | None = None) -> i
     """
     if type(messages) is not list and type(messages) is not tuple:
         return None
-    size, frames = 0, _AROUND_ALL
+    size, frames = 0, _AROUND_ALL + _AROUND * len(messages)
     for message in messages:
-        fields = message if type(message) is dict else getattr(message, "__dict__", None)
-        if fields is None or (fields is message and not fields.keys() <= _IN_MESSAGES):
+        fields: Any = getattr(message, "__dict__", message)  # a dict has none
+        if fields is message and (type(message) is not dict or not message.keys() <= _IN_MESSAGES):
             return None
         content = fields.get("content")
         if type(content) is not str:
-            content = _joined_text(content)
+            is_elsewhere = fields is not message and "content" not in fields  # as in a subclass of dict
+            content = None if is_elsewhere else _joined_text(content)
             if content is None:
                 return None
         size += len(content) if content.isascii() else 4 * len(content)
-        frames += _AROUND
-        get = fields.get  # nearly always a message has none of these
-        if get("name") or get("tool_calls") or get("function_call") or get("additional_kwargs"):
-            for more in filter(None, map(get, _BESIDE)):
+        if (  # nearly always a message has none of these
+            fields.get("name")
+            or fields.get("tool_calls")
+            or fields.get("function_call")
+            or fields.get("additional_kwargs")
+        ):
+            for more in filter(None, map(fields.get, _BESIDE)):
                 size += _size_of(more)
                 frames += TOOL_TOKENS * len(more) + NAME_TOKENS
     if tools:
