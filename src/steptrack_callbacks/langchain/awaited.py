@@ -24,21 +24,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 _asking: CodeType | None = code_of(AWAITED)
+_frame_above = sys._getframe  # noqa: SLF001 - there is nothing else that says who asks
 
 
 class _Awaited:
     """A method, and the coroutine function that takes its place for whoever awaits it."""
 
     def __init__(self, plain: Callable[..., Any], awaited: str) -> None:
-        self._plain, self._awaited = plain, awaited
+        self._bound_to, self._awaited = plain.__get__, awaited
         update_wrapper(cast(Any, self), plain)
 
     def __get__(self, handler: Any, owner: type | None = None) -> Any:
-        if handler is None:
-            return self._plain
-        if sys._getframe(1).f_code is _asking:  # noqa: SLF001 - there is nothing else that says who asks
+        if _frame_above(1).f_code is _asking:
             return getattr(handler, self._awaited)
-        return self._plain.__get__(handler, owner)
+        return self._bound_to(handler, owner)
 
 
 def awaited_as(name: str) -> Callable[[F], F]:

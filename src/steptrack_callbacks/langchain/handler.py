@@ -19,6 +19,8 @@ from . import charging, paid_tools, run_tree, runs, usage
 from .awaited import awaited_as
 from .frames import discard_unasked, is_inline
 from .refusals import langchain_error, mark_not_retryable, silence_refusal_logs
+from .run_tree import NOWHERE, STEP_KEY, watches
+from .runs import find as find_run
 from .starting import Start, begin, begin_async
 
 Params = Mapping[str, Any] | None
@@ -179,14 +181,12 @@ class StepTrackHandler(BaseCallbackHandler):
     ) -> run_tree.Place | None:
         """Return where a new run of a model is, or `None` if it is none of this handler's business."""
         __tracebackhide__ = True
-        run = runs.find(run_id.int)
+        run = find_run(run_id.int)
         if run is not None and run.call is not None:
             return None  # another handler was told of it
         if not self.is_off:
-            if not (
-                run_tree.watches or settings.now.names_runs or (metadata and run_tree.STEP_KEY in metadata)
-            ):
-                return run_tree.NOWHERE
+            if not (watches or settings.now.names_runs or (metadata and STEP_KEY in metadata)):
+                return NOWHERE
             try:
                 return run_tree.enter_model(run_id, parent_run_id, name, tags, metadata)
             except BaseException:  # a step that its name or metadata opens was refused
@@ -215,7 +215,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: The stream has passed a limit; it is charged what it has produced.
         """
         __tracebackhide__ = True
-        run = runs.find(run_id.int)
+        run = find_run(run_id.int)
         if run is not None and run.call is not None:
             run.see(token if token and isinstance(token, str) else usage.text_of_chunk(chunk))
 
@@ -225,7 +225,7 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: The stream has passed a limit; it is charged what it has produced.
         """
-        run = runs.find(run_id.int)
+        run = find_run(run_id.int)
         if run is not None and run.call is not None:
             run.see_event(usage.text_of_event(event))
 
@@ -240,14 +240,14 @@ class StepTrackHandler(BaseCallbackHandler):
         Raises:
             BudgetExhausted: A step that was named by metadata ends with this run, over its limit.
         """
-        run = runs.find(run_id.int) or (None if self.is_off else _begun_unseen(run_id))
+        run = find_run(run_id.int) or (None if self.is_off else _begun_unseen(run_id))
         if run is not None:
             call = run.end()
             if call is not None:
                 charging.settle(run, call, response)
             if run.within is not None:
                 run.tell_step()
-        if run_tree.watches:
+        if watches:
             run_tree.leave(run_id)
 
     async def await_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
@@ -275,7 +275,7 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: It was a proxy that has refused the call, or cut the stream.
         """
         mark_not_retryable(error)
-        run = runs.find(run_id.int)
+        run = find_run(run_id.int)
         refused = proxy_client.refusal_in(error)
         if run is not None and run.call is not None:
             charging.fail(run, refused or error, response)
