@@ -23,13 +23,14 @@ class Pace:
     """The pace of one stream.
 
     Attributes:
-        stride: Bytes that may pass until the next look; the first ones are looked at.
+        stride: Bytes that may pass until the next look; the first ones are looked at, unless the call holds
+            so much for its answer that they cannot matter.
     """
 
     __slots__ = ("_call", "_cost_per_token", "stride")
 
     def __init__(self, call: Call) -> None:
-        self.stride = 1
+        self.stride = _held_for_answer(call)
         self._call = call
         self._cost_per_token: int | None = None
 
@@ -70,6 +71,14 @@ def tighten(call: Call) -> None:
     with LOCK:
         for account in call.accounts.limited:
             _share_out(account)
+
+
+def _held_for_answer(call: Call) -> int:
+    """Return how many bytes of its answer a call that is far from its limits has room for, to a bound."""
+    bound, accounts = call.bound, call.accounts.limited
+    if bound is None or any(account.limits.seconds is not None for account in accounts):
+        return 1
+    return max(1, min(LONGEST_STRIDE, bound.tokens - bound.sent))
 
 
 streams: dict[Account, dict[Pace, None]] = {}

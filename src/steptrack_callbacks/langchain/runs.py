@@ -93,17 +93,21 @@ class Run:
             BudgetExhausted: It has passed a limit. It is charged and over then.
         """
         __tracebackhide__ = True
-        if not self._has_chunks:
-            self._has_chunks = True
-            if self.offer is not None:
-                self.offer.sent = True
+        self._has_chunks = True
         produced = self._produced
         if produced is None:
-            produced = self._produced = StreamText()
-            self._pace = None if self.call is None else stream_pacing.Pace(self.call)
-        produced.add(text)
+            produced = self._begin_stream()
+        produced.parts.append(text)  # as `StreamText.add`, written out: most chunks need no more
+        produced.uncounted += len(text) if text.isascii() else 4 * len(text)
         if self._pace is not None and produced.uncounted >= self._pace.stride:
             self._look(self._pace, produced)
+
+    def _begin_stream(self) -> StreamText:
+        if self.offer is not None:
+            self.offer.sent = True
+        self._pace = None if self.call is None else stream_pacing.Pace(self.call)
+        self._produced = StreamText()
+        return self._produced
 
     def _look(self, pace: stream_pacing.Pace, produced: StreamText) -> None:
         __tracebackhide__ = True
