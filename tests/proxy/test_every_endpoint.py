@@ -1,5 +1,6 @@
 """Every endpoint, whatever becomes of a request: the books say what the provider's own count says."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -27,6 +28,18 @@ def test_an_answer_is_charged_once_to_the_step_and_those_around_it(served, provi
     if endpoint.model == "fast":
         assert Decimal(str(steps["outer"]["cost_usd"])) == 100 * IN_USD + 8 * OUT_USD
     assert provider.count() == 1
+
+
+@each({name: ENDPOINTS[name] for name in ("chat stream", "text stream")})
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_stream_shows_its_usage_to_a_client_that_has_asked_for_it(served, provider, run, endpoint, asks):
+    options = {"stream_options": {"include_usage": True}} if asks else {}
+    _, _, body = endpoint.ask(served, run, "outer", **options)
+    frames = [json.loads(line[5:]) for line in body.splitlines() if line.startswith("data:") and "{" in line]
+    shown = [frame["usage"]["prompt_tokens"] for frame in frames if frame.get("usage")]
+    assert shown == ([100] if asks else [])
+    assert all(frame["choices"] for frame in frames) or asks
+    assert served.settled(run, "outer")["input_tokens"] == 100
 
 
 @each(ENDPOINTS)

@@ -12,6 +12,7 @@ from steptrack_callbacks.config import parse
 from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.ledgers.memory import MemoryStore
+from steptrack_callbacks.litellm.swapping import deployments_of
 from steptrack_callbacks.litellm_proxy.accounts import Accounts
 from steptrack_callbacks.litellm_proxy.handler import StepTrackProxyHandler
 
@@ -53,7 +54,7 @@ async def serve(handler, answer):
     """Tell the handler of a request as the proxy does."""
     beside = {"litellm_logging_obj": Logged(), "messages": MESSAGES}
     data = {"model": "mock", "proxy_server_request": {"headers": NAMED, "body": {}}, "metadata": {}, **beside}
-    (deployment,) = litellm.proxy.proxy_server.llm_router.get_model_list("mock")
+    (deployment,) = deployments_of(litellm.proxy.proxy_server.llm_router, "mock")
     info = {"model_info": deployment["model_info"], "metadata": {"model_group": "mock"}}
     sent = {**deployment["litellm_params"], "stream": False, **info, **beside}
     await handler.async_pre_call_hook(KEY, None, data, "acompletion")

@@ -31,6 +31,20 @@ def router(monkeypatch):
     return router
 
 
+def deployments(router):
+    return router.registry().all() if hasattr(router, "registry") else router.model_list  # from 1.110 on
+
+
+def delete(router, deployment):
+    identity = deployment["model_info"]["id"]
+    if not hasattr(router, "registry"):
+        router.delete_deployment(id=identity)
+        return
+    from litellm.router_api import ChangeSet
+
+    router.apply(ChangeSet(delete=[identity]))
+
+
 def asked(**more):
     return request_for("chat", {**ASKED, **more}, None)
 
@@ -49,15 +63,15 @@ def test_deployments_are_read_once_while_they_stay_as_they_are(router):
 @pytest.mark.parametrize("place", ["litellm_params", "model_info"])
 def test_a_rate_that_changes_within_a_deployment_is_seen_by_the_next_request(router, place):
     before = cost(asked())
-    router.model_list[0][place]["input_cost_per_token"] = 1.0
+    deployments(router)[0][place]["input_cost_per_token"] = 1.0
     assert cost(asked()) > 1_000 * before
-    del router.model_list[0][place]["input_cost_per_token"]
+    del deployments(router)[0][place]["input_cost_per_token"]
     assert cost(asked()) == before
 
 
 def test_another_model_within_a_deployment_is_seen_by_the_next_request(router):
     asked()
-    router.model_list[0]["litellm_params"]["model"] = "openai/gpt-4o"
+    deployments(router)[0]["litellm_params"]["model"] = "openai/gpt-4o"
     assert asked().model == "openai/gpt-4o"
 
 
@@ -65,7 +79,7 @@ def test_a_deployment_that_comes_or_goes_is_seen_by_the_next_request(router):
     before = asked()
     router.add_deployment(litellm.Deployment(**deployed("openai/gpt-4o")))
     assert cost(asked()) > cost(before)
-    router.delete_deployment(id=router.model_list[1]["model_info"]["id"])
+    delete(router, deployments(router)[1])
     assert cost(asked()) == cost(before)
 
 

@@ -24,6 +24,7 @@ from .tickets import TICKET, Ticket, current_attempt, ticket_of
 from .tools import ANY_TOOL, narrow
 
 _CLIENT_GONE = 499
+_HIDES_USAGE = "_litellm_strip_stream_usage"  # by which the proxy remembers that no client has asked for it
 
 
 class StepTrackProxyHandler(CustomLogger):
@@ -238,7 +239,12 @@ def _cap(ticket: Ticket, call: Call, options: dict[str, Any]) -> None:
 
 
 def _ask_for_usage(ticket: Ticket, data: dict[str, Any]) -> None:
-    """Ask for the usage of a stream of text where the proxy does not: the client will not see it."""
-    if data.get("stream") and data.get("stream_options") is None:
+    """Ask for the usage of a stream of text; the client will not see it."""
+    if not data.get("stream"):
+        return
+    if data.get(_HIDES_USAGE):  # the proxy has asked, and would take the answer out before it gets here
+        data[_HIDES_USAGE] = False
+        ticket.hides_usage = True
+    elif data.get("stream_options") is None:
         data["stream_options"] = {"include_usage": True}
         ticket.hides_usage = True
