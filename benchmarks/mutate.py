@@ -33,6 +33,7 @@ TESTS = """
 """.split()  # noqa: SIM905 - a line for each name otherwise
 LEFT_OUT = (
     "test_lost_steps.py::test_a_warning_names_the_line_that_the_user_wrote",
+    "test_two_ledgers.py::test_a_program_under_steptrack_run_keeps_its_budgets_in_its_own_ledger",
     "test_runs.py::test_room_that_a_dead_process_holds_is_reserved_and_not_spent",
 )
 """They meet mutmut's own frames, and run a program where mutmut's configuration is not."""
