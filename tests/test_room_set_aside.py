@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from internals import assert_nothing_left
-from steptrack_callbacks import BudgetExhausted, Usage, bind, record_usage, step
+from steptrack_callbacks import Budget, BudgetExhausted, Usage, bind, record_usage, step
 from steptrack_callbacks.engine import allowance, output_stats
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
@@ -103,6 +103,16 @@ def test_a_step_that_ends_leaves_nothing_set_aside_around_it():
         still_open.settle(USED)
         assert_nothing_left(plan)
     assert plan.usage.total_tokens == 30
+
+
+def test_a_shared_account_remembers_nothing_of_the_steps_that_have_charged_it():
+    charged = []
+    for _ in range(3):
+        with step("run", budgets=[Budget("all", max_usd=10**6)]) as run:
+            admitted().settle(USED)
+        charged.append(run.budgets[0])
+    assert len({id(budget.in_flight) for budget in charged}) == 1
+    assert (len(charged[0].in_flight.allowances), charged[0].in_flight.aside) == (0, [0, 0])
 
 
 def test_calls_of_many_threads_under_one_limit_never_hold_more_than_it_has():

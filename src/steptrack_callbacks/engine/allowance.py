@@ -65,6 +65,8 @@ class Allowance:
         self._tokens += bound.tokens - tokens
         if self._cost < 0 or self._tokens < 0:  # it came to more than was set aside for all of them
             revoke(self._accounts)
+        if not self.calls and not self.calls_left:
+            self._set_aside(0, 0)  # so that accounts which outlive it have nothing to do with it any more
         QUEUE.releases += 1
 
     def release(self) -> None:

@@ -233,7 +233,11 @@ class Call:
             cost = self.request.cost_of_parts(parts, terms, took_s)
         else:
             cost = self.request.cost_of(usage, parts[0][0] if parts else model, terms, took_s)
-        charge = self._counted(usage, cost, estimated=usage.estimated_calls or int(estimated))
+        estimated_calls = usage.estimated_calls or int(estimated)
+        if self.attempts > 1 or not self.request.counts:
+            charge = self._counted(usage, cost, estimated=estimated_calls)
+        else:
+            charge = Charge(usage, cost, estimated=estimated_calls)
         learn = None if estimated else settlement.lesson_of(self, usage, terms, took_s, cut=truncated)
         if truncated:
             settlement.note_cut(self)

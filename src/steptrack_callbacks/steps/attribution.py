@@ -79,7 +79,7 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
 
 def _joined(here: Step, within: Step) -> AccountChain:
     inner = tuple(account for account in here.accounts if account not in within.accounts)
-    return AccountChain(inner + within.accounts)
+    return AccountChain(inner + within.accounts) if inner else within.accounts
 
 
 def refuse_if_exhausted() -> None:
