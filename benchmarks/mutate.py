@@ -28,8 +28,8 @@ TESTS = """
     cheaper_at_the_limit cold_models contexts defects escalation far_from_limits generators groups hooks
     kept_back_calls last_call late_reports looked_up_once lost_steps model_names one_budget_in_many_steps
     policy price_details price_sources price_terms prices_of_images pricing rates rates_given records
-    reentrance reservations_grow room_beside_others runs steps steps_in_threads streams_on_ledgers strict
-    two_ledgers verb_details views waiting waiting_async waiting_for_ledgers
+    reentrance reservations_grow room_beside_others room_set_aside runs steps steps_in_threads
+    streams_on_ledgers strict two_ledgers verb_details views waiting waiting_async waiting_for_ledgers
 """.split()  # noqa: SIM905 - a line for each name otherwise
 LEFT_OUT = (
     "test_lost_steps.py::test_a_warning_names_the_line_that_the_user_wrote",

@@ -328,17 +328,17 @@ def fifty(limit: int, **options: Any) -> tuple[Decimal, dict[str, int]]:
             try:
                 call.admit()
             except BudgetExhausted:
-                ready.wait(10)
+                ready.wait(60)
                 return
-            ready.wait(10)
-            answer_now.wait(10)
+            ready.wait(60)
+            answer_now.wait(60)
             models[call.request.model] = models.get(call.request.model, 0) + 1
             call.settle(Usage(input_tokens=5, output_tokens=5))
 
         threads = [threading.Thread(target=bind(one)) for _ in range(50)]
         for thread in threads:
             thread.start()
-        ready.wait(10)
+        ready.wait(60)
         answer_now.set()
         for thread in threads:
             thread.join()

@@ -91,7 +91,7 @@ def test_a_bound_function_may_run_many_times_at_once():
 
     @step("inner")
     def work():
-        barrier.wait(10)
+        barrier.wait(60)
         spend(1, 0)
         return path()
 

@@ -384,9 +384,9 @@ def test_functions_of_one_name_do_not_collide():
 def test_runs_in_two_threads_are_apart():
     def run(number):
         with step("run", run_id=f"run {number}", max_calls=1):
-            barrier.wait(10)
+            barrier.wait(60)
             ask()
-            barrier.wait(10)
+            barrier.wait(60)
 
     barrier = threading.Barrier(2)
     threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]

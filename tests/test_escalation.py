@@ -281,7 +281,7 @@ def test_whoever_is_cancelled_while_waiting_at_the_end_leaves_a_record():
 def test_one_asks_and_the_other_threads_wait_for_the_answer():
     def ops(error):
         errors.append(error)
-        others_are_refused.wait(10)
+        others_are_refused.wait(60)
         return Grant(max_calls=9)
 
     def refused():
