@@ -161,6 +161,7 @@ class _Nobody:
 
     request = type("Request", (), {"model": "claude-sonnet-4-5", "provider": None})()
     accounts = AccountChain([])
+    bound = None
 
 
 def test_a_stream_of_messages_is_counted_wherever_its_pieces_are_cut():
