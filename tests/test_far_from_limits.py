@@ -59,6 +59,7 @@ from steptrack_callbacks.pricing import set_prices
 from steptrack_callbacks.testing import reset
 from steptrack_callbacks.tokens import InputCount, count_messages
 from steptrack_callbacks.values.money import to_units, to_usd
+from steptrack_callbacks.values.usage import text_usage
 
 MODELS = ("small", "large")
 PRICES = {
@@ -272,7 +273,9 @@ class SideBySide(RuleBasedStateMachine):
     @precondition(lambda self: self.open_calls())
     @rule(
         data=st.data(),
-        how=st.sampled_from(["settle", "settle", "settle", "cut", "fail", "abandon", "withdraw", "free"]),
+        how=st.sampled_from(
+            ["settle", "settle text", "settle text", "cut", "fail", "abandon", "withdraw", "free"]
+        ),
         made=st.integers(0, 900),
     )
     def report(self, data, how, made):
@@ -351,6 +354,8 @@ def _report(asked: Asked, how: str, made: int) -> None:
     match how:
         case "settle":
             made_call.settle(used)
+        case "settle text":
+            made_call.settle(text_usage(used.input_tokens, used.output_tokens))
         case "cut":
             made_call.settle(used, truncated=True)
         case "fail":

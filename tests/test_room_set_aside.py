@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from internals import assert_nothing_left
 from steptrack_callbacks import Budget, BudgetExhausted, Usage, bind, record_usage, step
@@ -11,10 +13,11 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
+from steptrack_callbacks.values.usage import text_usage
 
 BOUND_TOKENS = 60 + 20
 """Of each call: bytes that are sent, and the most output."""
-USED = Usage(input_tokens=10, output_tokens=5)
+USED = text_usage(10, 5)
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +26,13 @@ def _seen():
     output_stats.learn("gpt-4o", output_tokens=5, counted_input=10, input_tokens=10)
 
 
-def admitted() -> Call:
+def admitted(most: int = 20) -> Call:
     call = new_call(
         Request(
             model="gpt-4o",
             count_input=lambda: InputCount(tokens=10, upper_bound=12),
             bound_input=lambda: 60,
-            max_output_tokens=20,
+            max_output_tokens=most,
         )
     )
     call.admit(patient=False)
@@ -42,9 +45,12 @@ def aside_tokens(of) -> int:
 
 def test_room_is_set_aside_for_several_calls_and_the_last_of_them_asks_for_more():
     with step("plan", max_tokens=10**6) as plan:
-        for _ in range(allowance.AT_ONCE):
+        admitted().settle(USED)  # its input is denser than any before, so it is counted
+        for _ in range(allowance.AT_ONCE - 1):
             admitted().settle(USED)
             assert aside_tokens(plan) == allowance.AT_ONCE * BOUND_TOKENS
+        admitted().settle(USED)
+        assert aside_tokens(plan) == 0
         admitted().settle(USED)
         assert aside_tokens(plan) == allowance.AT_ONCE * BOUND_TOKENS
         assert plan.remaining("max_tokens") == 10**6 - plan.usage.total_tokens
@@ -92,6 +98,42 @@ def test_max_calls_is_exact_however_many_begin_at_once():
         with pytest.raises(BudgetExhausted):
             admitted()
     assert plan.usage.calls == 7
+
+
+def assert_it_adds_up(of) -> None:
+    """Each account has aside what is held and what is left to take, and has it beside what is settled."""
+    room = of.accounts.allowance
+    bounds = [call.bound for call in room.calls.values()]
+    held = sum(bound.cost for bound in bounds), sum(bound.tokens for bound in bounds)
+    left = (room._cost, room._tokens) if room.calls_left else (0, 0)
+    for account in of.accounts:
+        sums, limits = account.settled, account.limits
+        assert account.in_flight.aside[0] >= held[0] + left[0] >= 0
+        assert account.in_flight.aside[1] >= held[1] + left[1] >= 0
+        assert sums.cost + held[0] + left[0] < limits.cost
+        assert sums.tokens + held[1] + left[1] < limits.tokens
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ask", "ask", "settle", "withdraw"]), st.integers(1, 900))))
+@settings(deadline=None)
+def test_what_is_set_aside_is_what_calls_hold_and_may_still_take(what):
+    with (
+        step("plan", max_usd=1, max_tokens=100_000) as plan,
+        step("inner", max_usd=2, max_tokens=60_000) as inner,
+    ):
+        open_calls: list[Call] = []
+        for how, tokens in what:
+            if how == "ask":
+                open_calls.append(admitted(most=tokens))
+                assert open_calls[-1].bound is not None
+            elif open_calls:
+                call = open_calls.pop(tokens % len(open_calls))
+                most = call.request.max_output_tokens
+                call.settle(text_usage(10, min(tokens, most))) if how == "settle" else call.withdraw()
+            assert_it_adds_up(inner)
+        for call in open_calls:
+            call.withdraw()
+    assert_nothing_left(plan, inner)
 
 
 def test_a_step_that_ends_leaves_nothing_set_aside_around_it():

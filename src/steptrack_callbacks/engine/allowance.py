@@ -61,7 +61,8 @@ class Allowance:
         if bound is None:
             return
         del self.calls[call.number]
-        self._cost += bound.cost - cost
+        if bound.cost:  # else nobody limits dollars
+            self._cost += bound.cost - cost
         self._tokens += bound.tokens - tokens
         if self._cost < 0 or self._tokens < 0:  # it came to more than was set aside for all of them
             revoke(self._accounts)
