@@ -232,7 +232,7 @@ def test_a_stream_of_messages_is_cut_at_a_limit_and_charged_what_was_seen(
         run(main())
     assert cut.value.phase == "stream"
     assert plan.usage.calls == plan.usage.estimated_calls == 1
-    assert 0 < plan.usage.output_tokens < 200
+    assert 0 < plan.usage.output_tokens < 900  # how much comes in one piece is the network's choice
 
 
 @FASTAPI
