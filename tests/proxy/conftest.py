@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,18 @@ def _provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="package")
-def _served(_provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with proxy(tmp_path_factory.mktemp("proxy"), _provider.url, LIMITS) as running:
-        yield running
+def _serve(_provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Proxy]]:
+    """Gives the proxy that runs; if one has died, a new one, so that only the test that met it fails."""
+    proxies: list[Proxy] = []
+
+    def serve() -> Proxy:
+        if not proxies or proxies[-1].process.poll() is not None:
+            folder = tmp_path_factory.mktemp("proxy")
+            proxies.append(stack.enter_context(proxy(folder, _provider.url, LIMITS)))
+        return proxies[-1]
+
+    with ExitStack() as stack:
+        yield serve
 
 
 @pytest.fixture
@@ -140,8 +150,11 @@ def provider(_provider: Provider) -> Iterator[Provider]:
 
 
 @pytest.fixture
-def served(_served: Proxy, provider: Provider) -> Proxy:
-    return _served
+def served(_serve: Callable[[], Proxy], provider: Provider) -> Iterator[Proxy]:
+    running = _serve()
+    yield running
+    died = running.process.poll()
+    assert died is None, f"the proxy ended with {died} during this test:\n{running.log()[-4000:]}"
 
 
 @pytest.fixture

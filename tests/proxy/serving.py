@@ -211,6 +211,7 @@ def proxy(folder: Path, provider: str, limits: str, *options: str, models: str =
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_CORE")} | {
         "STEPTRACK_CONFIG": str(folder / "steptrack.toml"),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "PYTHONFAULTHANDLER": "1",  # a crash of the interpreter says in the log where it was
     }
     with (folder / "proxy.log").open("wb") as log:
         process = subprocess.Popen(
