@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pyte
 import pytest
@@ -176,6 +177,16 @@ def test_whoever_stops_reading_gets_no_traceback():
     finally:
         os.close(theirs)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_named_in_one_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "check", "--schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    told = "steptrack check: its output could not be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 def test_the_light_commands_import_no_framework():

@@ -35,6 +35,11 @@ class Traces:
         (span,) = self.all(name)
         return span
 
+    def together_with(self, name: str) -> list[ReadableSpan]:
+        """Return the spans of the one trace that a span is in."""
+        trace_id = self.one(name).context.trace_id
+        return [span for span in self.spans if span.context.trace_id == trace_id]
+
     def said(self, name: str) -> dict[str, Any]:
         return dict(self.one(name).attributes or {})
 

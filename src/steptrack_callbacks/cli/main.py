@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from steptrack_callbacks.values.errors import LedgerError
 
 from .errors import BAD_INPUT, INTERRUPTED, PIPE_CLOSED, CommandError
 from .parser import build
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LedgerError as error:
         return _complain(options, str(error), BAD_INPUT)
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or options.command == "run":
+            raise
+        _drop_output()
+        return _complain(options, f"its output could not be written: {error.strerror}", BAD_INPUT)
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -51,6 +59,11 @@ def _carry_out(options: argparse.Namespace) -> int:
     code = int(command.go(options))
     sys.stdout.flush()
     return code
+
+
+def _drop_output() -> None:
+    """Write what is still to be written to nowhere, so that Python does not try it again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _let_through_any_text(stream: TextIO) -> None:
