@@ -2,14 +2,18 @@
 
 import asyncio
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
-from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework
+from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework, run_all
 from internals import assert_nothing_left
-from looking import record_of
+from looking import in_thread, record_of
 from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, step
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.open_call import State
+from steptrack_callbacks.steps import recording
+from steptrack_callbacks.steps.recording import Recording
 from steptrack_callbacks.testing import recorder
 
 
@@ -155,3 +159,46 @@ def test_what_a_step_with_room_or_one_that_only_observes_left_running_goes_to_th
         assert (plan.usage.calls, outer.usage.calls) == (1, 2)
 
     asyncio.run(main())
+
+
+def test_a_record_is_taken_down_and_put_in_its_place_while_nobody_else_can_be_charged(framework, monkeypatch):
+    put, was_free = recording.ledger.put, []
+
+    def put_and_look(step_id, record, revision):
+        was_free.append(in_thread(lambda: LOCK.acquire(blocking=False) and (LOCK.release() or True)))
+        put(step_id, record, revision)
+
+    monkeypatch.setattr(recording.ledger, "put", put_and_look)
+    with step("plan"):
+        call = framework.open()
+    framework.answer(call)
+    assert was_free == [False, False]
+
+
+def test_reports_that_come_late_in_many_threads_at_once_are_all_in_the_record(framework):
+    with step("plan") as plan:
+        calls = [framework.open() for _ in range(16)]
+    run_all([partial(framework.answer, call) for call in calls])
+    record = record_of("plan")
+    assert (record.usage, record.late_calls, record.revision) == (plan.usage, 16, 16)
+    assert record.usage.estimated_calls == 0
+
+
+def test_a_record_that_is_taken_down_as_a_collected_stream_is_charged_does_not_replace_the_newer_one(
+    framework, monkeypatch
+):
+    build = Recording.build
+
+    def build_and_collect(self, account):
+        made = build(self, account)
+        if framework.answered == 0:
+            framework.answer(second, output_tokens=20)
+        return made
+
+    with step("plan") as plan:
+        first, second = framework.open(), framework.open()
+    monkeypatch.setattr(Recording, "build", build_and_collect)
+    framework.answer(first, output_tokens=10)
+    record = record_of("plan")
+    assert (record.usage, record.late_calls, record.revision) == (plan.usage, 2, 2)
+    assert record.usage.output_tokens == 30

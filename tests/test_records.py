@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import warnings
+from dataclasses import replace
 from decimal import Decimal
 from typing import get_args
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fake_framework import run_all
 from spending import ask, open_call, request, spend
 from steptrack_callbacks import (
     BudgetEscalated,
@@ -26,6 +28,7 @@ from steptrack_callbacks import (
     step,
 )
 from steptrack_callbacks.hooks import StepStarted, on
+from steptrack_callbacks.ledgers.memory import MemoryLedger
 from steptrack_callbacks.steps import step as steps
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.values.records import Kind, Status
@@ -251,8 +254,6 @@ def test_a_coroutine_that_is_closed_leaves_a_record_and_awaits_nothing_more():
 
 
 def test_the_ledger_keeps_the_newest_and_says_how_many_it_let_go():
-    from steptrack_callbacks.ledgers.memory import MemoryLedger
-
     ledger = MemoryLedger(kept=2)
     for name in ("a", "b", "c"):
         with step(name) as ended:
@@ -261,6 +262,30 @@ def test_the_ledger_keeps_the_newest_and_says_how_many_it_let_go():
     assert ([record.name for record in ledger.peek()], ledger.dropped) == (["b", "c"], 1)
     ledger.put(ended.id, ended.record)
     assert ([record.name for record in ledger.peek()], ledger.dropped) == (["b", "c"], 1)
+
+
+def test_a_record_is_drained_by_one_of_those_who_drain_at_the_same_time():
+    for _ in range(100):
+        with step("plan"):
+            pass
+    drained = []
+    run_all([lambda: drained.extend(drain_completed_steps())] * 4)
+    assert len(drained) == len({record.id for record in drained}) == 100
+
+
+def test_a_record_that_is_revised_while_it_is_drained_is_left_for_the_next_time():
+    ledger = MemoryLedger()
+    with step("plan") as plan:
+        pass
+    newer = replace(plan.record(), revision=1)
+
+    def older():
+        ledger.put(plan.id, lambda: newer, 1)
+        return plan.record()
+
+    ledger.put(plan.id, older)
+    assert ledger.drain(plan.run_id) == []
+    assert ledger.drain(plan.run_id) == [newer]
 
 
 def test_a_persona_of_which_a_stage_met_no_step_warns_after_its_record_is_safe():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.records import CompletedStep
 
@@ -25,52 +25,72 @@ T = TypeVar("T")
 class MemoryLedger:
     """Keeps the newest records and says how many it let go.
 
+    It is kept under the one lock, so that a record that is taken down under it is in its place by then.
+
     Attributes:
         dropped: Records that were let go to make room, since the last `clear`.
     """
 
     def __init__(self, *, kept: int = KEPT_RECORDS) -> None:
         self.dropped = 0
-        self._kept = kept
-        self._records: dict[str, CompletedStep | Callable[[], CompletedStep]] = {}
-        self._lock = threading.RLock()  # a collected generator may end its step, and come here, any time
+        self._most = kept
+        self._kept: dict[str, _Kept] = {}
 
-    def put(self, step_id: str, record: Callable[[], CompletedStep]) -> None:
+    def put(self, step_id: str, record: Callable[[], CompletedStep], revision: int = 0) -> None:
         """Keep what makes the record of a step, in place of an earlier revision."""
-        with self._lock:
-            self._records[step_id] = record
-            while len(self._records) > self._kept:
-                del self._records[next(iter(self._records))]
+        with LOCK:
+            earlier = self._kept.get(step_id)
+            if earlier is not None and earlier.revision > revision:
+                return  # a garbage collection has charged a call since this one was taken down
+            self._kept[step_id] = _Kept(step_id, record, revision)
+            while len(self._kept) > self._most:
+                del self._kept[next(iter(self._kept))]
                 self.dropped += 1
 
     def peek(self, run_id: str | None = None) -> list[CompletedStep]:
         """Return the records in the order in which steps ended; `None` means those of all runs."""
-        with self._lock:
-            records = [self._made(step_id) for step_id in list(self._records)]
-        return [record for record in records if run_id in (None, record.run_id)]
-
-    def _made(self, step_id: str) -> CompletedStep:
-        kept = self._records[step_id]
-        if isinstance(kept, CompletedStep):
-            return kept
-        record = kept()
-        if self._records[step_id] is kept:  # else a garbage collection has put a newer revision there
-            self._records[step_id] = record
-        return record
+        return [each.record() for each in self._of(run_id)]
 
     def drain(self, run_id: str | None = None) -> list[CompletedStep]:
-        """Return the records and forget them."""
-        with self._lock:
-            drained = self.peek(run_id)
-            for record in drained:
-                del self._records[record.id]
-        return drained
+        """Return the records and forget them; one that is revised meanwhile is left for the next time."""
+        return [each.record() for each in self._of(run_id) if self._forget(each)]
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._lock:
-            self._records.clear()
+        with LOCK:
+            self._kept.clear()
             self.dropped = 0
+
+    def _of(self, run_id: str | None) -> list[_Kept]:
+        with LOCK:
+            kept = list(self._kept.values())
+        return kept if run_id is None else [each for each in kept if each.record().run_id == run_id]
+
+    def _forget(self, kept: _Kept) -> bool:
+        """Forget a record, unless somebody else has, or another is in its place; tells whether it did."""
+        with LOCK:
+            is_there = self._kept.get(kept.step_id) is kept
+            if is_there:
+                del self._kept[kept.step_id]
+        return is_there
+
+
+class _Kept:
+    """A record, made when it is first read: that takes its time, so it is done outside of the lock."""
+
+    __slots__ = ("_record", "revision", "step_id")
+
+    def __init__(self, step_id: str, record: Callable[[], CompletedStep], revision: int) -> None:
+        self.step_id = step_id
+        self.revision = revision
+        self._record: CompletedStep | Callable[[], CompletedStep] = record
+
+    def record(self) -> CompletedStep:
+        """Return it."""
+        made = self._record
+        if not isinstance(made, CompletedStep):
+            made = self._record = made()
+        return made
 
 
 class MemoryStore:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_binding import BudgetBinding
 from steptrack_callbacks.ledgers import current
@@ -50,13 +51,21 @@ class Recording:
 
     def revise(self, account: Account) -> None:
         """Put the whole record back after a late settlement."""
-        self.revision += 1
-        self.put(account)
+        self._tell(self._keep(account, is_late=True))
 
     def put(self, account: Account) -> None:
         """Put the record where records are kept."""
-        made = self.build(account)
-        ledger.put(account.ref.step_id or "", made)
+        self._tell(self._keep(account))
+
+    def _keep(self, account: Account, *, is_late: bool = False) -> Callable[[], CompletedStep]:
+        """Take the record down and put it in its place at one instant: of two at once the newer one stays."""
+        with LOCK:
+            self.revision += is_late
+            revision, made = self.revision, self.build(account)
+            ledger.put(account.ref.step_id or "", made, revision)
+        return made
+
+    def _tell(self, made: Callable[[], CompletedStep]) -> None:
         if self.client is not None:
             if self.client.is_durable:
                 self.client.put_record(made().to_dict() | {"error": self.kept_error})
@@ -65,7 +74,7 @@ class Recording:
 
     def build(self, account: Account) -> Callable[[], CompletedStep]:
         """Take down what the record says now, and return what makes it: that takes time, and few are read."""
-        ref, usage = account.ref, account.settled.usage()
+        revision, ref, usage = self.revision, account.ref, account.settled.usage()
         budgets = [binding.account() for binding in self.bindings]
         return partial(
             CompletedStep,
@@ -99,7 +108,7 @@ class Recording:
             started_at=self.started_at,
             ended_at=self.started_at + self.duration_s,
             duration_s=self.duration_s,
-            revision=self.revision,
+            revision=revision,
         )
 
 
