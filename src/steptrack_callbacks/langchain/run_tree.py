@@ -6,6 +6,7 @@ never on the stack: the calls inside it are found by their run's ancestors.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -35,15 +36,31 @@ class Outermost:
         steps: By their names from the outermost one.
         outcomes: What the last run that is over in a step has left with, by the same names.
         kept: What others keep for as long as it runs, by keys of their own.
+        is_over: Whether it has ended; runs inside it may go on, such as tasks that nobody awaits.
     """
 
-    __slots__ = ("kept", "key", "outcomes", "steps")
+    __slots__ = ("_beginning", "is_over", "kept", "key", "outcomes", "steps")
 
     def __init__(self, key: int) -> None:
         self.key = key
         self.steps: dict[tuple[str, ...], Step] = {}
         self.outcomes: dict[tuple[str, ...], BaseException | None] = {}
         self.kept: dict[object, Any] = {}
+        self.is_over = False
+        self._beginning: dict[tuple[str, ...], threading.RLock] = {}
+
+    def open(self, names: tuple[str, ...], definition: StepDefinition, parent: Step | None) -> Step:
+        """Return the step of those names, which begins if it is the first time."""
+        # Whoever comes while it begins has to wait for what hooks say of it. The lock is this step's alone:
+        # a hook may wait for whatever does not wait for the hook's own answer. And it is re-entrant, because
+        # hooks make calls, and a garbage collection ends runs that were broken off.
+        with self._beginning.setdefault(names, threading.RLock()):
+            step = self.steps.get(names)
+            if step is None:
+                step = LangChainStep(definition, parent=parent)
+                step.begin()
+                self.steps[names] = step
+        return step
 
     def end(self, error: BaseException | None) -> None:
         """End all steps, the inner ones first.
@@ -51,10 +68,13 @@ class Outermost:
         Raises:
             BudgetExhausted: One of them is over its limit, and nothing else is leaving.
         """
+        self.is_over = True
         raised: StepTrackError | None = None
         left: dict[tuple[str, ...], BaseException | None] = {}  # by steps inside, where no run tells
-        while self.steps:
-            names, step = self.steps.popitem()
+        for names in reversed([*self.steps]):
+            step = self.steps.pop(names, None)
+            if step is None:
+                continue  # ended by a run that has outlived this one
             own = self.outcomes.get(names, left.get(names, error)) or raised
             leaving = left[names[:-1]] = run_sync(step.end(own))
             if isinstance(leaving, StepTrackError) and leaving is not own:
@@ -79,11 +99,7 @@ class Place:
         if self.names.count(definition.name) >= depth:
             return self
         names = (*self.names, definition.name)
-        step = self.outermost.steps.get(names)
-        if step is None:
-            step = LangChainStep(definition, parent=self.step)
-            step.begin()
-            self.outermost.steps[names] = step
+        step = self.outermost.steps.get(names) or self.outermost.open(names, definition, self.step)
         return Place(self.outermost, names, step)
 
 
@@ -182,7 +198,9 @@ def enter(
     for step_name in _names(name, tags, metadata):
         place = place.inside(definition_of(step_name))
     watch = watches[key] = _Watch(run_id, _lost)
-    watch.key, watch.place, watch.when_over = key, place, None
+    watch.key, watch.place = key, place
+    # It looks once its steps are open, so either the outermost run has ended them, or it does so itself.
+    watch.when_over = place.outermost.end if place.outermost.is_over else None
     watch.around = None if parent_run_id is None else parent_run_id.int
     return place
 
