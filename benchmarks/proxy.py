@@ -1,7 +1,8 @@
 """What the handler costs a LiteLLM proxy: with it, on each ledger, against the bare proxy, in one run.
 
-    python benchmarks/proxy.py
+    python benchmarks/proxy.py [--before SOURCE] [RESULTS]
 
+`SOURCE` is the `src` folder of another checkout, such as an earlier version: it is measured in the same run.
 The proxies run side by side and are asked in turn, fifty requests at once, in many short rounds: what is
 told are medians and quartiles of what was found within a round, as another program changes times by more
 than we do. A second bare proxy tells how much of that is noise. Mock models answer, so that nothing but the
@@ -10,6 +11,7 @@ proxy is measured.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -17,7 +19,8 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +194,10 @@ def how_budgets_hold(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def compared(found: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, str]]:
-    """Compare each proxy with the bare one, which tells of the noise beside itself, and Redis with memory."""
+    """Compare each proxy with the bare one, which tells of the noise beside itself, and Redis with memory.
+
+    What was measured of an earlier version is compared with the bare one, too.
+    """
     bare = found["bare"]
     computed_ms = statistics.median(bare["computed"]) * 1e3
     print(f"bare: {ms(bare['one'], 0.5):.1f} ms a request, of which it computes {computed_ms:.1f}")
@@ -200,29 +206,57 @@ def compared(found: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, st
     return rows | {"redis beside memory": row("redis beside memory", found["redis"], found["memory"])}
 
 
+def all_proxies(stack: ExitStack, folder: Path, before: str | None) -> dict[str, Proxy]:
+    """Start two bare proxies and one for each ledger, and the latter with an earlier version, too."""
+    (folder / "redis-server").mkdir()
+    redis = RedisServer(folder / "redis-server").start()
+    stack.callback(redis.stop)
+    ledgers = {
+        "memory": "memory:",
+        "sqlite": f"sqlite:///{folder}/{{version}}.db?timeout_s=10",
+        "redis": redis.url(timeout_s=10, prefix="{version}"),
+    }
+    proxies = {
+        name: stack.enter_context(proxy(folder / name.replace(" ", "-"), "", "", models=MODELS))
+        for name in ("bare", "bare again")
+    }
+    versions = {"now": None, "before": before} if before else {"now": None}
+    for version, source in versions.items():
+        for name, url in ledgers.items():
+            limits = LIMITS.format(ledger=url.format(version=version))
+            with imported_from(source):
+                started = proxy(folder / f"{name}-{version}", "", limits, models=MODELS + HANDLER)
+                proxies[name if source is None else f"{name} {version}"] = stack.enter_context(started)
+    return proxies
+
+
+@contextmanager
+def imported_from(source: str | None) -> Iterator[None]:
+    """Let programs that are started here import the package from there."""
+    known = dict(os.environ)
+    os.environ.update({} if source is None else {"PYTHONPATH": source})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(known)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--before", metavar="SOURCE", help="the src folder of an earlier version")
+    parser.add_argument("results", nargs="?", type=Path, help="a JSON file to write")
+    options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "redis-server").mkdir()
-        redis = RedisServer(folder / "redis-server").start()
-        stack.callback(redis.stop)
-        ledgers = {
-            "memory": "memory:",
-            "sqlite": f"sqlite:///{folder}/steps.db?timeout_s=10",
-            "redis": redis.url(timeout_s=10),
-        }
-        proxies = {
-            name: stack.enter_context(proxy(folder / name.replace(" ", "-"), "", "", models=MODELS))
-            for name in ("bare", "bare again")
-        }
-        for name, url in ledgers.items():
-            limits = LIMITS.format(ledger=url)
-            proxies[name] = stack.enter_context(proxy(folder / name, "", limits, models=MODELS + HANDLER))
+        proxies = all_proxies(stack, folder, options.before)
         rows: dict[str, dict[str, Any]] = dict(compared(asyncio.run(measure(proxies))))
     with tempfile.TemporaryDirectory() as holding:
         rows |= how_budgets_hold(Path(holding))
-    if sys.argv[1:]:
-        Path(sys.argv[1]).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    if options.results:
+        options.results.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
