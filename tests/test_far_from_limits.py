@@ -19,6 +19,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fake_framework import until
 from internals import assert_nothing_left
 from looking import in_thread
 from steptrack_callbacks import (
@@ -56,7 +57,7 @@ from steptrack_callbacks.ledgers.memory import MemoryStore
 from steptrack_callbacks.ledgers.protocol import COST, Entry, Totals, from_pico, to_pico
 from steptrack_callbacks.ledgers.store_calls import StoreCall
 from steptrack_callbacks.pricing import set_prices
-from steptrack_callbacks.testing import reset
+from steptrack_callbacks.testing import recorder, reset
 from steptrack_callbacks.tokens import InputCount, count_messages
 from steptrack_callbacks.values.money import to_units, to_usd
 from steptrack_callbacks.values.usage import text_usage
@@ -530,6 +531,52 @@ def test_a_call_that_a_ledger_has_no_room_for_is_refused_as_if_it_had_been_count
         assert (refused.value.phase, refused.value.budget) == ("denied", "all")
         assert plan.record().denied_calls == 1
         assert_nothing_left(plan)
+
+
+def test_a_call_that_waits_is_let_through_when_a_ledger_refuses_the_one_before_it(seen, monkeypatch):
+    reserve, asked, may_answer = MemoryStore.reserve, threading.Event(), threading.Event()
+    spent = Entry(id="elsewhere", keys=("budget::0:all",), amounts={COST: to_pico(to_units(10**6, "spent"))})
+
+    def refusing(store, reservation):
+        asked.set()
+        assert may_answer.wait(60)
+        store.settle([spent])
+        return reserve(store, reservation)
+
+    def ask_the_ledger():
+        with step("inner", budgets=[SHARED]) as inner:
+            with pytest.raises(BudgetExhausted):
+                far_call(inner)
+            refused.set()
+            assert let_through.wait(60)  # so that it is not the end of the step that makes room
+
+    def ask_for_more():
+        counted = InputCount(tokens=60, upper_bound=60)
+        Call(outer.accounts, Request(model="gpt-4o", count_input=lambda: counted)).admit()
+        let_through.set()
+
+    refused, let_through = threading.Event(), threading.Event()
+    monkeypatch.setattr(MemoryStore, "reserve", refusing)
+    with step("outer", max_tokens=85, wait_s=60) as outer:
+        first, second = threading.Thread(target=bind(ask_the_ledger)), threading.Thread(target=ask_for_more)
+        first.start()
+        assert asked.wait(60)
+        second.start()
+        until(lambda: outer.account.waiting)
+        may_answer.set()
+        assert refused.wait(60)
+        assert let_through.wait(20)
+        first.join()
+        second.join()
+
+
+def test_hooks_are_told_which_model_answered_a_far_call(seen):
+    with recorder() as told, step("plan", max_usd=100) as plan:
+        for _ in range(2):  # the first teaches how dense its input was, and is charged as any other
+            made = far_call(plan)
+            assert made.bound is not None
+            made.settle(text_usage(10, 20), model="gpt-4o-2024-08-06")
+    assert [event.response_model for event in told.calls] == ["gpt-4o-2024-08-06"] * 2
 
 
 def test_a_shared_call_that_is_counted_meanwhile_gives_all_back(seen):

@@ -216,12 +216,7 @@ class Call:
         """
         is_far = self.bound is not None and self.lease is None
         is_usual = not (estimated or truncated) and (terms is None or terms is NO_TERMS)
-        if (
-            is_far
-            and is_usual
-            and fast_path.settle(self, usage, cost_usd, parts or ((model, usage),), response)
-        ):
-            self.answered_by = model
+        if is_far and is_usual and fast_path.settle(self, usage, cost_usd, model, parts, response):
             return
         if self.state not in _OPEN:
             return

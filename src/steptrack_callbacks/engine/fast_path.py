@@ -31,7 +31,7 @@ from .holds import FAR_TIMES, Bound
 from .lease import Lease
 from .ledger_amounts import to_asked
 from .open_call import OpenCall, open_calls
-from .queue import QUEUE
+from .queue import QUEUE, making_room
 from .request import NO_FEE, Request
 from .reservation import Reservation, owners, reservations_of
 from .settlement import tell_of
@@ -96,7 +96,8 @@ def settle(
     call: OpenCall,
     usage: Usage,
     cost_usd: Decimal | float | None,
-    parts: Sequence[tuple[str | None, Usage]],
+    model: str | None,
+    parts: Sequence[tuple[str, Usage]],
     response: object,
 ) -> bool:
     """Charge a call that was let through here with a whole answer of plain text, as nearly all are.
@@ -108,21 +109,22 @@ def settle(
         call: The call.
         usage: What was used, which nobody has estimated.
         cost_usd: US dollars as stated for this very call; `None` to price the tokens.
-        parts: Whose price these have, if that was told; if it is several models', nothing is done here.
+        model: The model that answered, if it is not the one asked for.
+        parts: Whose price these have, if it is told apart; if it is several models', nothing is done here.
         response: The answer, for the error that a step may raise at its close.
     """
     bound, chain, request = call.bound, call.accounts, call.request
-    stats, ((priced, _), *others) = output_stats.find(request.model), parts
-    if bound is None or stats is None or others or not (usage.is_text and request.counts):
+    stats, asked = output_stats.find(request.model), request.model
+    if bound is None or stats is None or len(parts) > 1 or not (usage.is_text and request.counts):
         return False
     if chain.judging or call.attempts > 1:
         return False
-    sent, made, model, densest = usage.input_tokens, usage.output_tokens, request.model, stats.densest
+    sent, made, densest = usage.input_tokens, usage.output_tokens, stats.densest
     if sent * densest[1] > bound.sent * densest[0]:
         return False  # as nothing that was counted
     took_s = time.monotonic() - (call.sent_at or 0.0)
     if cost_usd is None:
-        cost = request.cost_of(usage, priced, None, took_s)
+        cost = request.cost_of(usage, parts[0][0] if parts else model, None, took_s)
     else:
         cost = to_units(cost_usd, "cost_usd")
     if cost is None:
@@ -133,23 +135,23 @@ def settle(
             return False  # it was settled meanwhile, or counted
         chain.allowance.give_back(call, cost, sent + made)
         stats.add_output(made, took_s, whole=True)
-        by_model = innermost.models.get(model) or innermost.models.setdefault(model, Tally())
+        by_model = innermost.models.get(asked) or innermost.models.setdefault(asked, Tally())
         for sums in (by_model.sums, *chain.adding):
             sums[INPUT] += sent
             sums[OUTPUT] += made
             sums[CALLS] += 1
             sums[COST] += cost
-        innermost.model = model
+        innermost.model = asked
         for account in chain:
             account.open_calls -= 1
         if response is not None:
             for account in chain.limited:
                 account.response = response
-        call.state, call.charge = "settled", charge
+        call.state, call.charge, call.answered_by = "settled", charge, model
         del open_calls[call]
     if QUEUE.waiters:
         QUEUE.move_on()
-    note_charge((call.number, innermost.ref, model, "settled", call.started_at, time.time(), charge))
+    note_charge((call.number, innermost.ref, asked, "settled", call.started_at, time.time(), charge))
     if hooks.registered or chain.observed:
         tell_of(call, charge, None)
     return True
@@ -193,7 +195,7 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
 
 def _drop(call: OpenCall) -> None:
     """Give back what a call holds that is not sent, though somebody may have counted it meanwhile."""
-    with LOCK:
+    with making_room, LOCK:
         call.accounts.allowance.give_back(call)
         reservation, call.reservation = call.reservation, None
         if reservation is not None:
