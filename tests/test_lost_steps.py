@@ -11,6 +11,7 @@ import pytest
 from looking import in_thread, path
 from spending import ask, spend
 from steptrack_callbacks import (
+    Budget,
     BudgetExhausted,
     LostStepWarning,
     Stage,
@@ -22,7 +23,10 @@ from steptrack_callbacks import (
     report,
     step,
 )
+from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps import attribution
+from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.tokens import InputCount
 
 pytestmark = pytest.mark.usefixtures("plain_threads")
 
@@ -144,6 +148,32 @@ def test_what_an_exhausted_step_left_running_may_not_go_on_spending():
     error, plan = asyncio.run(main())
     assert (error.phase, error.step_id, plan.usage.calls) == ("closed", plan.id, 1)
     assert plan.records()[0].denied_calls == 1
+
+
+def test_what_a_step_left_running_that_had_room_only_for_less_is_refused():
+    with step("plan", max_tokens=100) as plan:
+        later = bind(ask)
+        with pytest.raises(BudgetExhausted):
+            new_call(Request(model="m", count_input=lambda: InputCount(tokens=500, upper_bound=500))).admit()
+    with pytest.raises(BudgetExhausted) as refused:
+        later()
+    error = refused.value
+    assert (error.phase, error.step_id, error.limit, error.consumed) == ("closed", plan.id, "max_tokens", 0)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("own", [{}, {"max_usd": 500}, {"max_calls": 9}])
+def test_what_a_step_left_running_whose_budget_is_spent_is_refused_in_the_budgets_name(own, calls):
+    with step("plan", budgets=[Budget("team", max_calls=1)], error_boundary="continue", **own) as plan:
+        later = bind(ask)
+        for _ in range(calls):
+            ask()
+    with pytest.raises(BudgetExhausted) as refused:
+        later()
+    error = refused.value
+    assert (error.phase, error.step_id, error.budget) == ("closed", plan.id, "team")
+    assert (error.limit, error.limit_value, error.consumed) == ("max_calls", 1, 1)
+    assert plan.records()[0].denied_calls == calls
 
 
 def test_what_a_step_with_room_left_running_goes_on_in_the_step_around_it():

@@ -13,7 +13,7 @@ from steptrack_callbacks.engine.chain import AccountChain
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.values import user_warnings
-from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.definitions import LimitName, StepDefinition
 from steptrack_callbacks.values.errors import BudgetExhausted, LostStepWarning
 from steptrack_callbacks.values.usage import Usage
 
@@ -105,15 +105,27 @@ def refuse_if_exhausted() -> None:
 
 
 def _left_behind(step: Step) -> BudgetExhausted:
-    account = step.account
-    names = account.full_limits() or ([step.exhaustion.limit] if step.exhaustion else [])
     with LOCK:
         for around in step.accounts:
             around.denied += 1
     for around in step.accounts:
         if around.on_late_charge is not None:
             around.on_late_charge(around)
-    return account.exhaustion("closed", account.breaches(names))
+    for account in (step.account, *step.budgets):
+        if names := _spent_limits(account):
+            return account.exhaustion("closed", account.breaches(names))
+    error = step.exhaustion or step.account.raised
+    assert error is not None  # else it would not have ended exhausted
+    return step.account.exhaustion("closed", error.breaches) if error.breaches else error
+
+
+def _spent_limits(account: Account) -> list[LimitName]:
+    """Name the limits of an account that are reached, else the one that has refused a call."""
+    error = account.raised
+    if (names := account.full_limits()) or error is None:
+        return names
+    is_its_own = error.budget == account.exhaustion_fields().get("budget")
+    return [error.limit] if is_its_own and error.limit in account.limits.as_dict() else []
 
 
 def _warn_of_lost_step() -> None:
