@@ -24,6 +24,7 @@ from steptrack_callbacks.concurrency.flow import run_sync
 from steptrack_callbacks.engine import escalation
 from steptrack_callbacks.hooks import Escalated, on
 from steptrack_callbacks.steps import step as steps
+from steptrack_callbacks.steps.attribution import refuse_if_exhausted, refuse_if_exhausted_async
 
 
 class Asked:
@@ -54,6 +55,15 @@ def test_a_grant_lets_the_refused_call_go_and_is_recorded():
     assert (plan.usage.calls, plan.limits) == (2, {"max_calls": 2})
     assert caught.value.grants == plan.records()[0].grants == (grant,)
     assert plan.records()[0].to_dict()["grants"] == [{"max_calls": 1, "by": "ops"}]
+
+
+def test_a_grant_lets_a_job_begin_that_is_billed_later():
+    asked = Asked(Grant(max_calls=1))
+    with step("plan", max_calls=1, error_boundary="escalate", escalation=asked) as plan:
+        ask()
+        refuse_if_exhausted()
+        asyncio.run(refuse_if_exhausted_async())
+    assert (len(asked.errors), plan.record().denied_calls) == (1, 0)
 
 
 def test_a_no_is_remembered():

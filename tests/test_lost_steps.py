@@ -23,9 +23,11 @@ from steptrack_callbacks import (
     report,
     step,
 )
+from steptrack_callbacks.engine import call_log
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps import attribution
-from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
+from steptrack_callbacks.testing import recorder
 from steptrack_callbacks.tokens import InputCount
 
 pytestmark = pytest.mark.usefixtures("plain_threads")
@@ -174,6 +176,23 @@ def test_what_a_step_left_running_whose_budget_is_spent_is_refused_in_the_budget
     assert (error.phase, error.step_id, error.budget) == ("closed", plan.id, "team")
     assert (error.limit, error.limit_value, error.consumed) == ("max_calls", 1, 1)
     assert plan.records()[0].denied_calls == calls
+
+
+def test_hooks_and_the_timeline_are_told_of_every_refusal():
+    with recorder() as seen:
+        with step("plan", max_calls=1) as plan:
+            later = bind(ask)
+            ask()
+            with pytest.raises(BudgetExhausted):
+                refuse_if_exhausted("a batch")
+        with pytest.raises(BudgetExhausted):
+            later()
+    assert [(event.model, event.error.phase) for event in seen.denied] == [
+        ("a batch", "denied"),
+        ("test-model", "closed"),
+    ]
+    assert [call.outcome for call in call_log.seen_calls()] == ["settled", "denied", "denied"]
+    assert plan.records()[0].denied_calls == 2
 
 
 def test_what_a_step_with_room_left_running_goes_on_in_the_step_around_it():

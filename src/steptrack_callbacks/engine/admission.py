@@ -7,7 +7,7 @@ from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
-from . import call_log, fast_path
+from . import fast_path
 from .account import Account
 from .chain import AccountChain
 from .escalation import consult
@@ -17,7 +17,7 @@ from .outcomes import ADMITTED, Outcome, Refused
 from .queue import Waiter
 from .request import Request
 from .reservation import Reservation
-from .settlement import emit
+from .settlement import deny, emit
 from .shared_reservation import reserve_everywhere
 from .swapping import Swap, hinted, swapping_of
 
@@ -156,13 +156,5 @@ def _require_price(call: OpenCall) -> None:
 
 
 def _deny(call: OpenCall, error: StepTrackError) -> None:
-    busy = isinstance(error, BudgetExhausted) and error.phase == "busy"
-    with LOCK:
-        call.state = "denied"
-        for account in call.accounts:
-            account.denied += 1
-            account.busy += busy
-    call_log.note_denial(call.number, call.accounts[0].ref, call.request.model, error)
-    call.accounts.revise_ended()
-    if hooks.wanted(hooks.CallDenied):
-        emit(call, hooks.CallDenied, model=call.request.model, error=error)
+    call.state = "denied"
+    deny(call.accounts, call.number, call.request.model, error)

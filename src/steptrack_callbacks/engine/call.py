@@ -41,7 +41,8 @@ logger = logging.getLogger("steptrack_callbacks")
 _NOT_WRAPPING: Wrapping = frozenset()
 _OPEN = ("in flight", "swept")
 _NOTHING_TO_TELL = nullcontext()
-_numbers = itertools.count(1)
+next_number = itertools.count(1).__next__
+"""Numbers the calls of this process."""
 
 
 class Call:
@@ -84,7 +85,7 @@ class Call:
     def __init__(
         self, accounts: Sequence[Account], request: Request, *, wrapping: Wrapping = _NOT_WRAPPING
     ) -> None:
-        self.number = next(_numbers)
+        self.number = next_number()
         chain = accounts if type(accounts) is AccountChain else AccountChain(accounts)
         self.accounts = chain
         self.request = request
@@ -216,7 +217,7 @@ class Call:
         """
         is_far = self.bound is not None and self.lease is None
         is_usual = not (estimated or truncated) and (terms is None or terms is NO_TERMS)
-        if is_far and is_usual and fast_path.settle(self, usage, cost_usd, model, parts, response):
+        if is_far and is_usual and fast_path.settle(self, usage, cost_usd, model, parts, response=response):
             return
         if self.state not in _OPEN:
             return

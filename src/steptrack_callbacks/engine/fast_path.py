@@ -98,6 +98,7 @@ def settle(
     cost_usd: Decimal | float | None,
     model: str | None,
     parts: Sequence[tuple[str, Usage]],
+    *,
     response: object,
 ) -> bool:
     """Charge a call that was let through here with a whole answer of plain text, as nearly all are.

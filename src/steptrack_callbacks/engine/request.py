@@ -37,6 +37,9 @@ Operation = Literal[
 LEAST_CLAMP_TOKENS = 16
 """The least `max_tokens` that is set where the user gave none: some providers take no less."""
 
+UNKNOWN_MODEL = "unknown"
+"""The name of a model that nobody has named."""
+
 _NOTHING = (0, 0)
 MANY = 1000
 """So many tokens are priced at once to learn the price of one."""

@@ -9,9 +9,10 @@ from typing import Any
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.pricing import Terms
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
-from . import output_stats
+from . import call_log, output_stats
 from .amounts import NOTHING, Charge, Sums, Tally
 from .chain import AccountChain
 from .open_call import OpenCall
@@ -107,6 +108,19 @@ def put_on(accounts: AccountChain, charge: Charge, instead_of: Charge, model: st
         for allowance in account.in_flight.allowances:  # written out, as each call comes here: see `revoke`
             allowance.calls_left = 0
     return amounts, before
+
+
+def deny(accounts: AccountChain, number: int, model: str, error: StepTrackError) -> None:
+    """Count a call that is refused, and let those know of it who want to."""
+    busy = isinstance(error, BudgetExhausted) and error.phase == "busy"
+    with LOCK:
+        for account in accounts:
+            account.denied += 1
+            account.busy += busy
+    call_log.note_denial(number, accounts[0].ref, model, error)
+    accounts.revise_ended()
+    if hooks.wanted(hooks.CallDenied):
+        hooks.emit(hooks.CallDenied(**accounts[0].ref.event_fields(), model=model, error=error))
 
 
 def tell_of(call: OpenCall, charge: Charge, instead_of: Charge | None) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from langchain_core.outputs import LLMResult
 
 from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.request import UNKNOWN_MODEL
 from steptrack_callbacks.integrations import stream_pacing
 from steptrack_callbacks.values.errors import StepTrackError
 
 from . import failures, runs, usage
-from .requests import UNKNOWN_MODEL
 
 
 def settle(run: runs.Run, call: Call, response: LLMResult) -> None:

@@ -7,7 +7,7 @@ from types import TracebackType
 from langchain_core.embeddings import Embeddings
 
 from steptrack_callbacks.engine.call import Call
-from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.request import UNKNOWN_MODEL, Request
 from steptrack_callbacks.integrations import handoff, proxy_client
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.decorators import around
@@ -18,7 +18,6 @@ from steptrack_callbacks.values.errors import StepTrackError
 
 from .failures import is_refusal
 from .refusals import LangChainStep, langchain_error
-from .requests import UNKNOWN_MODEL
 
 
 class BudgetedEmbeddings(Embeddings):

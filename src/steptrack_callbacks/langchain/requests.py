@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-from steptrack_callbacks.engine.request import Request, plain_request
+from steptrack_callbacks.engine.request import UNKNOWN_MODEL, Request, plain_request
 from steptrack_callbacks.integrations.bounds import UNSEEN, bound_messages, is_all_sent
 from steptrack_callbacks.integrations.needs import needs_in
 from steptrack_callbacks.integrations.request_terms import PRICED, kinds_in, terms_asked
@@ -23,9 +23,6 @@ _TELLING = PRICED | UNSEEN | {"service_tier", "response_format", *_EXTRAS, *_OUT
 _MODEL_NAMES = ("model", "model_name", "model_id")
 
 Named = Mapping[str, Any] | None
-
-UNKNOWN_MODEL = "unknown"
-"""The name of a model that LangChain has none for."""
 
 
 def chat_request(

@@ -11,11 +11,12 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import RunnableConfigurableFields
 
+from steptrack_callbacks.engine.request import UNKNOWN_MODEL
 from steptrack_callbacks.engine.swapping import Swap, Trial
 from steptrack_callbacks.steps.active import innermost
 from steptrack_callbacks.steps.trials import trial_of, tried, tried_async
 
-from .requests import UNKNOWN_MODEL, model_named
+from .requests import model_named
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")

@@ -76,7 +76,7 @@ def gate_set_up(ticket: str) -> Callable[[], None]:
 def _begin(name: str, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """Begin a call; a sync one is admitted, or refused."""
     if kind == "job":
-        refuse_if_exhausted()
+        refuse_if_exhausted(kwargs.get("model"))
         return None
     entry = getattr(litellm, name, None)
     call = begin(kind, dict(zip(parameters_of(entry), args, strict=False)) | kwargs)

@@ -15,7 +15,7 @@ import litellm
 from steptrack_callbacks import settings
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import handoff, proxy_client
-from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
+from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted, refuse_if_exhausted_async
 from steptrack_callbacks.values.untrusted import is_late_answer
 
 from . import batches, charging, custom
@@ -182,7 +182,7 @@ def _around_job(function: Callable[..., Any]) -> Callable[..., Any]:
         __tracebackhide__ = True
         with RefusalsAsLiteLLMErrors():
             if gates.active:
-                refuse_if_exhausted()
+                refuse_if_exhausted(kwargs.get("model"))
             return function(*args, **kwargs)
 
     return entry
@@ -194,7 +194,7 @@ def _around_job_async(function: Callable[..., Any]) -> Callable[..., Any]:
         __tracebackhide__ = True
         with RefusalsAsLiteLLMErrors():
             if gates.active:
-                refuse_if_exhausted()
+                await refuse_if_exhausted_async(kwargs.get("model"))
             return await function(*args, **kwargs)
 
     return entry

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine import call_log
 from steptrack_callbacks.engine.account import Account
-from steptrack_callbacks.engine.call import Call
+from steptrack_callbacks.engine.admission import more_is_granted
+from steptrack_callbacks.engine.call import Call, next_number
 from steptrack_callbacks.engine.chain import AccountChain
-from steptrack_callbacks.engine.request import Request
+from steptrack_callbacks.engine.request import UNKNOWN_MODEL, Request
+from steptrack_callbacks.engine.settlement import deny
 from steptrack_callbacks.engine.step_ref import StepRef
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.definitions import LimitName, StepDefinition
@@ -70,7 +73,7 @@ def new_call(request: Request, *, sent: bool = False, within: Step | None = None
             break  # the thread has outlived it, and may work for others now
         enforced = step.account.enforce != "observe" and not step.left_elsewhere
         if enforced and not sent and step.exhausted:
-            raise _left_behind(step)
+            raise _left_behind(step, request.model)
     if within is not None:
         return Call(within.accounts, request)
     _warn_of_lost_step()
@@ -82,35 +85,52 @@ def _joined(here: Step, within: Step) -> AccountChain:
     return AccountChain(inner + within.accounts) if inner else within.accounts
 
 
-def refuse_if_exhausted() -> None:
+def refuse_if_exhausted(model: str | None = None) -> None:
     """Refuse where a limit around is reached already; for seams that know too little to reserve.
+
+    Args:
+        model: What would be called; `None` if nobody has told.
 
     Raises:
         BudgetExhausted: A limit is reached (phase `denied`); the outermost such step owns it.
     """
+    __tracebackhide__ = True
+    run_sync(_refusal_if_exhausted(model or UNKNOWN_MODEL))
+
+
+async def refuse_if_exhausted_async(model: str | None = None) -> None:
+    """Do as `refuse_if_exhausted`, where an escalation may be awaited.
+
+    Raises:
+        BudgetExhausted: As there.
+    """
+    __tracebackhide__ = True
+    await run_async(_refusal_if_exhausted(model or UNKNOWN_MODEL))
+
+
+def _refusal_if_exhausted(model: str) -> Flow[None]:
+    __tracebackhide__ = True
     step = innermost()
-    accounts = step.accounts if step else ()
-    with LOCK:
-        full = [account for account in accounts if account.enforce != "observe" and account.full_limits()]
-        if not full:
-            return
-        breaches = [
-            breach for account in reversed(full) for breach in account.breaches(account.full_limits())
-        ]
+    while step is not None and (full := _full_accounts(step)):
+        breaches = [breach for each in reversed(full) for breach in each.breaches(each.full_limits())]
         error = full[-1].exhaustion("denied", tuple(breaches))
-        full[-1].blame(error)
-        for account in accounts:
-            account.denied += 1
-    raise error
+        if not (yield from more_is_granted(full[-1], error)):
+            deny(step.accounts, next_number(), model, error)
+            raise error
 
 
-def _left_behind(step: Step) -> BudgetExhausted:
+def _full_accounts(step: Step) -> list[Account]:
     with LOCK:
-        for around in step.accounts:
-            around.denied += 1
-    for around in step.accounts:
-        if around.on_late_charge is not None:
-            around.on_late_charge(around)
+        return [each for each in step.accounts if each.enforce != "observe" and each.full_limits()]
+
+
+def _left_behind(step: Step, model: str) -> BudgetExhausted:
+    error = _exhaustion_of_ended(step)
+    deny(step.accounts, next_number(), model, error)
+    return error
+
+
+def _exhaustion_of_ended(step: Step) -> BudgetExhausted:
     for account in (step.account, *step.budgets):
         if names := _spent_limits(account):
             return account.exhaustion("closed", account.breaches(names))
