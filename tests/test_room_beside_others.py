@@ -62,3 +62,17 @@ def test_the_usual_answers_of_all_in_flight_have_to_fit(framework):
     seen(framework, [200] * 200)
     assert not fits(framework, 9100, 30, None, "fake-model")
     assert fits(framework, 9250, 30, None, "fake-model")
+
+
+def test_the_doubt_about_a_model_does_not_go_back_to_what_was_known_before(framework):
+    with step("plan", max_tokens=10**9) as plan:
+        held = plan.account.in_flight
+        old = open_elsewhere(framework, 200)
+        seen(framework, [10, 2000, 30, 600])
+        new = open_elsewhere(framework, 200)
+        plan.remaining("max_tokens")  # so that both are counted
+        doubt = held._doubts["fake-model"]
+        known = (doubt.variance, doubt.seen)
+        old.withdraw()
+        assert (doubt.variance, doubt.seen) == known
+        new.withdraw()

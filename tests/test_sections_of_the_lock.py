@@ -16,15 +16,15 @@ class CountingLock:
     """The lock, and how often it was taken by who did not hold it."""
 
     def __init__(self):
-        self.sections = self._depth = 0
+        self.sections = self.depth = 0
 
     def __enter__(self):
         LOCK.acquire()
-        self.sections += not self._depth
-        self._depth += 1
+        self.sections += not self.depth
+        self.depth += 1
 
     def __exit__(self, *_):
-        self._depth -= 1
+        self.depth -= 1
         LOCK.release()
 
 
@@ -55,3 +55,21 @@ def test_a_call_is_admitted_in_one_section_of_the_lock_and_settled_in_another(mo
         assert (lock.sections - before, call.bound is not None) == (1, is_far)
         call.settle(Usage(input_tokens=10, output_tokens=5))
         assert lock.sections - before == 2
+
+
+@pytest.mark.parametrize("limit", ["max_usd", "max_tokens", None])
+def test_whoever_asks_what_is_left_has_calls_counted_outside_the_lock(lock, limit):
+    depths = []
+
+    def count():
+        depths.append(lock.depth)
+        return InputCount(tokens=10, upper_bound=12)
+
+    output_stats.learn("gpt-4o", output_tokens=5, counted_input=10, input_tokens=10)
+    with step("plan", max_usd=9, max_tokens=100_000) as plan:
+        call = new_call(Request(model="gpt-4o", count_input=count, bound_input=lambda: 60))
+        call.admit()
+        assert depths == []
+        assert plan.remaining(limit)
+        assert depths == [0]
+        call.withdraw()

@@ -118,7 +118,7 @@ class CallSettled(Event):
         model: The model that was asked.
         usage: What was charged.
         instead_of: In a late settlement, the estimate that was charged before; else `None`.
-        operation: `chat`, `text_completion` or `embeddings`.
+        operation: What was asked of the model, such as `chat`, `text_completion` or `embeddings`.
         provider: The provider, if known.
         response_model: The model that answered, if known.
     """

@@ -93,7 +93,8 @@ class _Doubt:
         self.calls += sign
         for unit in (MONEY, TOKENS):
             self.rates[unit] += sign * hold.estimate.rates[unit]
-        self.variance, self.seen = hold.estimate.forecast.variance, hold.estimate.forecast.seen
+        if sign > 0:  # the last to begin knows most
+            self.variance, self.seen = hold.estimate.forecast.variance, hold.estimate.forecast.seen
 
 
 class InFlight:
@@ -293,8 +294,7 @@ class InFlight:
         self._stale, self._known = False, revisions
         self._ahead.clear()
         self._fresh.clear()
-        for sums in self.sums:
-            sums.__init__()  # type: ignore[misc]
+        self.sums = (HeldSums(), HeldSums())
         for model in self._doubts:
             self._forecast(model, [hold for hold in self._holds if hold.estimate.model == model], now)
 

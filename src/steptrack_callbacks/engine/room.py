@@ -124,11 +124,11 @@ def remaining(account: Account, limit: LimitName, *, wrapping: bool) -> Decimal 
         seconds = account.seconds_left()
         return None if seconds is None else max(0.0, seconds)
     if limit == "max_tokens":
-        most, used = account.limits.tokens, settled.tokens + account.held_tokens
-    else:
-        most = account.limits.call_room(wrapping=wrapping)
-        used = settled.calls + account.in_flight.calls - account.in_flight.tools
-    return None if most is None else max(0, most - used)
+        tokens = account.limits.tokens
+        return None if tokens is None else max(0, tokens - settled.tokens - account.held_tokens)
+    calls = account.limits.call_room(wrapping=wrapping)
+    held = account.in_flight.calls - account.in_flight.tools
+    return None if calls is None else max(0, calls - settled.calls - held)
 
 
 def about_left(account: Account) -> dict[LimitName, Decimal | float]:

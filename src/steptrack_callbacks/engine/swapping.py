@@ -325,10 +325,13 @@ def is_low(chain: AccountChain, listed: ModelList) -> bool:
     if listed.downgrade_at is None:
         return False
     parts = round(listed.downgrade_at * _PARTS)
+    in_usd = [account for account in chain.limited if account.limits.cost is not None]
+    for account in in_usd:
+        account.in_flight.count_all()  # outside the lock, as it may take its time
     with LOCK:
         return any(
             (account.settled.cost + account.held_cost) * _PARTS >= room * parts
-            for account in chain.limited
+            for account in in_usd
             if (room := account.limits.cost_room(wrapping=False)) is not None
         )
 

@@ -35,6 +35,9 @@ def _least(step: Any, limit: LimitName, wrapping: Stack[Account]) -> Decimal | f
     if step.placement is None:
         rest: Decimal | float | None = step.definition.limits.get(limit)
         return rest
+    for account in step.accounts:
+        if {"max_usd": account.limits.cost, "max_tokens": account.limits.tokens}.get(limit) is not None:
+            account.in_flight.count_all()  # outside the lock, as it may take its time
     with LOCK:
         wrapped_up = wrapping.entries()
         rests = [room.remaining(each, limit, wrapping=each in wrapped_up) for each in step.accounts]

@@ -108,7 +108,8 @@ def step(
             a function of the exception. A generator that has yielded nothing yields it as one item;
             not available for a `with` block.
         enforce: `estimate` reserves what a call will probably use; `strict` the most that it can
-            use, so that the limit is never exceeded; `observe` refuses nothing.
+            use, so that only a provider's report above that bound can exceed the limit; `observe` refuses
+            nothing.
         wait_s: Maximum number of seconds that a call waits for room that other calls have reserved.
         clamp: Whether a request without `max_tokens` is given what is left as its `max_tokens`: under
             `estimate` the last call of a budget, under `strict` each. This works for LiteLLM's requests, and
