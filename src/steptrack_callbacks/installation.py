@@ -232,6 +232,11 @@ def uninstall() -> None:
 
     LangChain and LiteLLM are left as they were. Prices, limits by name, tools and the escalation function are
     forgotten. Steps that are open keep the ledger that they began with, and still report their charges to it.
+
+    Example:
+        >>> from steptrack_callbacks import install, uninstall
+        >>> install()
+        >>> uninstall()
     """
     global _naming
     import_hooks.forget()

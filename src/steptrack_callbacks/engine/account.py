@@ -32,7 +32,7 @@ class Account:
         ref: Whose account it is.
         definition: What was declared for it.
         enforce: How its limits are kept; the environment may have overruled its definition.
-        limits: They.
+        limits: The limits in force.
         limited: Whether it has any.
         judges: Whether it looks at what it is charged, and does not only add it up.
         settled: What calls have been charged, in the account and in those inside it.

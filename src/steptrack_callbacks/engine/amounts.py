@@ -79,7 +79,7 @@ class Tally:
     """Sums of what was charged, exact.
 
     Attributes:
-        sums: They, by the index that `Sums` have.
+        sums: One total for each index of `Sums`.
     """
 
     __slots__ = ("sums",)

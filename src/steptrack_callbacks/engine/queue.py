@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.05
 """How long the first in line waits until it looks elsewhere for room."""
 LONGEST_PLACE = 10
-"""Who stands further back looks as often as who has this place: when those ahead have not."""
+"""Waiters behind this position look elsewhere as often as the one in this position."""
 
 WAITED_HINT = (
     "the room did not come free in the time that wait_s allows: raise it, make fewer calls at once, or give"
@@ -145,7 +145,7 @@ class AdmissionQueue:
 
     Attributes:
         releases: Counts the reservations that were given back.
-        waiters: They.
+        waiters: Those who wait, in the order in which they came.
     """
 
     def __init__(self) -> None:

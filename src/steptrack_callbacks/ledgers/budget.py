@@ -44,7 +44,11 @@ class Budget(BudgetDefinition):  # noqa: D101 - it has one
         return _usage_of(run_sync(self._totals()))
 
     async def aspent(self) -> Usage:
-        """Async version of `spent`."""
+        """Do as `spent`, and await the ledger.
+
+        Raises:
+            LedgerError: The ledger cannot be reached.
+        """
         return _usage_of(await run_async(self._totals()))
 
     @checks_arguments
@@ -66,7 +70,21 @@ class Budget(BudgetDefinition):  # noqa: D101 - it has one
         return self._left(run_sync(self._totals()), limit)
 
     async def aremaining(self, limit: str | None = None) -> Any:
-        """Async version of `remaining`."""
+        """Do as `remaining`, and await the ledger.
+
+        Args:
+            limit: As for `remaining`.
+
+        Raises:
+            ValueError: There is no limit of that name.
+            LedgerError: The ledger cannot be reached.
+
+        Example:
+            >>> import asyncio
+            >>> from steptrack_callbacks import Budget
+            >>> asyncio.run(Budget("team-c", max_calls=5).aremaining("max_calls"))
+            5
+        """
         self._check(limit)
         return self._left(await run_async(self._totals()), limit)
 

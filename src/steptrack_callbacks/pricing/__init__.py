@@ -207,15 +207,25 @@ def max_output_tokens(model: str, *, provider: str | None = None) -> int | None:
 
     Raises:
         TypeError: The model or the provider is not a string.
+
+    Example:
+        >>> from steptrack_callbacks.pricing import max_output_tokens
+        >>> max_output_tokens("gpt-4o-mini"), max_output_tokens("no-such-model")
+        (16384, None)
     """
     return max_output(model, provider)
 
 
 def source_of(model: str, *, provider: str | None = None) -> str | None:
-    """Name who knows the price of a model: `"user"`, `"litellm"` or `"genai-prices"`.
+    """Name who knows the price of a model: `"user"`, `"litellm"` or `"genai-prices"`; `None` if nobody does.
 
     Raises:
         TypeError: The model or the provider is not a string.
+
+    Example:
+        >>> from steptrack_callbacks.pricing import source_of
+        >>> source_of("gpt-4o-mini"), source_of("no-such-model")
+        ('litellm', None)
     """
     plain, second = Usage(input_tokens=1, output_tokens=1), 1.0
     quotes = look_up(Question(model, provider)).quotes

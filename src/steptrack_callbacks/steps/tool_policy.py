@@ -88,7 +88,7 @@ def _too_many(step: Any, tool: str) -> str | None:
     if most is None or step.tool_uses.get(_counted_as(step, tool), 0) < most:
         return None
     whose = f" of {tool!r}" if isinstance(limit, Mapping) else ""
-    return f"max_tool_calls{whose} in step {step.path!r} is {most}, and so many were made"
+    return f"max_tool_calls{whose} in step {step.path!r} is {most}, and none is left"
 
 
 def _counted_as(step: Any, tool: str) -> str:

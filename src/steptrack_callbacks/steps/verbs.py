@@ -207,7 +207,14 @@ def _given(options: Mapping[str, Any]) -> frozenset[str]:
 
 
 def current_persona() -> Step | None:
-    """Return the nearest persona that is running here, or `None`."""
+    """Return the nearest persona that is running here, or `None`.
+
+    Example:
+        >>> from steptrack_callbacks import current_persona, persona, step
+        >>> with persona("writer"), step("draft"):
+        ...     current_persona().name
+        'writer'
+    """
     active = current_step()
     return active.persona if active else None
 
@@ -236,7 +243,27 @@ def remaining(limit: LimitName) -> Decimal | float | None:
 
 
 async def aremaining(limit: LimitName) -> Decimal | float | None:
-    """Async version of `remaining`."""
+    """Do as `remaining`, and await a ledger that has to be asked.
+
+    Args:
+        limit: As for `remaining`.
+
+    Returns:
+        What `remaining` returns.
+
+    Raises:
+        ValueError: There is no limit of that name.
+        LedgerError: The ledger of a budget cannot be asked.
+
+    Example:
+        >>> import asyncio
+        >>> from steptrack_callbacks import aremaining, step
+        >>> async def main():
+        ...     async with step("answer", max_calls=3):
+        ...         return await aremaining("max_calls")
+        >>> asyncio.run(main())
+        3
+    """
     return await (current_step() or Step(_NO_LIMITS)).aremaining(limit)
 
 
@@ -254,7 +281,15 @@ def current_model() -> str | None:
 
 
 def current_policy() -> ToolPolicy:
-    """Return which tools may run here; outside of stages, all of them may."""
+    """Return which tools may run here; outside of stages, all of them may.
+
+    Example:
+        >>> from steptrack_callbacks import Stage, current_policy, persona, step
+        >>> with persona("writer", stages=[Stage("research", allowed_tools=["search"])]):
+        ...     with step("research"):
+        ...         current_policy().objection("search") is None, current_policy().objection("delete") is None
+        (True, False)
+    """
     active = current_step()
     return active.policy if active else ToolPolicy()
 
@@ -271,6 +306,15 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
     Raises:
         ToolDenied: The stage does not allow it, or an enclosing `max_tool_calls` is reached.
         ValueError: The level is not one of the five.
+
+    Example:
+        >>> from steptrack_callbacks import check_tool, step
+        >>> with step("answer", max_tool_calls=1):
+        ...     check_tool("search")
+        ...     check_tool("search")
+        Traceback (most recent call last):
+        ...
+        steptrack_callbacks...ToolDenied: ...
     """
     __tracebackhide__ = True
     why = current_policy().objection(name, side_effect_level)

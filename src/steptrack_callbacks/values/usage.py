@@ -129,7 +129,17 @@ class Usage:
         return self if other == 0 else NotImplemented  # so that sum() works
 
     def replace(self, **changes: Any) -> Usage:
-        """Return a copy with some fields changed, checked like a new one."""
+        """Return a copy with some fields changed, checked like a new one.
+
+        Raises:
+            TypeError: There is no such field, or a count is not a whole number.
+            ValueError: A count is negative, or too large.
+
+        Example:
+            >>> from steptrack_callbacks import Usage
+            >>> Usage(input_tokens=10).replace(output_tokens=5).total_tokens
+            15
+        """
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
