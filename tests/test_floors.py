@@ -198,6 +198,12 @@ def test_no_part_is_told_from_above_what_to_call_as_another_is_imported():
     assert found == set(FILLED_FROM_ABOVE)
 
 
+def test_only_these_make_a_lock_of_their_own_since_each_has_to_be_free_in_a_forked_child():
+    makes_one = re.compile(r"\b(?:R?Lock|Condition|(?:Bounded)?Semaphore)\(")
+    found = {name for name, path in MODULES.items() if makes_one.search(path.read_text(encoding="utf-8"))}
+    assert found == {"concurrency.lock", "concurrency.guard", "ledgers.fork_safe_lock", "engine.queue"}
+
+
 def test_the_package_has_no_empty_floors_and_no_part_on_two():
     assert all(FLOORS)
     assert sum(map(len, FLOORS)) == len(FLOOR_OF)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from . import attachments, pricing, settings
 from .concurrency import threads as carrying
+from .concurrency.guard import Guard
 from .config import Config, load
 from .integrations import all_seams, compatibility, http_clients, import_hooks, proxy_client
 from .ledgers import current
@@ -33,7 +33,7 @@ Attach = Callable[[], Callable[[], None]]
 
 _undo: dict[str, Callable[[], None]] = {}
 _naming: Callable[[], None] | None = None
-_installing = threading.RLock()
+_installing = Guard()
 
 
 def _attach_litellm() -> Callable[[], None]:

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
-from threading import Lock
 from typing import Any, NamedTuple
 
+from .concurrency.guard import Guard
 from .pricing.table import package_folder
 from .values.untrusted import CHANGED, field, items, opened, reader, to_json
 
@@ -137,7 +137,7 @@ _known_counts: dict[tuple[int, int, str], int] = {}
 _MOST_KNOWN_COUNTS = 20_000
 
 _encodings: dict[str, Any] = {}
-_lock = Lock()
+_lock = Guard()
 
 
 def count_text(text: str, model: str = "") -> int:

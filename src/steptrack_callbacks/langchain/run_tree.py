@@ -6,7 +6,6 @@ never on the stack: the calls inside it are found by their run's ancestors.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from uuid import UUID
 from steptrack_callbacks import settings
 from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.flow import run_sync
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.steps.registry import definition_of, has_nodes, is_declared, node_steps
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition
@@ -47,14 +47,14 @@ class Outermost:
         self.outcomes: dict[tuple[str, ...], BaseException | None] = {}
         self.kept: dict[object, Any] = {}
         self.is_over = False
-        self._beginning: dict[tuple[str, ...], threading.RLock] = {}
+        self._beginning: dict[tuple[str, ...], Guard] = {}
 
     def open(self, names: tuple[str, ...], definition: StepDefinition, parent: Step | None) -> Step:
         """Return the step of those names, which begins if it is the first time."""
         # Whoever comes while it begins has to wait for what hooks say of it. The lock is this step's alone:
         # a hook may wait for whatever does not wait for the hook's own answer. And it is re-entrant, because
         # hooks make calls, and a garbage collection ends runs that were broken off.
-        with self._beginning.setdefault(names, threading.RLock()):
+        with self._beginning.setdefault(names, Guard()):
             step = self.steps.get(names)
             if step is None:
                 step = LangChainStep(definition, parent=parent)

@@ -6,7 +6,6 @@ what runs in them. It ends in the agent's last node, or with the graph's run, be
 
 from __future__ import annotations
 
-import threading
 import uuid
 import weakref
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from langgraph.errors import GraphInterrupt
 
 from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.flow import Flow, run_sync
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.escalation import has_default, take_answer, why_not_granted
@@ -102,7 +102,7 @@ class Earlier:
         self.terms = terms
         self.spent: Spending = {"runs": {}}
         self.running: Callable[[], AgentRun | None] = lambda: None
-        self.beginning = threading.RLock()
+        self.beginning = Guard()
 
 
 def begin(terms: Terms, saved: Spending, turn: Turn | None, graph: str, visit: str) -> AgentRun:

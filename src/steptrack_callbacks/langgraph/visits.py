@@ -6,7 +6,6 @@ whether it has begun, was resumed in the middle, or is one of many at once.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired, Self
@@ -15,6 +14,7 @@ from langchain.agents.middleware import AgentState
 from langchain.agents.middleware.types import PrivateStateAttr
 from langgraph.channels.untracked_value import UntrackedValue
 
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.steps.step import Step
 
 from . import nodes, running, spending
@@ -29,7 +29,7 @@ class Visit(str):
     __slots__ = ("_beginning", "_run", "_terms")
     _terms: Terms
     _run: AgentRun | None
-    _beginning: threading.RLock
+    _beginning: Guard
 
     @classmethod
     def of(cls, terms: Terms) -> Self:
@@ -37,7 +37,7 @@ class Visit(str):
         visit = cls(uuid.uuid4().hex)
         visit._terms = terms
         visit._run = None
-        visit._beginning = threading.RLock()
+        visit._beginning = Guard()
         return visit
 
     # Whoever copies the state has the same visit, and whoever writes it down its number: it is of one run.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from steptrack_callbacks import settings
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.settings import LedgerSettings, OnStoreError
 
 from . import open_ledger
@@ -31,7 +31,7 @@ class Choice(NamedTuple):
 _in_force: LedgerClient | None = None
 _used: dict[str | int, LedgerClient] = {}
 """All ledgers used so far: who comes back to one finds its books, and what it is owed is not forgotten."""
-_choosing = threading.RLock()
+_choosing = Guard()
 
 
 def ledger() -> LedgerClient:

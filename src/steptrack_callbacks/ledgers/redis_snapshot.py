@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
+
+from steptrack_callbacks.concurrency.guard import Guard
 
 from .protocol import AccountRequest, ReservationRequest, Totals
 
@@ -33,7 +34,7 @@ class RedisSnapshot:
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._ages: dict[str, int] = {}
         self._calls: OrderedDict[str, tuple[str, ReservationRequest]] = OrderedDict()
-        self._lock = threading.RLock()  # a garbage collection may charge while its thread is in here
+        self._lock = Guard()  # re-entrant: a garbage collection may charge while its thread is in here
 
     def __len__(self) -> int:
         return len(self._seen)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from threading import Lock
 from typing import Any
 
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.values.untrusted import field
 
@@ -22,7 +22,7 @@ NO_CALLS = frozenset(
 _UNFINISHED = frozenset({"queued", "in_progress"})
 _MOST_REMEMBERED = 10_000
 _calls: OrderedDict[str, Call] = OrderedDict()
-_lock = Lock()
+_lock = Guard()
 
 
 def is_response(answer: Any) -> bool:

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from threading import Lock
 from typing import Any
 
 import litellm
 
 from steptrack_callbacks import pricing
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
@@ -49,7 +49,7 @@ _NOBODY = "batch"
 """Stands for the model of a batch that does not say of which it is."""
 _MOST_REMEMBERED = 10_000
 _charged: OrderedDict[tuple[str, str], None] = OrderedDict()
-_lock = Lock()
+_lock = Guard()
 
 Part = tuple[str, Usage]
 """What one answer of a batch used, and of which model."""

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import Lock
 from types import TracebackType
 from typing import Any
 
 import litellm
 
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.integrations.errors import Members, as_framework_error
 from steptrack_callbacks.integrations.seams import GoneError
 from steptrack_callbacks.integrations.seams_litellm import GUARDRAIL
@@ -101,7 +101,7 @@ class _Advice:
 
 
 _advice = _Advice()
-_lock = Lock()
+_lock = Guard()
 
 
 def suppress_advice() -> None:

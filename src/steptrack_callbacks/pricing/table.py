@@ -8,15 +8,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
+
+from steptrack_callbacks.concurrency.guard import Guard
 
 from .names import accepts
 
 Entry = Mapping[str, Any]
 
 _FILE = "model_prices_and_context_window_backup.json"
-_lock = Lock()
+_lock = Guard()
 _loaded: list[Table] = []
 
 

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
+from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.cards import Card
 from steptrack_callbacks.values.formatting import cost_of, plural, printable
@@ -22,7 +23,7 @@ INTERVAL_S = 0.25
 
 logger = logging.getLogger("steptrack_callbacks")
 
-_drawing = threading.RLock()
+_drawing = Guard()
 
 
 class View(Protocol):
