@@ -11,10 +11,15 @@ import pytest
 from calling import STREAMING, acall, call, read, run, text_of, wait_until
 from litellm.exceptions import GuardrailRaisedException
 
+from internals import left_on
 from provider import Provider, words
 from spending import open_call
-from steptrack_callbacks import BudgetExhausted, Grant, step
+from steptrack_callbacks import BudgetExhausted, Grant, StepDenied, step
+from steptrack_callbacks.hooks import CallSettled, on
+from steptrack_callbacks.litellm import stream_closing
 from steptrack_callbacks.litellm.streams import Meter, metered
+
+TIMEOUT_S = 60
 
 LIMITS = {
     "max_tokens": {"max_tokens": 60},
@@ -226,3 +231,108 @@ def test_a_stream_of_single_letters_is_cut_by_its_tokens() -> None:
     assert plan.exhausted
     assert len(text_of(chunks).split()) == 100
     assert 101 <= plan.usage.output_tokens <= 102
+
+
+class Endless:
+    """An async stream of words that never ends; closing it takes until it is let go on, or is cancelled."""
+
+    def __init__(self) -> None:
+        self.is_closing, self.go_on = asyncio.Event(), asyncio.Event()
+        self.closed = 0
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        return litellm.ModelResponseStream(choices=[{"index": 0, "delta": {"content": " word"}}])
+
+    async def aclose(self) -> None:
+        self.is_closing.set()
+        await self.go_on.wait()
+        self.closed += 1
+
+
+async def read_to_the_end(reader: Any) -> None:
+    async for _ in reader:
+        pass
+
+
+def test_a_reader_that_is_cancelled_while_its_cut_stream_is_closed_has_been_charged() -> None:
+    async def main() -> None:
+        async with step("plan", max_tokens=30, error_boundary="continue") as plan:
+            stream = Endless()
+            reader = metered(stream, Meter(open_call(10), None), hides_usage=False)
+            task = asyncio.create_task(read_to_the_end(reader))
+            await stream.is_closing.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (plan.usage.calls, plan.usage.total_tokens) == (1, 31)
+            assert left_on(plan.account) == {}
+            assert [chunk async for chunk in reader] == []
+
+    run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+def test_a_reader_that_is_cancelled_while_somebody_is_asked_for_more_has_been_charged() -> None:
+    async def main() -> None:
+        is_asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def ask(_: BudgetExhausted) -> Grant:
+            is_asked.set()
+            await answer.wait()
+            return Grant(max_tokens=100)
+
+        async with step("plan", max_tokens=30, error_boundary="escalate", escalation=ask) as plan:
+            stream = Endless()
+            stream.go_on.set()
+            reader = metered(stream, Meter(open_call(10), None), hides_usage=False)
+            task = asyncio.create_task(read_to_the_end(reader))
+            await is_asked.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (plan.usage.calls, plan.usage.total_tokens) == (1, 31)
+            assert left_on(plan.account) == {}
+            assert stream.closed == 1
+            answer.set()  # it is asked once more when it ends, being over its limit
+
+    run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+def test_a_hook_that_refuses_the_charge_of_a_cut_stream_does_not_keep_it_from_being_closed() -> None:
+    def refuse(_: CallSettled) -> None:
+        raise StepDenied("not this")
+
+    async def main() -> None:
+        async with step("plan", max_tokens=30, error_boundary="continue") as plan:
+            stream = Endless()
+            stream.go_on.set()
+            reader = metered(stream, Meter(open_call(10), None), hides_usage=False)
+            off = on(CallSettled, refuse)
+            with pytest.raises(StepDenied):
+                await read_to_the_end(reader)
+            off()
+            assert stream.closed == 1
+            assert plan.usage.total_tokens == 31
+
+    run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+def test_a_collected_stream_is_closed_though_nothing_else_holds_the_task_that_closes_it() -> None:
+    async def main() -> None:
+        async with step("plan", max_tokens=1000):
+            stream = Endless()
+            reader = metered(stream, Meter(open_call(10), None), hides_usage=False)
+            await anext(reader)
+            tasks = asyncio.all_tasks()
+            del reader
+            await stream.is_closing.wait()
+            (task,) = asyncio.all_tasks() - tasks
+            assert task in stream_closing._closing
+            stream.go_on.set()
+            await task
+            assert stream.closed == 1
+            assert not stream_closing._closing
+
+    run(asyncio.wait_for(main(), TIMEOUT_S))

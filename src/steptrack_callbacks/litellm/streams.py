@@ -8,8 +8,6 @@ more is finalised at once.
 
 from __future__ import annotations
 
-import inspect
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -26,6 +24,7 @@ from steptrack_callbacks.values.untrusted import fields_of
 
 from . import usage as answers
 from .refusals import allow_advice, litellm_error, suppress_advice
+from .stream_closing import hang_up, hang_up_async, hang_up_soon, layers_of
 
 _MERE = frozenset(
     {
@@ -222,8 +221,13 @@ class MeteredStream:
         try:
             meter.look()
         except BudgetExhausted as error:
-            _close(_layers(self.steptrack_original))
-            raise meter.cut(error) from None
+            try:
+                raise meter.cut(error) from None
+            finally:  # once it was charged, since Ctrl-C may end the closing
+                hang_up(self.steptrack_original)
+        except BaseException:  # somebody was asked for more, and has failed or was interrupted
+            self.close()
+            raise
         return chunk
 
     async def __anext__(self) -> Any:
@@ -248,19 +252,24 @@ class MeteredStream:
         try:
             await meter.look_async()
         except BudgetExhausted as error:
-            await _aclose(_layers(self.steptrack_original))
-            raise meter.cut(error) from None
+            try:
+                raise meter.cut(error) from None
+            finally:  # once it was charged, since the reader may be cancelled meanwhile
+                await hang_up_async(self.steptrack_original)
+        except BaseException:  # somebody was asked for more, and has failed or was cancelled
+            await self.aclose()
+            raise
         return chunk
 
     def close(self) -> None:
         """Stop the provider, and charge what was seen."""
         self.steptrack_meter.break_off()
-        _close(_layers(self.steptrack_original))
+        hang_up(self.steptrack_original)
 
     async def aclose(self) -> None:
         """Stop the provider, and charge what was seen."""
         self.steptrack_meter.break_off()
-        await _aclose(_layers(self.steptrack_original))
+        await hang_up_async(self.steptrack_original)
 
     def __del__(self) -> None:
         if not self.steptrack_meter.ended:
@@ -337,7 +346,7 @@ def metered(stream: Any, meter: Meter, *, hides_usage: bool) -> Any:
 
 def kept_by(stream: Any) -> Any:
     """Return the layer of a stream that keeps its chunks as they came, and can hide its usage; if any."""
-    return next((layer for layer in _layers(stream) if hasattr(layer, "send_stream_usage")), None)
+    return next((layer for layer in layers_of(stream) if hasattr(layer, "send_stream_usage")), None)
 
 
 @cache
@@ -351,48 +360,7 @@ def _metered_class(kind: type) -> Any:
     )
 
 
-def _close(layers: list[Any]) -> None:
-    """Close the connection under a stream, so that the provider stops."""
-    for layer in layers:
-        close = getattr(layer, "close", None)
-        if close is not None and not inspect.iscoroutinefunction(close):
-            with suppress(Exception):  # an async connection says here that it cannot
-                close()
-
-
-async def _aclose(layers: list[Any]) -> None:
-    for layer in layers:
-        close = getattr(layer, "aclose", None) or getattr(layer, "close", None)
-        with suppress(Exception):
-            closing = close() if close is not None else None
-            if inspect.isawaitable(closing):
-                await closing
-
-
 def _lose(meter: Meter, stream: Any) -> None:
-    """Charge a stream that nobody reads any more, and close it as asyncio does: soon, on its own loop."""
+    """Charge a stream that nobody reads any more, and close it."""
     meter.break_off()
-    loop = meter.loop
-    layers = _layers(stream)  # before the outer ones, when closed, let go of those inside
-    _close(layers)
-    if loop is not None and loop.is_running():
-        loop.call_soon_threadsafe(lambda: loop.create_task(_aclose(layers)))
-
-
-_INNER = ("litellm_custom_stream_wrapper", "completion_stream", "streaming_response", "response")
-
-
-def _layers(stream: Any) -> list[Any]:
-    """List a stream and what lies under it: LiteLLM's own, the client's, the HTTP response."""
-    layers = [stream]
-    while (inner := _inner(layers[-1])) is not None and len(layers) < len(_INNER) * 2:
-        layers.append(inner)
-    return layers
-
-
-def _inner(layer: Any) -> Any:
-    frame = getattr(layer, "ag_frame", None)
-    if frame is not None:  # async text completion hides its stream in a generator
-        return frame.f_locals.get("response")
-    found = (getattr(layer, name, None) for name in _INNER)
-    return next((inner for inner in found if inner is not None), None)
+    hang_up_soon(stream, meter.loop)
