@@ -5,5 +5,6 @@ To be read in this order: `amounts`, `limits`, `account`, `chain`; then `request
 `output_cap` and its `outcomes`; `queue` and `escalation`; `admission`, `open_call`, `call`, `streaming` and
 `settlement`, with `thresholds` and `call_log`. What concerns ledgers is in `budget_account`, `replica`,
 `ledger_amounts`, `lease` and `shared_reservation`; `swapping` chooses a cheaper model; `fast_path` is the
-short way past most of it, and `allowance` the room that is set aside for it.
+short way past most of it, and `allowance` the room that is set aside for it; `forking` says what a forked
+child leaves to its parent.
 """

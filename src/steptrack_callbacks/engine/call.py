@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -23,7 +24,7 @@ from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
 
-from . import call_log, fast_path, settlement, streaming
+from . import call_log, fast_path, forking, settlement, streaming
 from .account import Account
 from .admission import admission, raise_if_passed, tell_admitted
 from .amounts import NOTHING, Charge
@@ -294,7 +295,7 @@ class Call:
             with LOCK:
                 if self.state != "in flight":
                     return
-                self._release()
+                self.release()
                 settlement.put_on(self.accounts, charge, NOTHING, self.request.model)
                 self.charge, self.state = charge, "swept"
                 for account in self.accounts:
@@ -327,7 +328,7 @@ class Call:
                         account.in_flight_calls -= 1
                         account.late_calls += state != "withdrawn"
                 else:
-                    self._release()
+                    self.release()
                 sums = settlement.put_on(self.accounts, charge, before, self.request.model)
                 self.charge, self.state = charge, state
                 if response is not None:
@@ -342,7 +343,8 @@ class Call:
         if swept or state != "withdrawn":
             self._tell(charge)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Be open no longer, and hold nothing; under the lock."""
         open_calls.pop(self, None)
         for account in self.accounts:
             account.open_calls -= 1
@@ -385,3 +387,7 @@ class Call:
         """
         if self.charge.cost is None and (error := self.accounts.blindness(self.request)):
             raise error
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forking.leave_to_parent)

@@ -91,6 +91,7 @@ class Question:
             ask, self._ask = self._ask, None
             if ask is not None:
                 self._asker = current_owner()
+                _open[self] = None
             else:
                 self.waiting += 1
         return ask
@@ -103,9 +104,26 @@ class Question:
         self._answered = True
         return self._granted
 
+    def leave_to_parent(self) -> None:
+        """Ask again in a forked child, if it was asked by a thread that did not come along."""
+        if self._asker != current_owner():
+            self._close()
+
     def _end(self) -> None:
-        self._close()
+        with LOCK:
+            _open.pop(self, None)
+            self._close()
         self._done.set()
+
+
+_open: dict[Question, None] = {}
+"""Questions that somebody is being asked."""
+
+
+def leave_questions_to_parent() -> None:
+    """Let calls of a forked child ask for themselves what threads of the parent were asking."""
+    for question in list(_open):
+        question.leave_to_parent()
 
 
 def consult(account: Account, error: BudgetExhausted) -> Flow[bool]:

@@ -33,10 +33,10 @@ from .ledger_amounts import to_asked
 from .open_call import OpenCall, open_calls
 from .queue import QUEUE, making_room
 from .request import NO_FEE, Request
-from .reservation import Reservation, owners, reservations_of
+from .reservation import Reservation
 from .settlement import tell_of
 
-_asking: dict[OpenCall, None] = {}
+asking: dict[OpenCall, None] = {}
 """Calls that hold their bounds here while a ledger is asked."""
 
 enabled = os.environ.get("STEPTRACK_FAST") != "0"
@@ -176,7 +176,7 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
     asked = to_asked((bound.cost, bound.tokens))
     asks = {account: account.ask_for(asked, asked, asked, counts=call.request.counts) for account in shared}
     try:
-        _asking[call] = None
+        asking[call] = None
         patience_s = min([account.definition.wait_s for account in shared]) if patient else 0.0
         reason = yield from lease.reserve(asks, patience_s=patience_s)
         with LOCK:
@@ -188,7 +188,7 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
         _drop(call)
         raise
     finally:
-        del _asking[call]
+        del asking[call]
     if reason == "room":
         yield from lease.give_back()
     return False
@@ -216,19 +216,3 @@ def count(call: OpenCall) -> None:
             call.accounts.allowance.give_back(call)
             call.reservation = reservation
             reservation.hold_in_flight(bound.owner, since)
-
-
-def _leave_others_behind() -> None:
-    """Give back, in a forked process, what threads hold or wait for that did not come along."""
-    with LOCK:
-        QUEUE.empty()
-        for reservation in [each for owner in owners() for each in reservations_of(owner)]:
-            if reservation.owner != current_owner():
-                reservation.release()
-        for call in [*open_calls, *_asking]:
-            if call.bound is not None and call.bound.owner != current_owner():
-                call.accounts.allowance.give_back(call)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_others_behind)

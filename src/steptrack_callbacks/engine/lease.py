@@ -142,6 +142,8 @@ class Lease:
 
         A ledger that is away is told later.
         """
+        if not self.name.startswith(forks.process_name):
+            return  # its ledger is told by the process that has sent it
         charges = self._take(sums, instead_of, model)
         if self._untold is None:
             run_sync(_tell(charges))
@@ -150,6 +152,17 @@ class Lease:
             for charge in charges:
                 charge.count(here=True)
         self._untold += charges
+
+    def leave_to_parent(self) -> None:
+        """Hold nothing in a forked child: what was lent to its parent's call is held elsewhere.
+
+        Of a ledger in memory the child has a copy, in which nobody else would give it back.
+        """
+        for charge in self._take((), (), ""):
+            if charge.ledger.is_durable:
+                charge.paid({})
+            else:
+                charge.ledger.owe([charge])
 
     async def __aenter__(self) -> None:
         """Await at the end of this block what the ledger is to be told, instead of blocking in it."""

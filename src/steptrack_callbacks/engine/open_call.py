@@ -58,6 +58,9 @@ class OpenCall(Protocol):
     def sweep(self) -> None:
         """Charge its estimate now."""
 
+    def release(self) -> None:
+        """Be open no longer, and hold nothing."""
+
 
 open_calls: dict[OpenCall, None] = {}
 """Calls that are neither settled nor swept, in the order in which they began."""
