@@ -2,12 +2,15 @@
 
 import asyncio
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fake_framework import CALL_TOKENS, FakeFramework, open_elsewhere, until_async
+from fake_framework import CALL_TOKENS, FakeFramework, open_elsewhere, until, until_async
 from internals import assert_nothing_left
-from steptrack_callbacks import BudgetExhausted, step
+from steptrack_callbacks import BudgetExhausted, Grant, bind, step
+from steptrack_callbacks.concurrency import loop_pool
+from steptrack_callbacks.engine.queue import QUEUE
 
 TWO_CALLS = 2 * CALL_TOKENS
 
@@ -144,3 +147,35 @@ def test_threads_and_coroutines_wait_in_one_line(framework):
             assert_nothing_left(plan)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_calls_that_wait_in_threads_of_the_loop_leave_it_one_to_go_on_with(framework, waiting):
+    async def main():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1, thread_name_prefix="asyncio"))
+        with step("plan", max_tokens=CALL_TOKENS * (waiting + 1), wait_s=60) as plan:
+            framework.ask()
+            plan.account.limits.tokens = 2 * CALL_TOKENS
+            first = await framework.open_async()
+            asked = [asyncio.create_task(asyncio.to_thread(framework.open)) for _ in range(waiting)]
+            await until_async(lambda: plan.account.waiting == waiting)
+            await asyncio.wait_for(asyncio.to_thread(framework.answer, first, 0), 20)
+            plan.account.grant(Grant(max_tokens=waiting * CALL_TOKENS))
+            QUEUE.move_on()
+            for call in await asyncio.wait_for(asyncio.gather(*asked), 20):
+                framework.answer(call)
+            assert_nothing_left(plan)
+        assert loop_pool._spare == 0
+
+    asyncio.run(main())
+
+
+def test_a_pool_of_the_users_own_keeps_its_size(framework):
+    pool = ThreadPoolExecutor(1, thread_name_prefix="mine")
+    with pool, step("plan", max_tokens=2 * CALL_TOKENS - 1, wait_s=60) as plan:
+        first = open_elsewhere(framework)
+        asked = pool.submit(bind(framework.open))
+        until(lambda: plan.account.waiting)
+        assert (pool._max_workers, loop_pool._spare) == (1, 0)
+        framework.answer(first, 0)
+        framework.answer(asked.result(20))

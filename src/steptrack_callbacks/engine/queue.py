@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
 from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.concurrency.loop_pool import spare_thread
 
 from .account import Account
 from .in_flight import InFlight
@@ -87,7 +88,8 @@ class Waiter:
         """Wait in a plain thread; `None` says to look elsewhere, and wait on."""
         seconds, over = self._next_wait()
         try:
-            woken = self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+            with spare_thread():
+                woken = self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         except BaseException:
             QUEUE.drop(self)
             raise
