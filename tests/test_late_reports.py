@@ -9,11 +9,13 @@ import pytest
 from fake_framework import CALL_TOKENS, CALL_USD, FakeFramework, run_all
 from internals import assert_nothing_left
 from looking import in_thread, record_of
-from steptrack_callbacks import BudgetExhausted, StepDenied, Usage, hooks, step
+from steptrack_callbacks import Budget, BudgetExhausted, StepDenied, Usage, hooks, step
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.open_call import State
+from steptrack_callbacks.ledgers.memory import MemoryStore
 from steptrack_callbacks.steps import recording
 from steptrack_callbacks.steps.recording import Recording
+from steptrack_callbacks.steps.step import open_steps
 from steptrack_callbacks.testing import recorder
 
 
@@ -202,3 +204,23 @@ def test_a_record_that_is_taken_down_as_a_collected_stream_is_charged_does_not_r
     record = record_of("plan")
     assert (record.usage, record.late_calls, record.revision) == (plan.usage, 2, 2)
     assert record.usage.output_tokens == 30
+
+
+def test_an_interrupt_while_open_calls_are_charged_ends_the_step_when_all_of_them_are(framework, monkeypatch):
+    settle, interrupts = MemoryStore.settle, [KeyboardInterrupt(), SystemExit()]
+
+    def interrupted(store, entries):
+        if interrupts:
+            raise interrupts.pop(0)
+        return settle(store, entries)
+
+    with pytest.raises(KeyboardInterrupt), step("outer") as outer:
+        with step("plan", budgets=[Budget("team", max_usd=9)]) as plan:
+            calls = [framework.open() for _ in range(3)]
+            monkeypatch.setattr(MemoryStore, "settle", interrupted)
+        pytest.fail("the interrupt was lost")
+    assert [call.state for call in calls] == ["swept"] * 3
+    assert (plan.status, record_of("plan").status, outer.status) == ("cancelled",) * 3
+    assert record_of("plan").usage.estimated_calls == plan.budgets[0].settled.calls == 3
+    assert open_steps() == []
+    assert_nothing_left(plan, outer)

@@ -74,15 +74,28 @@ def open_calls_of(account: Account) -> list[OpenCall]:
 
 
 def close_and_sweep(account: Account) -> None:
-    """Close the account of a step that ends, and charge what is still open in it."""
+    """Close the account of a step that ends, and charge what is still open in it.
+
+    Whatever is raised meanwhile, such as an interrupt, is raised when all of it is charged.
+    """
     try:
         with LOCK:
             account.close()
         if account.open_calls:
-            for call in open_calls_of(account):
-                call.sweep()
+            _sweep(open_calls_of(account))
         if account.in_flight.allowances:
             account.in_flight.release()
     finally:  # written out, as each step comes here: see `making_room`
         if QUEUE.waiters:
             QUEUE.move_on()
+
+
+def _sweep(calls: list[OpenCall]) -> None:
+    raised: BaseException | None = None
+    for call in calls:
+        try:
+            call.sweep()
+        except BaseException as error:  # noqa: BLE001 - it is raised when the others have been swept
+            raised = raised or error
+    if raised is not None:
+        raise raised

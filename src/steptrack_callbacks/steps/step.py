@@ -365,16 +365,15 @@ class Step(metaclass=ShowsPublicNames):
         if self.failures:
             error = active.hidden_exhaustion(self, error) or error
             self.failures.clear()  # errors hold the frames that they have passed
-        close_and_sweep(account)
-        budgets = self.budgets
-        if error is None and not (account.limited or account.raised or budgets):
-            ending.finish(self, Ending("completed", None, None))
-            return None
+        end = Ending("completed", None, None)
         try:
-            end = yield from decide(
-                account, error, finished=self.finished, result=self._result, budgets=budgets
-            )
-        except BaseException as failure:  # an escalation has failed, or waiting for it was cancelled
+            close_and_sweep(account)
+            budgets = self.budgets
+            if error is not None or account.limited or account.raised or budgets:
+                end = yield from decide(
+                    account, error, finished=self.finished, result=self._result, budgets=budgets
+                )
+        except BaseException as failure:  # an escalation has failed, or something was interrupted
             ending.finish(self, Ending(status_of(account, failure), failure, None))
             raise
         ending.finish(self, end)
