@@ -27,6 +27,7 @@ from steptrack_callbacks.engine import call_log
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.steps import attribution
 from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
+from steptrack_callbacks.steps.step import open_steps
 from steptrack_callbacks.testing import recorder
 from steptrack_callbacks.tokens import InputCount
 
@@ -130,6 +131,20 @@ def test_a_limited_step_that_nothing_watches_is_a_warning_once(monkeypatch):
         warnings.simplefilter("error")
         with step("plan", max_usd=1):
             pass
+
+
+def test_a_step_that_a_warning_kept_from_beginning_may_begin_later(monkeypatch):
+    monkeypatch.setitem(sys.modules, "langchain_core", sys)
+    monkeypatch.setattr(attachments, "_attached", set())
+    monkeypatch.setattr(attachments, "_attached_before", set(attachments.PACKAGES))
+    plan = step("plan", max_usd=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(LostStepWarning):
+            plan.begin()
+    assert (plan.status, open_steps()) == ("new", [])
+    with plan:
+        assert open_steps() == [plan]
 
 
 def test_what_an_exhausted_step_left_running_may_not_go_on_spending():

@@ -336,12 +336,14 @@ class Step(metaclass=ShowsPublicNames):
         """Open its account: from now on it is running."""
         around = self.parent.placement if self.parent else None
         persona = self if self.kind == "persona" else None
-        self.placement = place(self.definition, within=around, run_id=self._run_id, persona=persona)
+        placement = place(self.definition, within=around, run_id=self._run_id, persona=persona)
+        account = placement.account
+        if account.limited:
+            attachments.warn_if_unwatched(account.ref.path)  # which may be an error: it has not begun then
+        self.placement = placement
         self._gather_accounts()
-        if self.placement.account.limited:
-            attachments.warn_if_unwatched(self.path)
         self.times, self.status = (time.time(), time.monotonic()), "open"
-        active.by_id[self.placement.account.ref.step_id] = self
+        active.by_id[account.ref.step_id] = self
 
     def _gather_accounts(self) -> None:
         assert self.placement is not None  # it has begun
