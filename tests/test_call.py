@@ -216,6 +216,19 @@ def test_a_call_refused_by_a_hook_holds_nothing(framework):
         assert_nothing_left(plan)
 
 
+def test_a_call_whose_hook_is_interrupted_is_not_sent_and_holds_and_costs_nothing(framework):
+    def interrupt(_event):
+        raise KeyboardInterrupt
+
+    with step("plan", max_usd=TEN_CALLS_USD) as plan:
+        off = hooks.on(hooks.CallAdmitted, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            framework.open()
+        off()
+        assert_nothing_left(plan)
+    assert (plan.usage, plan.record().in_flight_calls) == (Usage(), 0)
+
+
 def test_a_call_outside_of_all_steps_is_counted_as_unattributed(framework):
     framework.ask()
     assert unattributed_usage() == Usage(input_tokens=100, output_tokens=200, cost_usd=CALL_USD, calls=1)

@@ -20,9 +20,10 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tools import tool
 from langchain_core.tracers.context import _configure_hooks
 
+from internals import left_on
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, Stage, ToolDenied, UnpricedModel, persona, step
-from steptrack_callbacks.langchain import StepTrackHandler, attach, budgeted
+from steptrack_callbacks.langchain import StepTrackHandler, attach, budgeted, runs
 from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.steps.attribution import unattributed_usage
 
@@ -251,3 +252,22 @@ def test_importing_the_integration_does_not_import_litellm() -> None:
         "assert not {'litellm', 'langchain', 'langgraph', 'langchain_openai'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+def test_a_call_that_is_interrupted_between_its_admission_and_being_sent_is_withdrawn(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(_: runs.Run) -> None:
+        raise Interrupted
+
+    model = FakeChat()
+    monkeypatch.setattr(runs.Run, "begun", interrupt)
+    with step("plan", max_usd=1) as plan:
+        with pytest.raises(Interrupted):
+            model.invoke("hello") if mode == "invoke" else asyncio.run(model.ainvoke("hello"))
+        assert left_on(plan.account) == {}
+    assert (plan.usage.calls, model.sent) == (0, 0)

@@ -155,10 +155,10 @@ class Call:
             self.announce()
 
     def announce(self) -> None:
-        """Let hooks see that it is admitted; they may yet refuse it."""
+        """Let hooks see that it is admitted; then it may yet be refused, or interrupted."""
         try:
             tell_admitted(self, self.swap)
-        except StepTrackError:
+        except BaseException:
             self.withdraw()
             raise
 

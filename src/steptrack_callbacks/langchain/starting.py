@@ -65,11 +65,13 @@ class Start(NamedTuple):
             call = call if request.is_priced and not goes_on else None
         return runs.Run(call, None if batch_size == 1 else runs.batch_of(params, batch_size), within)
 
-    def given_up(self, error: BaseException, within: Step | None) -> BaseException:
+    def given_up(self, error: BaseException, run: runs.Run | None, within: Step | None) -> BaseException:
         """Leave nothing behind of a run that LangChain will report no more of; returns what to raise."""
         batch = runs.batch_of(self.params, self.batch_size)
-        for run in () if batch is None else runs.begun_with(batch):
-            run.withdraw()  # one request for all of them, which is not sent
+        if run is not None:
+            run.withdraw()
+        for other in () if batch is None else runs.begun_with(batch):
+            other.withdraw()  # one request for all of them, which is not sent
         run_tree.leave(self.run_id, error)
         discard_unasked()
         return raised_in(within, as_langchain_sees(error))
@@ -90,6 +92,7 @@ def begin(start: Start, within: Step | None, *, caps: bool = False) -> None:
         caps: Whether its request may be given a `max_tokens`.
     """
     __tracebackhide__ = True
+    run: runs.Run | None = None
     try:
         run = start.pin(within)
         if run.call is not None and not (_running_loop() and will_wait(run)):
@@ -99,7 +102,7 @@ def begin(start: Start, within: Step | None, *, caps: bool = False) -> None:
                 found.limit(run.call)
             run.begun()
     except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
-        raise start.given_up(error, within) from None
+        raise start.given_up(error, run, within) from None
     runs.add(start.run_id, run)
 
 
@@ -108,6 +111,7 @@ async def begin_async(
 ) -> None:
     """Admit a run's call, waiting on the event loop; if not `is_last`, leave that to who will do so later."""
     __tracebackhide__ = True
+    run: runs.Run | None = None
     try:
         run = start.pin(within)
         if run.call is not None and isinstance(start.content, str):
@@ -121,5 +125,5 @@ async def begin_async(
             if isinstance(start.content, str):
                 runs.offer_apart(run)
     except BaseException as error:  # noqa: BLE001 - a pause of LangGraph is raised so, too
-        raise start.given_up(error, within) from None
+        raise start.given_up(error, run, within) from None
     runs.add(start.run_id, run)
