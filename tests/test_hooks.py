@@ -289,8 +289,12 @@ def test_a_grant_is_told():
         ((BudgetThreshold, print), {"threshold": 0}, "a fraction above 0"),
         ((BudgetThreshold, print), {"threshold": float("nan")}, "threshold must be a finite number"),
         ((BudgetThreshold, print), {"threshold": True}, "threshold must be a number"),
+        ((StepEnded, print), {"step": 5}, r"step must be a glob of names, such as 'plan\*', not 5"),
+        ((StepEnded, print), {"persona": None}, r"persona must be a glob of names, such as .*, not None"),
     ],
 )
 def test_a_malformed_hook_is_an_error_where_it_is_registered(arguments, options, message):
+    before = hooks.registered
     with pytest.raises(ValueError, match=message):
         on(*arguments, **options)
+    assert hooks.registered == before

@@ -232,14 +232,17 @@ def on(
         A function that removes the hook again.
 
     Raises:
-        ValueError: The event is not an event class, the handler is not callable, or the threshold is not a
-            fraction above 0, or was given for another event.
+        ValueError: The event is not an event class, the handler is not callable, a glob is not a string, or
+            the threshold is not a fraction above 0, or was given for another event.
 
     Example:
         >>> off = on(StepEnded, lambda event: print(event.record.status), persona="editor*")
         >>> off()
     """
     _check(event, handler)
+    for glob, name in ((persona, "persona"), (step, "step")):
+        if not isinstance(glob, str):
+            raise ValueError(f"{name} must be a glob of names, such as 'plan*', not {glob!r}")  # noqa: TRY004
     return _add(_Hook(event, handler, persona, step, _checked_threshold(event, threshold)))
 
 
