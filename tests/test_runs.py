@@ -77,7 +77,7 @@ def test_room_that_a_dead_process_holds_is_reserved_and_not_spent(ledger):
     assert (refusal.phase, refusal.breaches[0].consumed, refusal.breaches[0].reserved) == ("busy", 0, 1)
     assert str(refusal) == (
         "step 'nightly' has no room under max_calls beside calls in flight: 0 calls spent and 1 reserved of 1;"
-        " what others hold comes back when their calls end, or 900 s after they began if their process has died"
+        " calls of others count; those of a process that has died come back 900 s after they began"
     )
 
 

@@ -111,11 +111,15 @@ def test_a_grant_that_is_too_small_is_asked_about_again(invoke: Invoke) -> None:
     assert by_path()["research"].limits == {"max_usd": Decimal("1.000001")}
 
 
-def test_a_grant_for_another_limit_is_a_no(invoke: Invoke) -> None:
-    agent = agent_of(scripted(), max_calls=0, error_boundary="escalate", checkpointer=InMemorySaver())
+@pytest.mark.parametrize("answer", [{"max_usd": 1}, Grant(max_usd=1), {"by": "ops", "max_tokens": 9}])
+def test_a_grant_for_another_limit_is_asked_about_again(invoke: Invoke, answer: Any) -> None:
+    model = scripted()
+    agent = agent_of(model, max_calls=0, error_boundary="escalate", checkpointer=InMemorySaver())
     invoke(agent, HELLO, thread())
-    with pytest.raises(BudgetEscalated):
-        invoke(agent, Command(resume={"max_usd": 1}), thread())
+    question = paused(invoke(agent, Command(resume=answer), thread()))
+    assert question["problem"].startswith("what was granted adds nothing to max_calls: ")
+    assert model.sent == []
+    assert last(invoke(agent, Command(resume={"max_calls": 1}), thread())) == "done"
 
 
 def test_what_was_granted_stays_granted_on_the_thread(invoke: Invoke) -> None:

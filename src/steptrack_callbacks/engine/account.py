@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -304,8 +304,8 @@ class Account:
         """Return what an error says of the account beside whose it is."""
         return {}
 
-    def hint_if_busy(self) -> str:
-        """Return what to know of the room that others hold here, or an empty string."""
+    def hint_if_busy(self, names: Collection[LimitName]) -> str:  # noqa: ARG002 - as `lacking_elsewhere`
+        """Return what to know of what others hold under these limits here, or an empty string."""
         return ""
 
     def breaches(

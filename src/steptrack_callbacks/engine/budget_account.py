@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from steptrack_callbacks.ledgers.client import LedgerClient
@@ -123,14 +123,14 @@ class BudgetAccount(Account):
         """How many calls in flight are known to count in the end: others may have died."""
         return self.in_flight.calls - self.replica.elsewhere.calls
 
-    def hint_if_busy(self) -> str:
-        """Say when what others hold comes back, if they hold anything."""
+    def hint_if_busy(self, names: Collection[LimitName]) -> str:
+        """Say when what others hold comes back, if they hold anything; a call that ends still counts."""
         if not self.replica.elsewhere.calls:
             return ""
-        return (
-            "what others hold comes back when their calls end, or"
-            f" {self.replica.ledger.lease_s:g} s after they began if their process has died"
-        )
+        lease = f"{self.replica.ledger.lease_s:g} s after they began"
+        if set(names) <= {"max_calls"}:
+            return f"calls of others count; those of a process that has died come back {lease}"
+        return f"what others hold comes back when their calls end, or {lease} if their process has died"
 
     def hold(self, estimate: Estimate, since: float) -> Hold:
         """Reserve what a call asks that is sent then, and say what that was."""

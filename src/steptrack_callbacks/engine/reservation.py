@@ -278,7 +278,7 @@ class Reservation:
         breaches = [breach for account in reversed(lacking) for breach in self._breaches(account)]
         hints = (
             hint,
-            owner.hint_if_busy() if phase == "busy" else "",
+            owner.hint_if_busy({each.limit for each in breaches}) if phase == "busy" else "",
             self.cap.hint(owner, self._estimate) if phase == "denied" and self._estimate else "",
         )
         return Refused(owner, phase, tuple(breaches), "; ".join(filter(None, hints)))

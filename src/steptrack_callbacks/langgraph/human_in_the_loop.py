@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from steptrack_callbacks.engine.escalation import no_in
 from steptrack_callbacks.integrations.seams_langchain import INTERRUPT
 from steptrack_callbacks.values.definitions import Grant
 from steptrack_callbacks.values.errors import BudgetExhausted
@@ -46,6 +47,13 @@ def grant_of(answer: Any, error: BudgetExhausted) -> Grant | None:
     """
     if any(answer is no or (isinstance(no, str) and answer == no) for no in _NO):
         return None
+    grant = _read(answer, error)
+    if problem := no_in(grant, error):
+        raise ValueError(f"{problem}: {answer!r}; {HOW}")
+    return grant
+
+
+def _read(answer: Any, error: BudgetExhausted) -> Grant:
     if isinstance(answer, Grant):
         return answer
     try:
