@@ -39,6 +39,10 @@ async def acount(most=10):
         yield number, path()
 
 
+async def first(items):
+    return await anext(items)
+
+
 @pytest.fixture(autouse=True)
 def _no_step_left_open():
     yield
@@ -344,3 +348,17 @@ def test_an_ended_step_that_was_left_on_a_stack_refuses_nobody():
         ask()
     ask()
     assert (following.status, attribution.unattributed_usage().calls) == ("completed", 1)
+
+
+def test_a_generator_that_is_called_with_wrong_arguments_begins_no_step():
+    with pytest.raises(TypeError, match="least") as wrong:
+        next(count(least=0))
+    assert steps.open_steps() == []
+    assert wrong.tb is not None  # it would hold the step
+
+
+def test_an_async_generator_that_is_called_with_wrong_arguments_begins_no_step():
+    with pytest.raises(TypeError, match="least") as wrong:
+        asyncio.run(first(acount(least=0)))
+    assert steps.open_steps() == []
+    assert wrong.tb is not None

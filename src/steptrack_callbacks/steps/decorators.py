@@ -79,9 +79,9 @@ def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) ->
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         __tracebackhide__ = True
+        body = function(*args, **kwargs)  # wrong arguments are an error before there is a step to end
         step = fresh()
         step.begin()
-        body = function(*args, **kwargs)
         silent = True
         error: BaseException | None = None
         try:
@@ -130,9 +130,9 @@ def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], An
 
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         __tracebackhide__ = True
+        body = function(*args, **kwargs)  # wrong arguments are an error before there is a step to end
         step = fresh()
         step.begin()
-        body = function(*args, **kwargs)
         silent = True
         error: BaseException | None = None
         try:
