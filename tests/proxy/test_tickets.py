@@ -17,7 +17,7 @@ from steptrack_callbacks.litellm_proxy.identity import Identity
 from steptrack_callbacks.litellm_proxy.requests import request_from
 from steptrack_callbacks.litellm_proxy.runs import members_of, tree_of
 from steptrack_callbacks.litellm_proxy.tickets import Ticket
-from steptrack_callbacks.values.errors import BudgetExhausted, LedgerError
+from steptrack_callbacks.values.errors import BudgetExhausted, LedgerError, UnpricedModel
 
 LIMITS = """
 [budgets.mine]
@@ -234,3 +234,25 @@ def test_an_answer_of_the_ledger_that_is_not_seen_in_time_is_asked_for_once_more
             asyncio.run(spend())
     accounts.ledger.flush()
     assert all(kept.held_calls == 0 for kept in totals(accounts).values())
+
+
+def test_an_attempt_after_one_that_was_refused_for_its_price_is_held_and_charged():
+    accounts = Accounts(
+        parse('[budgets.ours]\nmax_usd = 1\n[proxy]\nbudgets = ["ours"]'), LedgerClient(MemoryStore())
+    )
+    answer = litellm.mock_completion(model="gpt-4o-mini", messages=OPTIONS["messages"], mock_response="hello")
+
+    async def main():
+        made, first = await admitted(accounts)
+        with pytest.raises(UnpricedModel):
+            await made.begin_attempt(request_from("chat", "nobody-knows-its-price", OPTIONS))
+        second = await made.begin_attempt(request_from("chat", "gpt-4o-mini", OPTIONS))
+        second.attempts += 1
+        assert (first.state, second.state) == ("withdrawn", "in flight")
+        made.note_answer(answer)
+        await made.finish(answer)
+        assert second.state == "settled"
+
+    asyncio.run(main())
+    (ours,) = totals(accounts).values()
+    assert (ours.settled["calls"], ours.held_calls) == (1, 0)

@@ -138,6 +138,7 @@ class Ticket:
             exact.take_over(admitted)
             blind = None if exact.is_priced or not self.around.watches_usd else self.around.blindness(exact)
             if blind is not None:
+                self.unsent = None  # the next attempt needs a call of its own
                 call.withdraw()
                 raise blind
         if call.bound is None or admitted.model != exact.model:
