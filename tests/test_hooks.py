@@ -2,6 +2,7 @@
 
 import logging
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -278,6 +279,22 @@ def test_a_grant_is_told():
     assert answers == [grant]
 
 
+async def hear(event):
+    """Hear in a coroutine."""
+
+
+async def hear_in_turns(event):
+    """Hear in an async generator."""
+    yield event
+
+
+class Heard:
+    """Hears in a coroutine where it is called."""
+
+    async def __call__(self, event):
+        """Hear."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
@@ -291,6 +308,14 @@ def test_a_grant_is_told():
         ((BudgetThreshold, print), {"threshold": True}, "threshold must be a number"),
         ((StepEnded, print), {"step": 5}, r"step must be a glob of names, such as 'plan\*', not 5"),
         ((StepEnded, print), {"persona": None}, r"persona must be a glob of names, such as .*, not None"),
+        (
+            (StepEnded, hear),
+            {},
+            "would never run, and <function hear at .* is async; make it a plain function",
+        ),
+        ((StepEnded, hear_in_turns), {}, "make it a plain function"),
+        ((StepEnded, partial(hear)), {}, "make it a plain function"),
+        ((StepEnded, Heard()), {}, "make it a plain function"),
     ],
 )
 def test_a_malformed_hook_is_an_error_where_it_is_registered(arguments, options, message):

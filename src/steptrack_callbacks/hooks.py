@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -232,8 +233,8 @@ def on(
         A function that removes the hook again.
 
     Raises:
-        ValueError: The event is not an event class, the handler is not callable, a glob is not a string, or
-            the threshold is not a fraction above 0, or was given for another event.
+        ValueError: The event is not an event class, the handler is not callable or is async, a glob is
+            not a string, or the threshold is not a fraction above 0, or was given for another event.
 
     Example:
         >>> off = on(StepEnded, lambda event: print(event.record.status), persona="editor*")
@@ -286,6 +287,15 @@ def _check(event: object, handler: object) -> None:
         )
     if not callable(handler):
         raise ValueError(f"handler must be a function of the event, not {handler!r}")  # noqa: TRY004
+    if _is_async(handler) or _is_async(getattr(handler, "__call__")):  # noqa: B004, B009 - objects with one, too
+        raise ValueError(
+            f"hooks are called inline, where an async one would never run, and {handler!r} is async;"
+            " make it a plain function"
+        )
+
+
+def _is_async(handler: object) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
 
 
 def _checked_threshold(event: type[Event], threshold: float | None) -> float | None:
