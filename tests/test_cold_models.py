@@ -4,6 +4,7 @@ import pytest
 
 from fake_framework import CALL_TOKENS, FakeFramework, ask_and_wait, open_elsewhere, until
 from steptrack_callbacks import Usage, step
+from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.steps.attribution import new_call
 
 TWO_CALLS = 2 * CALL_TOKENS
@@ -91,3 +92,15 @@ def test_strict_lowers_max_tokens_to_what_others_have_left_instead_of_refusing(f
         framework.answer(first, output_tokens=50)
         assert asking.end().call is not None
         assert asking.call.max_output_tokens == 1000 - 500 - 150 - 100
+
+
+def test_what_few_answers_taught_goes_first_when_too_many_models_are_known():
+    output_stats.reset()
+    for _ in range(3):
+        output_stats.learn("ours", output_tokens=5, counted_input=1, input_tokens=1)
+    for number in range(3 * output_stats.MOST_MODELS):
+        output_stats.learn(f"made-up-{number}", output_tokens=5, counted_input=1, input_tokens=1)
+    assert len(output_stats._seen) <= output_stats.MOST_MODELS
+    assert output_stats.of("ours").seen == 3
+    assert output_stats.of(f"made-up-{number}").seen == 1
+    output_stats.reset()

@@ -31,6 +31,8 @@ REMEMBERED_ANSWERS = 200
 RECENT_ANSWERS = 20
 MOST_UNSORTED = 8
 """Fewer new answers are sorted in one by one; for so many, all are sorted anew."""
+MOST_MODELS = 2_000
+"""Of so many models answers are remembered at most."""
 MOST_TIERS = 8
 """More than any provider has; what a strange server makes up is not kept without end."""
 START_OUTPUT_TOKENS = 500
@@ -349,6 +351,8 @@ def learn(
     """
     answers = _seen.get(model)
     if answers is None:
+        if len(_seen) >= MOST_MODELS:
+            _forget_the_rarest()
         answers = _seen[model] = OutputStats(model)
     if output_tokens is not None:
         answers.add_output(output_tokens, took_s, whole=not truncated)
@@ -357,6 +361,13 @@ def learn(
         answers.add_tier(service_tier)
     if counted_input is not None:
         answers.add_surplus(max(0, input_tokens - counted_input))
+
+
+def _forget_the_rarest() -> None:
+    """Forget the half of the models that have answered least: on a proxy, clients may make names up."""
+    by_answers = sorted(_seen, key=lambda model: _seen[model].seen)
+    for model in by_answers[: MOST_MODELS // 2]:
+        del _seen[model]
 
 
 def reset() -> None:
