@@ -429,6 +429,15 @@ def test_a_later_revision_of_a_record_takes_the_place_of_an_earlier_one(store):
     assert store.records() == [record(revision=2, ended_at=now, cost_usd=1.5)]
 
 
+def test_an_event_loop_puts_a_record_as_anybody_does(store):
+    if not hasattr(store, "put_record_async"):
+        pytest.skip("nobody has to wait for it")
+    now = time.time()
+    asyncio.run(store.put_record_async(record(revision=1, ended_at=now)))
+    asyncio.run(store.put_record_async(record(revision=0, ended_at=now)))
+    assert store.records() == [record(revision=1, ended_at=now)]
+
+
 def test_what_has_ended_is_pruned_and_what_is_in_force_is_kept(store, clock):
     now = clock()
     store.put_record(record("old", ended_at=now - 100))

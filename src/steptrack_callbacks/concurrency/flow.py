@@ -55,3 +55,9 @@ async def run_async(decision: Flow[T]) -> T:
             resume, value = decision.send, await waitable.wait()
         except BaseException as error:  # noqa: BLE001 - as above
             resume, value = decision.throw, error
+
+
+async def run_leaving(decision: Flow[T], error: BaseException | None) -> T:
+    """Run a decision to its end as an error leaves a coroutine; one that is being closed must not await."""
+    __tracebackhide__ = True
+    return run_sync(decision) if isinstance(error, GeneratorExit) else await run_async(decision)

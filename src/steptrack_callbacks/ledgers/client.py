@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -18,6 +17,7 @@ from steptrack_callbacks.values.errors import LedgerError
 from steptrack_callbacks.values.limits import check_choice
 from steptrack_callbacks.values.money import decimal_of
 
+from .owed_records import OwedRecords
 from .protocol import ReservationRequest, Store, Totals, Verdict
 from .snapshot import Snapshot, SnapshotStore, without_limits
 from .store_calls import (
@@ -35,7 +35,6 @@ logger = logging.getLogger("steptrack_callbacks")
 
 LEASE_S = 900.0
 RETRY_AFTER_S = 1.0
-MOST_OWED_RECORDS = 10_000
 MOST_AT_ONCE = 200
 """Charges in one trip, which has to end in the time that a trip may take."""
 
@@ -53,7 +52,6 @@ class LedgerClient:
             process knows, of all its steps.
         lease_s: Seconds after which the reservations of a dead process come back.
         replicas: What stands for its accounts in this process, by process and key, while it is needed.
-        unkept: Charges and records that no ledger can keep, such as of sums beyond its books.
 
     Raises:
         ValueError: `on_error` is neither, or `lease_s` is not a number above 0.
@@ -64,12 +62,12 @@ class LedgerClient:
         self.is_durable = not store.url.startswith("memory:")
         self.set_options(on_error, lease_s)
         self.replicas: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
-        self.unkept = 0
+        self._unkept_charges = 0
         self._owed: dict[tuple[str, int], PendingCharge] = {}
         self._uncounted: dict[tuple[str, int], PendingCharge] = {}
-        self._owed_records: deque[Mapping[str, Any]] = deque(maxlen=MOST_OWED_RECORDS)
+        self._records = OwedRecords(store)
         self._snapshot = Snapshot()
-        self._untold = (self._owed, self._owed_records, self._snapshot.lent_here)
+        self._untold = (self._owed, self._records.waiting, self._snapshot.lent_here)
         self._snapshot_store: SnapshotStore | None = None
         self._away_until = 0.0
 
@@ -87,6 +85,11 @@ class LedgerClient:
     def owed(self) -> int:
         """How many charges the store has not been told."""
         return len(self._owed)
+
+    @property
+    def unkept(self) -> int:
+        """How many charges and records no ledger keeps, such as of sums beyond its books."""
+        return self._unkept_charges + self._records.unkept
 
     def connect(self) -> None:
         """Let a store that has to connect begin to, since it will be asked."""
@@ -200,32 +203,46 @@ class LedgerClient:
                 if not error.is_late or self._allows or time.monotonic() >= until:
                     raise
 
-    def put_record(self, record: Mapping[str, Any]) -> None:
+    def put_record(self, record: Mapping[str, Any]) -> Flow[None]:
         """Keep the record of a step; if the store is away, later."""
-        self._owed_records.append(record)
-        if not (self._is_resting() or must_not_ask()):
-            run_sync(self._try_to(self._send_records()))
-
-    def flush(self) -> None:
-        """Tell the store all that it is owed, if it can be reached."""
-        if any(self._untold) and not must_not_ask():
-            run_sync(self._try_to(self._catch_up()))
-
-    def flush_for_good(self) -> None:
-        """Tell the store all that it is owed; if it cannot be reached, say what is lost with the process."""
-        self.flush()
-        lost = what_is_lost(list(self._owed.values()), len(self._owed_records))
-        if lost:
-            url = self.store.url
-            logger.error("ledger %s could not be told all before the process ended; it lacks %s", url, lost)
-
-    def _try_to(self, decision: Flow[None]) -> Flow[None]:
+        if must_not_ask():
+            self._records.owe(record)
+            return
         try:
-            yield from decision
+            if any(self._untold):
+                yield from self._catch_up()
+            yield from self._records.send(record)
+        except LedgerError as error:
+            self._records.owe(record)
+            self._note_absence(error)
+        except BaseException:  # cancelled on the way
+            self._records.owe(record)
+            raise
+        else:
+            self._note_presence()
+
+    def catch_up(self) -> Flow[None]:
+        """Tell the store all that it is owed, if it can be reached."""
+        if not any(self._untold) or must_not_ask():
+            return
+        try:
+            yield from self._catch_up()
         except LedgerError as error:
             self._note_absence(error)
         else:
             self._note_presence()
+
+    def flush(self) -> None:
+        """Do so in a plain function."""
+        run_sync(self.catch_up())
+
+    def flush_for_good(self) -> None:
+        """Tell the store all that it is owed; if it cannot be reached, say what is lost with the process."""
+        self.flush()
+        lost = what_is_lost(list(self._owed.values()), self._records.let_go + len(self._records.waiting))
+        if lost:
+            url = self.store.url
+            logger.error("ledger %s could not be told all before the process ended; it lacks %s", url, lost)
 
     def _catch_up(self) -> Flow[None]:
         """Tell what is owed; who else does so at the same time does no harm, as each charge counts once."""
@@ -237,8 +254,8 @@ class LedgerClient:
             yield from self._tell(owed[start : start + MOST_AT_ONCE], owed=True)
         if self._snapshot.lent_here:
             yield from self._tell_what_was_lent_here()
-        if self._owed_records:
-            yield from self._send_records()
+        if self._records.waiting:
+            yield from self._records.send_all()
 
     def _tell(self, charges: Sequence[PendingCharge], *, owed: bool = False) -> Flow[None]:
         """Tell charges; one that no ledger can keep does not hold up the others."""
@@ -280,23 +297,9 @@ class LedgerClient:
             self._owed.pop(name_of(pending), None)
             self._uncounted.pop(name_of(pending), None)
             self._snapshot.note((), settled=[pending.entry.id])
-            self.unkept += 1
+            self._unkept_charges += 1
         amounts = dict(pending.entry.amounts)
         logger.error("a charge of %s counts in this process only, as it cannot be kept: %s", amounts, error)
-
-    def _send_records(self) -> Flow[None]:
-        while self._owed_records:
-            record = self._owed_records[0]
-            try:
-                yield StoreCall(self.store, "put_record", record)
-            except Exception as error:
-                if not is_about_content(error):
-                    raise
-                self.unkept += 1
-                logger.exception("the record of a step cannot be kept in the ledger")
-            with LOCK:
-                if self._owed_records and self._owed_records[0] is record:
-                    self._owed_records.popleft()
 
     def owe(self, charges: Sequence[PendingCharge]) -> None:
         """Tell the store later."""

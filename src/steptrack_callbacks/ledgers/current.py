@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from steptrack_callbacks import settings
+from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.settings import LedgerSettings, OnStoreError
 
@@ -140,12 +141,12 @@ def is_chosen() -> bool:
     return _in_force is not None or bool(os.environ.get("STEPTRACK_LEDGER"))
 
 
-def flush_others() -> None:
+def catch_up_others() -> Flow[None]:
     """Tell ledgers that are no longer in force what they are owed, unless they were away a moment ago."""
     if len(_used) > 1:
         for used in list(_used.values()):
             if used is not _in_force and not used.was_away:
-                used.flush()
+                yield from used.catch_up()
 
 
 def reset() -> None:

@@ -228,6 +228,9 @@ class AsyncLedger(Protocol):
     async def look_async(self, keys: Sequence[str]) -> tuple[Totals, ...]:
         """Do as `Ledger.look`."""
 
+    async def put_record_async(self, record: Mapping[str, Any]) -> None:
+        """Do as `Archive.put_record`."""
+
 
 class PromptLedger(Protocol):
     """The same for those who would rather do something else than wait, by ledgers that can tell."""

@@ -137,6 +137,10 @@ class RedisStore:
         """Keep a record for 30 days, in place of an earlier revision of the same step."""
         self._link.drive(self._ask(lambda writing: record_trip(writing, self._names, record)))
 
+    async def put_record_async(self, record: Mapping[str, Any]) -> None:
+        """Do as `put_record`, on an event loop."""
+        await self._link.drive_async(self._ask(lambda writing: record_trip(writing, self._names, record)))
+
     def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         """Return records in the order of ending; `since` is in seconds since the epoch."""
         with self._reading():

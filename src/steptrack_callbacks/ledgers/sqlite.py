@@ -144,9 +144,11 @@ class SqliteStore:
 
     def put_record(self, record: Mapping[str, Any]) -> None:
         """Keep a record, in place of an earlier revision of the same step."""
-        head = (record["id"], record["run_id"], record.get("revision", 0), record["ended_at"])
-        values = (*head, json.dumps(record))
-        self._write(lambda shelf, values, _: shelf.db.execute(_PUT_RECORD, values), values)
+        self._write(_put_record, _row_of(record))
+
+    async def put_record_async(self, record: Mapping[str, Any]) -> None:
+        """Do as `put_record`, and wait for others in a thread."""
+        await self._write_async(_put_record, _row_of(record))
 
     def records(self, *, run_id: str | None = None, since: float | None = None) -> list[dict[str, Any]]:
         """Return records in the order of ending; `since` is in seconds since the epoch."""
@@ -245,6 +247,15 @@ class SqliteStore:
 
 def _in_order(shelf: SqliteShelf, due: Iterable[str], now: float) -> dict[str, rules.StoredAccount]:
     return {key: rules.current(shelf, key, now) for key in due}
+
+
+def _row_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    head = (record["id"], record["run_id"], record.get("revision", 0), record["ended_at"])
+    return (*head, json.dumps(record))
+
+
+def _put_record(shelf: SqliteShelf, row: tuple[Any, ...], _now: float) -> None:
+    shelf.db.execute(_PUT_RECORD, row)
 
 
 def _prune(shelf: SqliteShelf, before: float, now: float) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from steptrack_callbacks import hooks
+from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.open_call import open_calls_of
 from steptrack_callbacks.values import user_warnings
@@ -43,12 +44,12 @@ def end_if_unwanted(step: Any) -> None:
     except BaseException as refusal:
         account.close()
         status = "denied" if isinstance(refusal, StepDenied) else status_of(account, refusal)
-        finish(step, Ending(status, refusal, None))
+        run_sync(finish(step, Ending(status, refusal, None)))
         raise
 
 
-def finish(step: Any, ending: Ending) -> None:
-    """Note how a step ended, and leave its record."""
+def finish(step: Any, ending: Ending) -> Flow[None]:
+    """Note how a step ended, and leave its record; who wants to is told, though the ledger cannot be."""
     step.exhaustion, step.status = ending.exhaustion, ending.status
     cause = ending.leaving if ending.status == "error" else ending.exhaustion or ending.leaving
     if cause is not None:
@@ -59,9 +60,11 @@ def finish(step: Any, ending: Ending) -> None:
     active.by_id.pop(account.ref.step_id, None)
     if step.kind == "hook" and not account.settled.calls and not account.denied:
         return  # most hooks make no calls, and leave nothing to tell
-    left.put(account)
-    if hooks.registered and hooks.wanted(hooks.StepEnded):
-        hooks.emit(hooks.StepEnded(**account.ref.event_fields(), record=step.record()))
+    try:
+        yield from left.put(account)
+    finally:
+        if hooks.registered and hooks.wanted(hooks.StepEnded):
+            hooks.emit(hooks.StepEnded(**account.ref.event_fields(), record=step.record()))
     if ending.leaving is None and step.kind == "persona":
         _warn_of_unmet_stages(step.definition, step.stages_met)
 

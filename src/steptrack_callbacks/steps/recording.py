@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from steptrack_callbacks.concurrency.flow import Flow, run_sync
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_binding import BudgetBinding
@@ -51,11 +52,15 @@ class Recording:
 
     def revise(self, account: Account) -> None:
         """Put the whole record back after a late settlement."""
-        self._tell(self._keep(account, is_late=True))
+        made = self._keep(account, is_late=True)
+        if self.client is not None:
+            run_sync(self._tell(self.client, made))
 
-    def put(self, account: Account) -> None:
+    def put(self, account: Account) -> Flow[None]:
         """Put the record where records are kept."""
-        self._tell(self._keep(account))
+        made = self._keep(account)
+        if self.client is not None:
+            yield from self._tell(self.client, made)
 
     def _keep(self, account: Account, *, is_late: bool = False) -> Callable[[], CompletedStep]:
         """Take the record down and put it in its place at one instant: of two at once the newer one stays."""
@@ -65,12 +70,12 @@ class Recording:
             ledger.put(account.ref.step_id or "", made, revision)
         return made
 
-    def _tell(self, made: Callable[[], CompletedStep]) -> None:
-        if self.client is not None:
-            if self.client.is_durable:
-                self.client.put_record(made().to_dict() | {"error": self.kept_error})
-            self.client.flush()
-            current.flush_others()
+    def _tell(self, client: LedgerClient, made: Callable[[], CompletedStep]) -> Flow[None]:
+        if client.is_durable:
+            yield from client.put_record(made().to_dict() | {"error": self.kept_error})
+        else:
+            yield from client.catch_up()
+        yield from current.catch_up_others()
 
     def build(self, account: Account) -> Callable[[], CompletedStep]:
         """Take down what the record says now, and return what makes it: that takes time, and few are read."""

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from steptrack_callbacks import attachments, hooks
 from steptrack_callbacks.concurrency.contexts import Stack
-from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
+from steptrack_callbacks.concurrency.flow import Flow, run_async, run_leaving, run_sync
 from steptrack_callbacks.engine import budget_binding
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_account import BudgetAccount
@@ -265,8 +265,8 @@ class Step(metaclass=ShowsPublicNames):
             if not isinstance(error, GeneratorExit):  # what is being closed must not await
                 await ending.late_reports(self.account)
         except BaseException as cancelled:  # noqa: BLE001 - it ends the step, and is passed on
-            pass_on(run_sync(self.end(cancelled)), cancelled)
-        return leave(error, await run_async(self.end(error)))
+            pass_on(await run_leaving(self.end(cancelled), cancelled), cancelled)
+        return leave(error, await run_leaving(self.end(error), error))
 
     def fresh(self, definition: StepDefinition) -> Step:
         """Return a step like this one, not begun, with another declaration."""
@@ -376,9 +376,9 @@ class Step(metaclass=ShowsPublicNames):
                     account, error, finished=self.finished, result=self._result, budgets=budgets
                 )
         except BaseException as failure:  # an escalation has failed, or something was interrupted
-            ending.finish(self, Ending(status_of(account, failure), failure, None))
+            yield from ending.finish(self, Ending(status_of(account, failure), failure, None))
             raise
-        ending.finish(self, end)
+        yield from ending.finish(self, end)
         return end.leaving
 
 
