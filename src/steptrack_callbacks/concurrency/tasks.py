@@ -6,7 +6,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Hashable
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def running_loop() -> Any:
@@ -24,6 +28,17 @@ def current_owner() -> Hashable:
     if _here.owner is None:
         _here.owner = _known_by(threading.current_thread())
     return _here.owner
+
+
+def wake(future: asyncio.Future[None]) -> None:
+    """Let whoever awaits a future go on, from any thread."""
+    with suppress(RuntimeError):  # its loop has closed, and nobody awaits it any more
+        future.get_loop().call_soon_threadsafe(_finish, future)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Here(threading.local):

@@ -6,17 +6,20 @@ import inspect
 import threading
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steptrack_callbacks import hooks, settings
 from steptrack_callbacks.concurrency.flow import Flow
 from steptrack_callbacks.concurrency.lock import LOCK
-from steptrack_callbacks.concurrency.tasks import current_owner, running_loop
+from steptrack_callbacks.concurrency.tasks import current_owner, running_loop, wake
 from steptrack_callbacks.values.definitions import Escalation, Grant
 from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .account import Account
 from .queue import making_room
+
+if TYPE_CHECKING:
+    import asyncio
 
 ASYNC_ONLY = "an async escalation function can only answer async calls; make it a plain function"
 
@@ -36,7 +39,17 @@ class Question:
         waiting: How many wait for the answer of another.
     """
 
-    __slots__ = ("_answered", "_ask", "_asker", "_close", "_done", "_granted", "_take_answer", "waiting")
+    __slots__ = (
+        "_answered",
+        "_ask",
+        "_asker",
+        "_awaiting",
+        "_close",
+        "_done",
+        "_granted",
+        "_take_answer",
+        "waiting",
+    )
 
     def __init__(
         self, ask: Callable[[], Any], take_answer: Callable[[Any], bool], close: Callable[[], None]
@@ -46,6 +59,7 @@ class Question:
         self._close = close
         self._asker: Hashable = None
         self._done = threading.Event()
+        self._awaiting: set[asyncio.Future[None]] = set()
         self._granted = False
         self._answered = False
         self.waiting = 0
@@ -70,20 +84,28 @@ class Question:
 
     async def wait(self) -> bool:
         """Ask, or wait for the answer, in a coroutine; the function may be one too."""
-        import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
-
         ask = self._begin()
         if ask is None:
             if not self._done.is_set() and self._asker == current_owner():
                 return False
-            while not self._done.is_set():
-                await asyncio.to_thread(self._done.wait, 1)
+            await self._until_done()
             return self._granted or not self._answered
         try:
             answer = ask()
             return self._answer(await answer if inspect.isawaitable(answer) else answer)
         finally:
             self._end()
+
+    async def _until_done(self) -> None:
+        import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
+
+        future = asyncio.get_running_loop().create_future()
+        self._awaiting.add(future)
+        try:
+            if not self._done.is_set():  # only now, so that it is either seen here or woken
+                await future
+        finally:
+            self._awaiting.discard(future)
 
     def _begin(self) -> Callable[[], Any] | None:
         """Return how to ask, to the first who comes."""
@@ -114,6 +136,8 @@ class Question:
             _open.pop(self, None)
             self._close()
         self._done.set()
+        for future in list(self._awaiting):
+            wake(future)
 
 
 _open: dict[Question, None] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.loop_pool import spare_thread
+from steptrack_callbacks.concurrency.tasks import wake
 
 from .account import Account
 from .in_flight import InFlight
@@ -64,7 +65,6 @@ class Waiter:
     __slots__ = (
         "_future",
         "_gate",
-        "_loop",
         "_until",
         "blocked_on",
         "looks_elsewhere",
@@ -81,7 +81,6 @@ class Waiter:
         # A bare lock, because an Event may deadlock with a finaliser that wakes the thread it runs in.
         self._gate = threading.Lock()
         self._gate.acquire()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._future: asyncio.Future[None] | None = None
 
     def block(self) -> Outcome | None:
@@ -99,8 +98,7 @@ class Waiter:
         """Wait on the event loop; `None` says to look elsewhere, and wait on."""
         import asyncio  # noqa: PLC0415 - whoever runs a coroutine has it
 
-        self._loop = asyncio.get_running_loop()
-        self._future = self._loop.create_future()
+        self._future = asyncio.get_running_loop().create_future()
         seconds, over = self._next_wait()
         try:
             if self.outcome is None:
@@ -113,9 +111,8 @@ class Waiter:
     def wake(self) -> None:
         """Tell whoever waits that there is an outcome; done once."""
         self._gate.release()
-        loop, future = self._loop, self._future
-        if loop is not None and future is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(_finish, future)
+        if self._future is not None:
+            wake(self._future)
 
     def _next_wait(self) -> tuple[float, bool]:
         """Return how long to wait now, and whether that is the last time."""
@@ -135,11 +132,6 @@ class Waiter:
             left for account in self.reservation.accounts if (left := account.seconds_left()) is not None
         ]
         return max(0.0, min([*(most - waited for most in patience), *lefts], default=0.0))
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class AdmissionQueue:
