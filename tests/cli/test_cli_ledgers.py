@@ -315,7 +315,7 @@ def test_a_run_that_was_killed_is_a_row_of_its_own_with_all_that_its_account_hol
 def test_prune_forgets_what_is_older(ledger, said):
     assert json.loads(said("ledger", "prune", "--before", "1d", ledger, "--json")[1])["pruned"] == 0
     code, out, _ = said("ledger", "prune", "--before", "2999-01-01", ledger)
-    assert (code, out.endswith(" rows of before 2999-01-01 00:00 UTC are forgotten\n")) == (0, True)
+    assert (code, out.endswith(" from before 2999-01-01 00:00 UTC forgotten\n")) == (0, True)
     assert json.loads(said("report", ledger, "--json")[1])["steps"] == []
     assert said("ledger", "prune", ledger)[0] == 2
 

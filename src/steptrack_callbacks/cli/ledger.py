@@ -44,7 +44,7 @@ def _prune(options: Namespace) -> None:
     if options.json:
         print_json({"pruned": rows, "before": options.before})
     else:
-        print(f"{rows:,} rows of before {date(options.before)} are forgotten")
+        print(f"{rows:,} {'row' if rows == 1 else 'rows'} from before {date(options.before)} forgotten")
 
 
 def _export(options: Namespace) -> None:
