@@ -15,6 +15,7 @@ from steptrack_callbacks import (
     StepDefinition,
     ToolDenied,
     UnpricedModel,
+    Usage,
     check_tool,
     current_model,
     persona,
@@ -94,6 +95,29 @@ def test_usage_that_was_had_is_charged_though_it_is_told_after_an_exhausted_step
 def test_counts_that_do_not_exist_are_all_named():
     with pytest.raises(ValueError, match="Usage has no counts cached, thought; see its fields"):
         record_usage("gpt-4o", input_tokens=1, output_tokens=1, cached=1, thought=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"estimated": "yes"}, "estimated must be True or False, not 'yes'"),
+        ({"estimated": 5}, "estimated must be True or False, not 5"),
+        ({"provider": 5}, "provider must be a string or None, not 5"),
+        ({"service_tier": ["flex"]}, r"service_tier must be a string or None, not \['flex'\]"),
+        ({"input_tokens": -1}, "input_tokens must not be negative, not -1"),
+        ({"calls": 7}, r"record_usage\(\) takes no calls: it is one call each time, so use it once for each"),
+        ({"failed_calls": 1}, "takes no failed_calls"),
+        ({"unpriced_calls": 1}, "takes no unpriced_calls"),
+        ({"ungated_calls": 1}, "takes no ungated_calls"),
+        ({"estimated_calls": 1}, "takes no estimated_calls: say estimated=True"),
+    ],
+)
+def test_what_is_said_wrongly_of_a_call_is_refused_and_charges_nothing(wrong, says):
+    with step("plan", max_usd=1) as plan:
+        with pytest.raises(ValueError, match=says):
+            record_usage("gpt-4o", **{"input_tokens": 10, "output_tokens": 5, **wrong})
+        assert plan.record().in_flight_calls == 0
+    assert plan.usage == Usage()
 
 
 def test_a_definition_takes_no_options_beside_it_and_no_persona_takes_a_steps():

@@ -24,12 +24,13 @@ from steptrack_callbacks.values.definitions import (
 )
 from steptrack_callbacks.values.errors import ToolDenied
 from steptrack_callbacks.values.limits import Enforce
+from steptrack_callbacks.values.money import decimal_of
 from steptrack_callbacks.values.signatures import shows_options
 from steptrack_callbacks.values.tools import ToolLimit
-from steptrack_callbacks.values.usage import Usage
 
 from .attribution import new_call
 from .decorators import UNNAMED
+from .said_usage import check_said, one_calls_usage
 from .step import Step, current_step
 from .tool_policy import ToolPolicy, let_through
 
@@ -354,8 +355,8 @@ def record_usage(
         BudgetExhausted: A step has now used more than its limit. Using exactly the limit is
             allowed, but leaves no room for another call. The usage is charged either way.
         UnpricedModel: A `max_usd` applies and the price is unknown. The tokens are charged.
-        ValueError: A count or the cost is negative, not finite, or of the wrong type; or the model is not
-            a string.
+        ValueError: A count or the cost is negative, not finite, or of the wrong type; the model, provider or
+            tier is not a string; or a count is given that is of whole calls, such as `calls`.
 
     Example:
         >>> from steptrack_callbacks import record_usage, step
@@ -365,14 +366,9 @@ def record_usage(
         Decimal('0.02')
     """
     __tracebackhide__ = True
-    if not isinstance(model, str):
-        raise ValueError(f"record_usage() needs the model's name, not {model!r}")  # noqa: TRY004
-    try:
-        counts: dict[str, Any] = {"input_tokens": input_tokens, "output_tokens": output_tokens}
-        usage = Usage(**counts, **details)  # type: ignore[arg-type]
-        stated = None if cost_usd is None else Usage(cost_usd=cost_usd).cost_usd  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(f"Usage has no counts {', '.join(details)}; see its fields") from None
+    check_said(model=model, provider=provider, service_tier=service_tier, estimated=estimated)
+    usage = one_calls_usage(input_tokens, output_tokens, details)
+    stated = None if cost_usd is None else decimal_of(cost_usd, "cost_usd")
     request = Request(
         model=model,
         provider=provider,
