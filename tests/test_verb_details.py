@@ -97,6 +97,14 @@ def test_counts_that_do_not_exist_are_all_named():
         record_usage("gpt-4o", input_tokens=1, output_tokens=1, cached=1, thought=1)
 
 
+@pytest.mark.parametrize("verb", [step, persona])
+def test_a_parent_that_is_no_step_is_refused_where_it_is_given(verb):
+    with pytest.raises(
+        ValueError, match=r"parent must be a step itself, such as the `outer` of .*, not 'outer'"
+    ):
+        verb("plan", parent="outer")
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

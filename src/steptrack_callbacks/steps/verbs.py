@@ -153,7 +153,7 @@ def step(
     if callable(name) and not isinstance(name, StepDefinition):
         return Step(StepDefinition(name=UNNAMED))(name)
     definition = defined(StepDefinition, UNNAMED if name is None else name, options, "step")
-    made = Step(definition, parent=parent, run_id=run_id)
+    made = Step(definition, parent=_checked(parent), run_id=run_id)
     made.said = _given(options)
     return made
 
@@ -197,9 +197,17 @@ def persona(
     __tracebackhide__ = True
     staged: Mapping[str, Any] = {**options, "stages": tuple(stages)} if stages else options
     definition = defined(PersonaDefinition, name, staged, "persona")
-    made = Step(definition, kind="persona", parent=parent, run_id=run_id)
+    made = Step(definition, kind="persona", parent=_checked(parent), run_id=run_id)
     made.said = _given(options)
     return made
+
+
+def _checked(parent: object) -> Step | None:
+    if parent is None or isinstance(parent, Step):
+        return parent
+    raise ValueError(
+        f"parent must be a step itself, such as the `outer` of `with step(...) as outer`, not {parent!r}"
+    )
 
 
 def _given(options: Mapping[str, Any]) -> frozenset[str]:
