@@ -2,12 +2,14 @@
 
 import math
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steptrack_callbacks import Grant, PersonaDefinition, Stage, StepDefinition, persona, step
+from steptrack_callbacks import Budget, Grant, PersonaDefinition, Stage, StepDefinition, persona, step
+from steptrack_callbacks.values.money import MOST_COUNT
 
 NO_NUMBERS = [-1, -0.01, math.nan, math.inf, -math.inf, True, False, "0.05", "", [], Decimal("NaN"), 1e16]
 NO_COUNTS = [-1, 0.5, 1.0, math.nan, True, "4000", Decimal(3), [1]]
@@ -45,6 +47,33 @@ def test_a_float_of_dollars_is_read_by_its_shortest_decimal_form(value):
 def test_money_is_kept_exactly():
     definition = StepDefinition(name="plan", max_usd=0.1, wrap_up_usd=0.01)
     assert (definition.max_usd, definition.wrap_up_usd) == (Decimal("0.1"), Decimal("0.01"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [
+        (verb, option)
+        for verb in (partial(step, "a"), partial(persona, "a"), partial(Budget, "a"), Grant)
+        for option in ("max_tokens", "max_calls")
+    ]
+    + [(partial(step, "a"), "max_tool_calls"), (partial(Stage, "a"), "max_iterations")],
+)
+def test_a_count_is_no_larger_than_what_a_file_may_name_and_a_ledger_keeps(verb, option):
+    assert getattr(getattr(made := verb(**{option: MOST_COUNT}), "definition", made), option) == MOST_COUNT
+    message = rf"{option} must be at most {MOST_COUNT}, the most that is kept, not "
+    with pytest.raises(ValueError, match=f"{message}{MOST_COUNT + 1}$"):
+        verb(**{option: MOST_COUNT + 1})
+    with pytest.raises(ValueError, match=rf"{message}1000*\.\.\.0+$"):
+        verb(**{option: 10**400})
+    with pytest.raises(ValueError, match=f"{message}a number of thousands of digits$"):
+        verb(**{option: 10**5000})
+
+
+def test_dollars_of_thousands_of_digits_are_refused_as_any_that_are_too_many():
+    with pytest.raises(
+        ValueError, match="max_usd must be a finite number from 0 to 1e15, not a number of thous"
+    ):
+        step("plan", max_usd=10**5000)
 
 
 @pytest.mark.parametrize(

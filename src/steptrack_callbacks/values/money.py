@@ -7,6 +7,7 @@ for every sum above $0.0000001, and adds without rounding whatever decimal conte
 
 from __future__ import annotations
 
+import reprlib
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -15,6 +16,9 @@ USD_PLACES = 24
 
 NO_USD = Decimal(0)
 """No money; steps and calls without any all have this very object, which needs no checking."""
+
+MOST_COUNT = 2**63 - 1
+"""The largest count that a file may name and a ledger can keep."""
 
 _MAX_USD = Decimal(10) ** 15
 _ONE = Decimal(1)
@@ -39,11 +43,11 @@ def decimal_of(value: object, name: str) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         raise ValueError(f"{name} must be a number, such as 0.05, not {value!r}")  # noqa: TRY004
     try:
-        number = value if isinstance(value, Decimal) else Decimal(str(value))
+        number = Decimal(str(value) if isinstance(value, float) else value)
     except InvalidOperation:
         raise ValueError(f"{name} must be a number, such as 0.05, not {value!r}") from None
     if not number.is_finite() or number < 0 or number > _MAX_USD:
-        raise ValueError(f"{name} must be a finite number from 0 to 1e15, not {value!r}")
+        raise ValueError(f"{name} must be a finite number from 0 to 1e15, not {_shown(value)}")
     return number
 
 
@@ -92,10 +96,19 @@ def count_of(value: object, name: str) -> int:
     """Read a whole, non-negative number, such as a token count.
 
     Raises:
-        ValueError: The number is negative, has a fraction, or is a `bool` or no number at all.
+        ValueError: The number is negative, above 2^63 - 1, has a fraction, or is a `bool` or no number at
+            all.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name} must be a whole number, not {value!r}")  # noqa: TRY004
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, not {value!r}")
+    if not 0 <= value <= MOST_COUNT:
+        wanted = "not be negative" if value < 0 else f"be at most {MOST_COUNT}, the most that is kept"
+        raise ValueError(f"{name} must {wanted}, not {_shown(value)}")
     return value
+
+
+def _shown(number: object) -> str:
+    try:
+        return reprlib.repr(number)
+    except ValueError:  # an integer of too many digits to be written
+        return "a number of thousands of digits"
