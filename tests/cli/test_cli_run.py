@@ -245,6 +245,30 @@ def test_the_exit_code_is_3_on_exhaustion_and_the_programs_own_else(tmp_path, te
     assert (said["exhausted"] is not None) == (code == 3)
 
 
+@pytest.mark.parametrize("gone", ["sys.stderr.close()", "sys.stdout.close(); sys.stderr.close()"])
+@pytest.mark.parametrize(
+    ("then", "code"), [("", 0), ("sys.exit(7)", 7), ("sys.exit('no')", 1), ("1 / 0", 1), ("spend(9)", 3)]
+)
+def test_a_program_that_closes_stderr_keeps_its_exit_code(tmp_path, gone, then, code):
+    done = steptrack("run", "--max-usd", "0.02", spender(tmp_path, f"{gone}\n{then}"))
+    assert (done.returncode, done.stdout) == (code, "")
+
+
+@pytest.mark.parametrize("instead", ["None", "Writer()"])
+@pytest.mark.parametrize(("then", "code"), [("", 0), ("sys.exit(7)", 7), ("spend(9)", 3)])
+def test_the_report_of_a_program_that_replaces_stderr_is_printed_on_stderr(tmp_path, instead, then, code):
+    text = f"""
+    class Writer:
+        def write(self, text): sys.__stderr__.write(text)
+        def flush(self): sys.__stderr__.flush()
+    sys.stderr = {instead}
+    {then}
+    """
+    done = steptrack("run", "--max-usd", "0.02", spender(tmp_path, text))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "used of limit" in done.stderr
+
+
 def test_a_traceback_is_pythons_own(tmp_path):
     file = write(tmp_path, "def inner():\n    return 1 / 0\n\ninner()\n")
     plain = subprocess.run([sys.executable, file], capture_output=True, text=True, check=False)

@@ -16,9 +16,17 @@ def print_json(value: Any, file: TextIO | None = None, *, indent: int | None = 2
     print(json.dumps(value, indent=indent, ensure_ascii=False, default=str), file=file or sys.stdout)
 
 
+def left_stderr() -> TextIO | None:
+    """Return where to print what stderr is for; a program may have closed it, or put `None` in its place."""
+    for stream in (sys.stderr, sys.__stderr__):
+        if stream is not None and not getattr(stream, "closed", False):
+            return stream
+    return None
+
+
 def print_report(report: Any, file: TextIO) -> None:
     """Print a report as wide as the terminal is, or as text where there is none."""
-    if file.isatty():
+    if getattr(file, "isatty", bool)():  # a program's own stderr may only write
         try:
             from rich.console import Console  # noqa: PLC0415 - an extra
         except ImportError:

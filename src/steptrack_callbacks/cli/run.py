@@ -12,7 +12,7 @@ from steptrack_callbacks.values.errors import BudgetExhausted
 
 from .errors import EXHAUSTED, INTERRUPTED, CommandError
 from .ledger_argument import url_to_write
-from .output import print_json, print_report, tables_of
+from .output import left_stderr, print_json, print_report, tables_of
 from .program import Program, module, script, wait_for_threads, without_us
 
 _LIMITS = ("max_usd", "max_tokens", "max_calls", "max_seconds", "enforce", "unpriced")
@@ -128,7 +128,8 @@ def _run_inside(program: Program, outcome: Outcome) -> None:
 def _code_of(leaving: SystemExit) -> int:
     if leaving.code is None or isinstance(leaving.code, int):
         return (leaving.code or 0) & 0xFF
-    print(leaving.code, file=sys.stderr)
+    if (stderr := left_stderr()) is not None:
+        print(leaving.code, file=stderr)
     return 1
 
 
@@ -154,13 +155,15 @@ def _print(options: Namespace, outcome: Outcome) -> None:
     tree, exhaustion = report(), outcome.exhaustion
     with contextlib.suppress(AttributeError, OSError, ValueError):  # the program may have closed it
         sys.stdout.flush()
+    if (stderr := left_stderr()) is None:
+        return
     with contextlib.suppress(OSError):  # nobody is there to read it
         if options.json:
             said = exhaustion.to_dict() if exhaustion else None
             summary = {"exit_code": outcome.code, "exhausted": said} | tables_of(tree)
-            print_json(summary, sys.stderr, indent=None)
+            print_json(summary, stderr, indent=None)
             return
-        print(file=sys.stderr)
-        print_report(tree, sys.stderr)
+        print(file=stderr)
+        print_report(tree, stderr)
         if exhaustion is not None:
-            print(f"steptrack run: {exhaustion}", file=sys.stderr)
+            print(f"steptrack run: {exhaustion}", file=stderr)
