@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from decimal import Decimal
 from typing import Any
 
@@ -11,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain.agents import AgentState
 from langchain.agents.middleware import AgentMiddleware
+from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from test_human_in_the_loop import other_process
 
-from steptrack_callbacks import BudgetExhausted, Grant, Usage, report
+from steptrack_callbacks import BudgetExhausted, Grant, StepDefinition, Usage, report
 from steptrack_callbacks.langgraph import spending
+from steptrack_callbacks.langgraph.running import AgentRun
+from steptrack_callbacks.langgraph.terms import Terms
+from steptrack_callbacks.steps.step import open_steps
 
 Invoke = Any
 
@@ -171,3 +176,13 @@ def test_a_usage_is_kept_exactly(usage: Usage) -> None:
     for sums in spending.sums_of(spending.read(spending.written(usage))):
         tally.add(sums)
     assert tally.usage() == usage
+
+
+def test_an_agents_step_whose_saved_state_is_damaged_ends_and_leaves_a_record() -> None:
+    damaged: Any = {"id": "thread", "runs": {"one": {"n": 1, "usage": {"cost_usd": "a lot"}, "grants": []}}}
+    terms = Terms(StepDefinition(name="research", max_usd=1))
+    with pytest.raises(ValueError, match="cost_usd"):
+        RunnableLambda(lambda _: AgentRun(terms, damaged, None)).invoke(None)
+    gc.collect()  # it is held by what was raised
+    assert open_steps() == []
+    assert by_path()["research"].status == "interrupted"

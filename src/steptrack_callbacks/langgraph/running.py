@@ -178,6 +178,9 @@ class AgentRun:
         self._unsaved = {run: e for run, e in known["runs"].items() if e != saved.get("runs", {}).get(run)}
         known = known if earlier is None else spending.merged(known, earlier.spent)
         self._grants_before = len(granted := spending.grants(known))
+        # Before it begins: what was saved may be damaged, and it must end then.
+        self._lost = weakref.finalize(self, _lose, self.step, self.fate)
+        self._lost.atexit = False
         self.step.begin()
         if asks and not self.pauses and not has_default():
             for account in self._accounts():
@@ -186,8 +189,6 @@ class AgentRun:
         _seed(self.step.account, spent, granted)
         self.turn: Turn = turn or {"id": self.step.id, "before": spending.written(spent)}
         self._seed_run(spent, spending.grants_of_run(known, self.turn["id"]))
-        self._lost = weakref.finalize(self, _lose, self.step, self.fate)
-        self._lost.atexit = False
         self._is_followed = False
 
     def join(self, visit: str, graph: str) -> bool:
