@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from steptrack_callbacks import Budget, Grant, Stage, StepDefinition, install, step
+from steptrack_callbacks import Budget, Grant, Stage, StepDefinition, install, settings, step
 from steptrack_callbacks.values.arguments import checks_arguments
 
 OURS = {"__name__": "steptrack_callbacks.somewhere"}
@@ -125,3 +125,23 @@ def test_an_empty_list_of_models_is_refused_as_one_of_a_single_model_is():
     with pytest.raises(ValueError, match=r"step 's': models=\[\] names no model: name at least two"):
         step("s", models=[])
     assert step("s", models=()).definition.model_list is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: install(tools={1: "network"}), "tools: a tool is named by a .*, such as 'search', not 1"),
+        (lambda: install(tools={"": "network"}), "tools: a tool is named by a non-empty string.*, not ''"),
+        (
+            lambda: install(tools={"search": "network"}, prices={"": {"input_cost_per_token": 1}}),
+            "prices: a model is named by a non-empty string, such as 'gpt-4o', not ''",
+        ),
+        (lambda: step("s", max_tool_calls={1: 1}), "step 's': max_tool_calls: a tool is named by .*, not 1"),
+        (lambda: step("s", max_tool_calls={" ": 1}), "max_tool_calls: a tool is named by a non-empty string"),
+    ],
+)
+def test_what_is_said_by_name_has_names(wrong, says):
+    before = settings.now
+    with pytest.raises(ValueError, match=says):
+        wrong()
+    assert settings.now is before

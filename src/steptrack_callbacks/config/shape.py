@@ -85,7 +85,8 @@ def _takes_either(part: Schema) -> bool:
 
 def _check_key(key: str, value: Any, part: Schema, path: Path) -> Iterator[Problem]:
     if "propertyNames" in part and any(_check(key, part["propertyNames"], path)):
-        yield Problem(path=(*path, key), why="a name must not be empty, nor contain '/'")
+        without = ", nor contain '/'" if "$ref" in part["propertyNames"] else ""
+        yield Problem(path=(*path, key), why=f"a name must not be empty{without}")
     known = part.get("properties", {})
     by_pattern = (
         found for pattern, found in part.get("patternProperties", {}).items() if re.search(pattern, key)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from steptrack_callbacks.values.limits import check_key
 from steptrack_callbacks.values.money import decimal_of
 
 from .entries import KEYS, SECONDS
@@ -48,11 +49,13 @@ def checked(model: object, price: object) -> dict[str, Any]:
         An entry as LiteLLM's table has them.
 
     Raises:
-        ValueError: A key is unknown, a rate is negative or no number, or there is no rate at all.
+        ValueError: The model's name is empty, a key is unknown, a rate is negative or no number, or there is
+            no rate at all.
         TypeError: The model is not a string, or the price not a mapping of strings.
     """
     if not isinstance(model, str):
         raise TypeError(f"prices: a model must be a string, such as 'gpt-4o', not {model!r}")
+    check_key(model, "prices: a model", "gpt-4o")
     if not isinstance(price, Mapping):
         raise TypeError(f"prices[{model!r}] must be a mapping of rates, not {price!r}")
     entry = _entry(f"prices[{model!r}]", price)

@@ -10,7 +10,7 @@ from steptrack_callbacks import settings
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.settings import Settings
 from steptrack_callbacks.values.definitions import SideEffectLevel, Stage
-from steptrack_callbacks.values.limits import check_mapping
+from steptrack_callbacks.values.limits import check_key, check_mapping
 from steptrack_callbacks.values.tools import ToolLimit, checked_cost
 
 LEVELS: tuple[SideEffectLevel, ...] = get_args(SideEffectLevel)
@@ -109,6 +109,7 @@ def with_tools(before: Settings, tools: Mapping[str, ToolSaid]) -> Settings:
     check_mapping(tools, "tools", "{'search': 'network'}")
     levels, costs = dict(before.tools), dict(before.tool_usd)
     for tool, said in tools.items():
+        check_key(tool, "tools: a tool", "search")
         told: Mapping[str, Any] = said if isinstance(said, Mapping) else {"side_effect_level": said}
         if unknown := set(told) - {"side_effect_level", "usd"}:
             raise ValueError(

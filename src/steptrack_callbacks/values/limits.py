@@ -38,6 +38,12 @@ def check_mapping(value: object, what: str, example: str) -> None:
         raise ValueError(f"{what} must be a mapping, such as {example}, not {value!r}")  # noqa: TRY004
 
 
+def check_key(name: object, what: str, example: str) -> None:
+    """Raise `ValueError` unless a key of a mapping is a name, which a tool or a model can have."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{what} is named by a non-empty string, such as {example!r}, not {name!r}")
+
+
 def check_limits(holder: Any, where: str = "") -> None:
     """Check the limits of a frozen value, and store money as the exact `Decimal`."""
     if holder.max_usd is not None:

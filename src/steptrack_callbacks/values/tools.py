@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from .limits import check_key
 from .money import count_of, decimal_of
 
 ToolCost = Decimal | float | Callable[[Mapping[str, Any]], Decimal | float]
@@ -42,12 +43,13 @@ def checked_limit(limit: object, where: str) -> ToolLimit | None:
     """Return how often tools may be used.
 
     Raises:
-        ValueError: It is neither a count nor counts by name.
+        ValueError: It is neither a count nor counts by names of tools.
     """
     if limit is None:
         return None
     if not isinstance(limit, Mapping):
         return count_of(limit, f"{where}max_tool_calls")
     for tool, count in limit.items():
+        check_key(tool, f"{where}max_tool_calls: a tool", "search")
         count_of(count, f"{where}max_tool_calls of {tool!r}")
     return dict(limit)
