@@ -123,6 +123,14 @@ def test_a_problem_names_key_value_and_fix(text, message):
     assert message in said(text)
 
 
+@pytest.mark.parametrize("text", [5, None, b"[steps.plan]\nmax_calls = 1"])
+def test_what_is_not_text_is_refused_with_what_to_give(text):
+    with pytest.raises(
+        TypeError, match=r"parse\(\) reads text of TOML, not .*: decode bytes, or load\(path\) a"
+    ):
+        parse(text)
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_file():
     text = (
         "[steps.a]\nmax_usd = 'x'\nclamp = 1\n\n[tools]\nt = 'x'\n\n[budgets.b]\n[proxy]\nbudgets = ['c']\n"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from .building import Building
 from .lines import Lines
-from .problems import MOST_PROBLEMS, ConfigError, Problem
+from .problems import MOST_PROBLEMS, ConfigError, Problem, shown
 from .shape import misshapen
 from .values import Config
 
@@ -55,8 +55,11 @@ def parse(text: str, *, source: str = "steptrack.toml") -> Config:
         source: What to call it in messages.
 
     Raises:
+        TypeError: It is not text.
         ConfigError: As for `load`.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"parse() reads text of TOML, not {shown(text)}: decode bytes, or load(path) a file")
     tables = _tables(text, source)
     problems = list(islice(misshapen(tables), MOST_PROBLEMS))
     building = Building(tables, frozenset(problem.path for problem in problems))
