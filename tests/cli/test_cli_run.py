@@ -416,6 +416,8 @@ def test_the_outermost_step_has_the_programs_name_or_the_one_given(tmp_path):
         (["--name", "a/b", "x.py"], "argument --name: step name 'a/b' must not contain '/'"),
         (["--ledger", "mysql://x", __file__], "'mysql://x' is not a ledger: use memory:"),
         (["--config", "no-such.toml", __file__], "no-such.toml: there is no such file"),
+        (["--max-dollars", "1", "x.py"], "arguments: --max-dollars; here it is '--max-usd'; see"),
+        (["--max-cost=1", "x.py"], "arguments: --max-cost=1; here it is '--max-usd'; see"),
         (["--max", "1", "x.py"], "steptrack run: unrecognized arguments: --max; did you mean"),
     ],
 )

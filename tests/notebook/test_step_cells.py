@@ -170,7 +170,8 @@ def test_the_magic_may_be_called_by_programs(shell):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("plan --max-dollars 1", "has no option '--max-dollars'"),
+        ("plan --max-dollars 1", "has no option '--max-dollars': here it is --max-usd. The options are"),
+        ("plan --timeout=1", "has no option '--timeout=1': here it is --max-seconds."),
         ("plan --max_usd 1", "did you mean --max-usd?"),
         ("plan draft", "takes one name, and 'draft' is a second; quote a name that has spaces"),
         ("plan --max-usd", "--max-usd: expected one argument"),

@@ -31,7 +31,7 @@ class CommandParser(Parser):
         """Parse, and complain in the command's own name."""
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            meant = did_you_mean(unknown[0], self._option_string_actions)
+            meant = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
         return options, unknown
 

@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, NoReturn
 
 from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.synonyms import ours_for
 
 
 class Declared(NamedTuple):
@@ -116,8 +117,11 @@ def _unknown(parser: argparse.ArgumentParser, word: str) -> str:
     known = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001
     if not word.startswith("-"):
         return f"%%step takes one name, and {word!r} is a second; quote a name that has spaces"
-    close = difflib.get_close_matches(word.partition("=")[0], known, n=1, cutoff=0.75)
+    option = word.partition("=")[0]
+    close = difflib.get_close_matches(option, known, n=1, cutoff=0.75)
     meant = f": did you mean {close[0]}?" if close else "."
+    if ours := ours_for(option, known):
+        meant = f": here it is {' or '.join(ours)}."
     return f"%%step has no option {word!r}{meant} The options are {', '.join(sorted(known))}"
 
 

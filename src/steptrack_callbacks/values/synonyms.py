@@ -53,6 +53,13 @@ def ours_for(word: str, known: Iterable[str]) -> tuple[str, ...]:
     Example:
         >>> ours_for("max_dollars", ["max_usd", "max_calls"])
         ('max_usd',)
+        >>> ours_for("--max-dollars", ["--max-usd", "--max-calls"])
+        ('--max-usd',)
     """
-    there = set(known)
-    return tuple(name for name in _OURS.get(word.lower().replace("-", "_"), ()) if name in there)
+    there = {_plain(name): name for name in known}
+    return tuple(there[name] for name in _OURS.get(_plain(word), ()) if name in there)
+
+
+def _plain(option: str) -> str:
+    """Return an option as Python has it: `--max-usd` is `max_usd`."""
+    return option.lower().lstrip("-").replace("-", "_")
