@@ -232,6 +232,28 @@ def test_a_hook_on_an_exhausted_step_can_still_speak():
     assert (record.path, record.kind, record.parent_id, record.llm_calls) == ("hook:speak", "hook", None, 1)
 
 
+def test_a_step_of_the_users_is_told_to_hooks_though_it_is_named_as_those_of_hooks_are():
+    seen = []
+    on(StepEnded, lambda event: seen.append(event.path))
+    with step("hook:mine"):
+        spend()
+    assert seen == ["hook:mine"]
+
+
+def test_what_is_inside_a_hooks_own_step_is_told_to_no_hook():
+    def speak(_):
+        with step("inner"):
+            ask()
+
+    seen = []
+    on(StepStarted, speak, step="plan")
+    on(StepEnded, lambda event: seen.append(event.path))
+    with step("plan"):
+        pass
+    assert [record.path for record in peek_completed_steps()] == ["hook:speak/inner", "hook:speak", "plan"]
+    assert seen == ["plan"]
+
+
 def test_a_hook_that_makes_no_call_leaves_no_record():
     on(StepEnded, lambda _: None)
     with step("plan"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import partial
@@ -50,6 +50,7 @@ class Event:
         persona: The nearest persona around it, or `None`.
         step_id: The step's id, or `None`.
         run_id: The run it belongs to.
+        of_hook: Whether a hook has done it; hooks are not told of that.
     """
 
     step: str
@@ -57,6 +58,7 @@ class Event:
     persona: str | None
     step_id: str | None
     run_id: str
+    of_hook: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,9 +332,8 @@ def emit(event: Event) -> None:
         StepTrackError: A handler raised one.
     """
     __tracebackhide__ = True
-    of_hook = event.path.startswith("hook:")  # what a hook does is not told to hooks, or they would never end
-    for hook in registered:
-        if hook.matches(event) and (hook.is_watch or not of_hook):
+    for hook in registered:  # what a hook does is not told to hooks, or they would never end
+        if hook.matches(event) and (hook.is_watch or not event.of_hook):
             _call(hook, event)
 
 

@@ -17,6 +17,7 @@ class StepRef(NamedTuple):
     function: str | None = None
     persona: str | None = None
     error_boundary: ErrorBoundary = "fail"
+    of_hook: bool = False  # whether it is a hook's, or inside one
 
     def event_fields(self) -> dict[str, Any]:
         """Return what every event says of the step that it happened in."""
@@ -26,4 +27,5 @@ class StepRef(NamedTuple):
             "persona": self.persona,
             "step_id": self.step_id,
             "run_id": self.run_id,
+            "of_hook": self.of_hook,
         }

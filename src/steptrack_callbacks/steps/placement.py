@@ -43,33 +43,31 @@ class Placement:
     policy: ToolPolicy
 
 
-def place(
-    definition: StepDefinition, *, within: Placement | None, run_id: str | None, persona: Any = None
-) -> Placement:
+def place(step: Any, *, within: Placement | None, run_id: str | None) -> Placement:
     """Open the account of a step that begins.
 
     Args:
-        definition: What is declared of it, completed.
+        step: The step; what is declared of it is completed.
         within: Where the step around it stands, if there is one.
         run_id: The name that it gives to its run, if it does.
-        persona: The step itself, if it is a persona.
 
     Raises:
         ValueError: One of its budgets is attached to an enclosing step with other limits.
         LedgerError: The ledger that its budgets or its `run_id` need cannot be asked.
     """
+    definition: StepDefinition = step.definition
     around = within.around if within else ()
     new = new_budgets(named_budgets(definition.budgets), around) if definition.budgets else []
     ledger = within.ledger if within else None
     if new or run_id is not None or (within is None and current.is_chosen()):
         ledger = current.ledger()
     personas = within.personas if within else ()
-    if persona is not None:
-        personas = (*personas, persona)
-    account = _account_for(_new_ref(definition, within, run_id, personas), definition, ledger, run_id)
+    if step.kind == "persona":
+        personas = (*personas, step)
+    account = _account_for(_new_ref(step, within, run_id, personas), definition, ledger, run_id)
     policy = within.policy if within else ToolPolicy()
     if personas:
-        policy = _narrowed(policy, account, [each for each in personas if each is not persona])
+        policy = _narrowed(policy, account, [each for each in personas if each is not step])
     bindings: tuple[BudgetBinding, ...] = ()
     if new:
         assert ledger is not None  # who has budgets needs it
@@ -84,9 +82,8 @@ def place(
     )
 
 
-def _new_ref(
-    definition: StepDefinition, within: Placement | None, run_id: str | None, personas: tuple[Any, ...]
-) -> StepRef:
+def _new_ref(step: Any, within: Placement | None, run_id: str | None, personas: tuple[Any, ...]) -> StepRef:
+    definition: StepDefinition = step.definition
     step_id, outer = f"{forks.process_name}-{next(_numbers)}", within.account.ref if within else None
     return StepRef(
         name=definition.name,
@@ -96,6 +93,7 @@ def _new_ref(
         function=definition.function,
         persona=personas[-1].name if personas else None,
         error_boundary=definition.error_boundary,
+        of_hook=outer.of_hook if outer else step.kind == "hook",
     )
 
 

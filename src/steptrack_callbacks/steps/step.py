@@ -335,8 +335,7 @@ class Step(metaclass=ShowsPublicNames):
     def _take_place(self) -> None:
         """Open its account: from now on it is running."""
         around = self.parent.placement if self.parent else None
-        persona = self if self.kind == "persona" else None
-        placement = place(self.definition, within=around, run_id=self._run_id, persona=persona)
+        placement = place(self, within=around, run_id=self._run_id)
         account = placement.account
         if account.limited:
             attachments.warn_if_unwatched(account.ref.path)  # which may be an error: it has not begun then
