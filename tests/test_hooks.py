@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from looking import in_thread
 from spending import ask, open_call, spend
 from steptrack_callbacks import (
     BudgetExhausted,
@@ -18,6 +19,7 @@ from steptrack_callbacks import (
     persona,
     step,
 )
+from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.hooks import (
     BudgetThreshold,
     CallAdmitted,
@@ -345,3 +347,30 @@ def test_a_malformed_hook_is_an_error_where_it_is_registered(arguments, options,
     with pytest.raises(ValueError, match=message):
         on(*arguments, **options)
     assert hooks.registered == before
+
+
+@pytest.mark.parametrize("change", ["on", "watch", "off", "reset"])
+def test_hooks_change_while_no_other_thread_can_change_them(change, monkeypatch):
+    def can_change():
+        can = LOCK.acquire(blocking=False)
+        if can:
+            LOCK.release()
+        return can
+
+    class Read(tuple):
+        __slots__ = ()
+
+        def __iter__(self):
+            could.append(in_thread(can_change))
+            return super().__iter__()
+
+    could = []
+    off = on(StepEnded, print)
+    monkeypatch.setattr(hooks, "registered", Read(hooks.registered))
+    if change == "on":
+        on(StepStarted, print)
+    elif change == "watch":
+        hooks.watch(StepStarted, print)()
+    else:
+        off() if change == "off" else hooks.reset()
+    assert set(could) == {False}

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, TypeVar
 
+from .concurrency.lock import LOCK
 from .values.definitions import Grant, LimitName
 from .values.errors import BudgetExhausted, StepTrackError
 from .values.money import decimal_of
@@ -251,11 +252,13 @@ def on(
 
 def _add(hook: _Hook) -> Callable[[], None]:
     global registered
-    registered = (hook, *registered) if hook.is_watch else (*registered, hook)
+    with LOCK:  # or one of two threads that add a hook would lose its own
+        registered = (hook, *registered) if hook.is_watch else (*registered, hook)
 
     def off() -> None:
         global registered
-        registered = tuple(other for other in registered if other is not hook)
+        with LOCK:
+            registered = tuple(other for other in registered if other is not hook)
 
     return off
 
@@ -349,7 +352,8 @@ def _call(hook: _Hook, event: Event) -> None:
     except StepTrackError:
         raise
     except Exception:
-        _failures += 1
+        with LOCK:
+            _failures += 1
         if _strict:
             raise
         logger.exception("hook %r failed on %s of step %r", name, type(event).__name__, event.path)
@@ -376,5 +380,6 @@ def set_strict(strict: bool) -> bool:  # noqa: FBT001
 def reset() -> None:
     """Remove all hooks, but no integration's watch, and forget their failures."""
     global registered, _failures, _strict
-    registered = tuple(hook for hook in registered if hook.is_watch)
+    with LOCK:
+        registered = tuple(hook for hook in registered if hook.is_watch)
     _failures, _strict = 0, False
