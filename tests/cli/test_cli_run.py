@@ -405,6 +405,10 @@ def test_the_outermost_step_has_the_programs_name_or_the_one_given(tmp_path):
         (["-m"], "name a program"),
         (["no-such.py"], "there is no file 'no-such.py'; for a module, write -m 'no-such.py'"),
         (
+            ["."],
+            "'.' is a folder without a __main__.py: name the file in it that is to run, such as 'program.py'",
+        ),
+        (
             ["--max-usd", "lots", "x.py"],
             "argument --max-usd: must be a number of US dollars, such as 0.05, not 'lots'",
         ),

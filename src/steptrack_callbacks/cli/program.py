@@ -37,13 +37,18 @@ def script(path: str, arguments: Sequence[str]) -> Program:
     """Take a file, or a folder or archive that has a `__main__.py`.
 
     Raises:
-        CommandError: It is not there, or cannot be read.
+        CommandError: It is not there, cannot be read, or is a folder with nothing to run.
     """
     file = Path(path)
     if not file.exists():
         raise CommandError(f"there is no file {path!r}; for a module, write -m {path!r}")
     if not os.access(file, os.R_OK):
         raise CommandError(f"{path!r} cannot be read: see its permissions")
+    if file.is_dir() and not any((file / f"__main__.{ending}").exists() for ending in ("py", "pyc")):
+        raise CommandError(
+            f"{path!r} is a folder without a __main__.py: name the file in it that is to run, such as"
+            f" {str(file / 'program.py')!r}"
+        )
     name = file.absolute().stem
     if file.is_file() and _is_source(path):
         return Program(name=name, run=lambda: _run_script(path, arguments))
