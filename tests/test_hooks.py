@@ -344,8 +344,9 @@ class Heard:
 )
 def test_a_malformed_hook_is_an_error_where_it_is_registered(arguments, options, message):
     before = hooks.registered
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         on(*arguments, **options)
+    assert [frame.name for frame in raised.traceback][1:] == ["checked"]
     assert hooks.registered == before
 
 

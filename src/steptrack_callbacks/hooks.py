@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from .concurrency.lock import LOCK
+from .values.arguments import checks_arguments
 from .values.definitions import Grant, LimitName
 from .values.errors import BudgetExhausted, StepTrackError
 from .values.money import decimal_of
@@ -211,6 +212,7 @@ _isolate: Callable[[str, Callable[[], None]], None] | None = None
 DEFAULT_THRESHOLD = 0.8
 
 
+@checks_arguments
 def on(
     event: type[E],
     handler: Callable[[E], None],
@@ -243,6 +245,7 @@ def on(
         >>> off = on(StepEnded, lambda event: print(event.record.status), persona="editor*")
         >>> off()
     """
+    __tracebackhide__ = True
     _check(event, handler)
     for glob, name in ((persona, "persona"), (step, "step")):
         if not isinstance(glob, str):
