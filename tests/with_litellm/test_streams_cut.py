@@ -336,3 +336,46 @@ def test_a_collected_stream_is_closed_though_nothing_else_holds_the_task_that_cl
             assert not stream_closing._closing
 
     run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+class Interrupting:
+    """A stream of words that never ends; whoever closes it is interrupted."""
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return litellm.ModelResponseStream(choices=[{"index": 0, "delta": {"content": " word"}}])
+
+    def close(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_cut_stream_whose_closing_is_interrupted_has_been_charged() -> None:
+    with step("plan", max_tokens=30, error_boundary="continue") as plan:
+        reader = metered(Interrupting(), Meter(open_call(10), None), hides_usage=False)
+        with pytest.raises(KeyboardInterrupt):
+            list(reader)
+        assert (plan.usage.calls, plan.usage.total_tokens) == (1, 31)
+        assert left_on(plan.account) == {}
+
+
+def test_a_stream_is_charged_and_has_ended_when_whoever_is_asked_for_more_fails() -> None:
+    def fail(_: BudgetExhausted) -> Grant:
+        if not failed:
+            failed.append(True)
+            raise ConnectionError("nobody there")
+        return Grant(max_tokens=100)  # it is asked once more when the step ends, being over its limit
+
+    def generate() -> Any:
+        while True:
+            yield litellm.ModelResponseStream(choices=[{"index": 0, "delta": {"content": " word"}}])
+
+    failed: list[bool] = []
+    with step("plan", max_tokens=30, error_boundary="escalate", escalation=fail) as plan:
+        reader = metered(generate(), Meter(open_call(10), None), hides_usage=False)
+        with pytest.raises(ConnectionError):
+            list(reader)
+        assert (plan.usage.calls, plan.usage.total_tokens) == (1, 31)
+        assert left_on(plan.account) == {}
+        assert list(reader) == []
