@@ -414,6 +414,10 @@ def test_the_outermost_step_has_the_programs_name_or_the_one_given(tmp_path):
         ),
         (["--max-usd", "nan", "x.py"], "not 'nan'"),
         (["--max-calls", "-1", "x.py"], "argument --max-calls: must be a whole number, such as 20, not '-1'"),
+        (
+            ["--max-calls", str(2**63), "x.py"],
+            f"must be a whole number up to {2**63 - 1}, such as 20, not '{2**63}'",
+        ),
         (["--max-tokens", "0", __file__], "max_tokens must be at least 1, not 0"),
         (["--max-seconds", "0", "x.py"], "must be a number of seconds above 0, such as 60, not '0'"),
         (["--enforce", "hard", "x.py"], "argument --enforce: invalid choice: 'hard'"),

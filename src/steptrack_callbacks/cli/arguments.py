@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from steptrack_callbacks.values.money import count_of, decimal_of
+from steptrack_callbacks.values.money import MOST_COUNT, count_of, decimal_of
 
 _AGO = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -28,7 +28,8 @@ def count(text: str) -> int:
     try:
         return count_of(int(text), "it")
     except ValueError:
-        raise ArgumentTypeError(f"must be a whole number, such as 20, not {text!r}") from None
+        most = f" up to {MOST_COUNT}" if text.isdecimal() else ""
+        raise ArgumentTypeError(f"must be a whole number{most}, such as 20, not {text!r}") from None
 
 
 def seconds(text: str) -> float:
