@@ -96,7 +96,7 @@ def test_a_step_that_begins_in_a_forked_child_counts_what_the_parent_holds_as_he
     def child() -> int:
         with step("other", budgets=[one], wait_s=0):
             refusal = framework.refusal()
-        return 0 if (refusal.phase, "if their process has died" in str(refusal)) == ("busy", True) else 1
+        return 0 if (refusal.phase, "of a process that has died" in str(refusal)) == ("busy", True) else 1
 
     with step("plan", budgets=[one]):
         flying = framework.open()
