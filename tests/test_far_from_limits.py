@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fake_framework import until
+from forking import needs_fork
 from internals import assert_nothing_left
 from looking import in_thread
 from steptrack_callbacks import (
@@ -608,7 +609,7 @@ def test_a_step_that_ends_while_a_ledger_is_asked_lets_nothing_through(seen, mon
         assert_nothing_left(plan)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_holds_nothing_for_a_thread_that_is_asking_a_ledger(seen, monkeypatch):
     reserve, asked, may_answer = MemoryStore.reserve, threading.Event(), threading.Event()
@@ -632,7 +633,7 @@ def test_a_forked_child_holds_nothing_for_a_thread_that_is_asking_a_ledger(seen,
         assert_nothing_left(plan)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_holds_nothing_for_a_thread_whose_call_is_counted(seen):
     with step("plan", max_tokens=10**9) as plan:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from fake_framework import FakeFramework
+from forking import needs_fork
 from steptrack_callbacks import Budget, BudgetExhausted, current_step, peek_completed_steps, step
 from steptrack_callbacks.ledgers import current
 
 TESTS = Path(__file__).parents[1]
 TEAM = Budget("team", max_calls=100)
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 FORKS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
 
 
@@ -134,6 +134,7 @@ DIES = """
 import os, sys, threading
 sys.path.insert(0, {tests!r})
 from fake_framework import FakeFramework
+from forking import needs_fork
 from steptrack_callbacks import Budget, step
 from steptrack_callbacks.ledgers import current
 current.use({url!r}, lease_s=0.2)

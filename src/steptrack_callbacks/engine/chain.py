@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.values import user_warnings
-from steptrack_callbacks.values.errors import BudgetExhausted, UnknownCostWarning, UnpricedModel
+from steptrack_callbacks.values.definitions import LimitName
+from steptrack_callbacks.values.errors import BudgetExhausted, Phase, UnknownCostWarning, UnpricedModel
 
 from .account import Account
 from .allowance import Allowance
@@ -118,12 +119,23 @@ class AccountChain(tuple[Account, ...]):  # noqa: SLOT001 - a tuple's subclass c
 
     def overrun(self) -> tuple[Account, BudgetExhausted] | None:
         """Return the outermost account whose limit is passed by what is settled, and its exhaustion."""
+        return self._outermost("settled", lambda account: account.passed_limits())
+
+    def full(self) -> tuple[Account, BudgetExhausted] | None:
+        """Return the outermost account whose limit is reached by what is settled, and its exhaustion."""
+        return self._outermost("denied", lambda account: account.full_limits())
+
+    def _outermost(
+        self, phase: Phase, limits_of: Callable[[Account], list[LimitName]]
+    ) -> tuple[Account, BudgetExhausted] | None:
         with LOCK:
-            over = [account for account in self if account.enforce != "observe" and account.passed_limits()]
+            enforced = [account for account in self if account.enforce != "observe"]
+            over = [(account, names) for account in enforced if (names := limits_of(account))]
             if not over:
                 return None
-            breaches = [b for account in reversed(over) for b in account.breaches(account.passed_limits())]
-            return over[-1], over[-1].exhaustion("settled", tuple(breaches))
+            breaches = [breach for account, names in reversed(over) for breach in account.breaches(names)]
+            owner, _ = over[-1]
+            return owner, owner.exhaustion(phase, tuple(breaches))
 
     def revise_ended(self) -> None:
         """Put back the records of steps that have ended already."""

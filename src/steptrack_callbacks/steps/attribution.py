@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from steptrack_callbacks import hooks
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_sync
-from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.engine import call_log
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.admission import more_is_granted
@@ -111,17 +110,10 @@ async def refuse_if_exhausted_async(model: str | None = None) -> None:
 def _refusal_if_exhausted(model: str) -> Flow[None]:
     __tracebackhide__ = True
     step = innermost()
-    while step is not None and (full := _full_accounts(step)):
-        breaches = [breach for each in reversed(full) for breach in each.breaches(each.full_limits())]
-        error = full[-1].exhaustion("denied", tuple(breaches))
-        if not (yield from more_is_granted(full[-1], error)):
-            deny(step.accounts, next_number(), model, error)
-            raise error
-
-
-def _full_accounts(step: Step) -> list[Account]:
-    with LOCK:
-        return [each for each in step.accounts if each.enforce != "observe" and each.full_limits()]
+    while step is not None and (full := step.accounts.full()) is not None:
+        if not (yield from more_is_granted(*full)):
+            deny(step.accounts, next_number(), model, full[1])
+            raise full[1]
 
 
 def _left_behind(step: Step, model: str) -> BudgetExhausted:
