@@ -100,6 +100,14 @@ def plain_threads() -> Iterator[None]:
         threads.carry_into_threads()
 
 
+def _discard_routers() -> None:
+    """Let go of LiteLLM's routers, which it keeps as callbacks: after a hundred it takes no more."""
+    for callback in list(getattr(sys.modules.get("litellm"), "success_callback", ())):
+        router = getattr(callback, "__self__", None)
+        if hasattr(router, "discard"):
+            router.discard()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     testing.reset()
@@ -111,6 +119,7 @@ def _nothing_left() -> Iterator[None]:
     yield
     left = current_step()
     testing.reset()
+    _discard_routers()
     if not carried:
         threads.leave_threads_alone()  # as the test may have installed them
     assert left is None, f"{left!r} was left on the stack"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import inspect
 import io
@@ -16,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections import UserList
@@ -36,6 +38,9 @@ TRIED = {
 }
 """The calls that each child makes, by entry point and mode."""
 
+LONGEST_S = 120
+"""A child that is stuck says after that what each of its threads is at, and ends."""
+
 _KEPT = sys.stdout
 
 _encodings: dict[str, Any] = {}
@@ -52,7 +57,9 @@ def main() -> None:
     for line in sys.stdin:
         if not (child := os.fork()):
             _be_the_child(json.loads(line))
-        os.waitpid(child, 0)
+        if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            said = (Path(os.environ["NURSERY"]) / "stderr").read_text()[-4_000:]
+            print(json.dumps({"raised": f"the child ended with {status}: {said}"}), file=_KEPT, flush=True)
 
 
 def _warm_up() -> None:
@@ -73,9 +80,19 @@ def _warm_up() -> None:
     _encodings.update({name: tokens._encoding(name) for name in tokens._SPECS})
     for name in [name for name in sys.modules if name.partition(".")[0] == "steptrack_callbacks"]:
         del sys.modules[name]
+    _end_threads()
+
+
+def _end_threads() -> None:
+    """Let LiteLLM's pool begin anew: threads do not come along into a fork, and what they hold is never let go."""
+    pool = import_module("litellm.utils").executor
+    pool.shutdown()
+    pool.__init__(pool._max_workers, pool._max_pending_tasks)
+    assert threading.active_count() == 1, threading.enumerate()
 
 
 def _be_the_child(asked: dict[str, str]) -> None:
+    faulthandler.dump_traceback_later(LONGEST_S, exit=True)
     try:
         said = _look(**asked)
     except BaseException:
