@@ -19,6 +19,7 @@ def in_child(work: Callable[[], object]) -> int:
     if child == 0:
         status = 99
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which a limit of time of the test has taken
             signal.alarm(LONGEST_S)
             work()
             status = 0
