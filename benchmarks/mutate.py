@@ -35,8 +35,9 @@ LEFT_OUT = (
     "test_lost_steps.py::test_a_warning_names_the_line_that_the_user_wrote",
     "test_two_ledgers.py::test_a_program_under_steptrack_run_keeps_its_budgets_in_its_own_ledger",
     "test_runs.py::test_room_that_a_dead_process_holds_is_reserved_and_not_spent",
+    "test_views.py::TestRunsThatAreBegunAgain::test_starts_that_overlap_in_any_way_add_up_to_the_run",
 )
-"""They meet mutmut's own frames, and run a program where mutmut's configuration is not."""
+"""They meet mutmut's own frames, run a program where mutmut's configuration is not, and do not run twice."""
 KILLED = ("killed", "timeout", "suspicious", "segfault")
 
 
