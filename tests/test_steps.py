@@ -244,6 +244,16 @@ def test_a_step_may_be_told_its_parent():
         step("early", parent=step("not begun")).__enter__()
 
 
+def test_a_step_that_could_not_begin_in_one_place_may_begin_in_another():
+    inner = step("inner", run_id="run-7", max_calls=3)
+    with step("outer"), pytest.raises(ValueError, match="run_id belongs to the outermost step"), inner:
+        pass
+    assert (inner.parent, inner.status) == (None, "new")
+    with inner:
+        spend()
+        assert (inner.path, inner.parent) == ("inner", None)
+
+
 def test_a_step_shows_itself_before_during_and_after_its_block():
     plan = step("plan", model="m", max_usd=50, max_calls=9)
     assert (plan.status, plan.id, plan.run_id, plan.path) == ("new", "", "", "plan")

@@ -12,8 +12,9 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from internals import declare
 from steptrack_callbacks import BudgetExhausted, StepDenied, bind, peek_completed_steps, settings, step
-from steptrack_callbacks.hooks import StepStarted, on
+from steptrack_callbacks.hooks import CallSettled, StepStarted, on
 from steptrack_callbacks.langchain import admission
+from steptrack_callbacks.steps.step import open_steps
 
 PLAN = {"metadata": {"steptrack_step": "plan"}}
 Q = {"question": "hello"}
@@ -97,6 +98,30 @@ def test_a_hook_may_keep_such_a_step_from_beginning() -> None:
     with pytest.raises(StepDenied, match="not today"):
         prompted(FakeChat()).invoke(Q, PLAN)
     off()
+
+
+class Failing(FakeChat):
+    def _answer(self) -> Any:
+        raise ValueError("the provider is away")
+
+
+@pytest.mark.parametrize("model", [FakeChat(), Failing()], ids=["answers", "fails"])
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke", "batch"])
+def test_such_a_step_ends_with_its_run_though_a_hook_refuses_the_charge(mode: str, model: FakeChat) -> None:
+    def refuse(_: Any) -> None:
+        raise StepDenied("no more of this")
+
+    off = on(CallSettled, refuse)
+    with pytest.raises(StepDenied, match="no more of this") as held:
+        if mode == "invoke":
+            model.invoke("hello", PLAN)
+        elif mode == "batch":
+            model.batch(["hello"], PLAN)
+        else:
+            asyncio.run(model.ainvoke("hello", PLAN))
+    off()
+    assert open_steps() == [], held
+    assert records()["plan"].usage.calls == 1
 
 
 def test_a_name_that_is_not_declared_is_no_step() -> None:

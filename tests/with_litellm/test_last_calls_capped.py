@@ -51,6 +51,14 @@ def test_the_last_call_is_given_what_is_left_and_one_that_is_cut_says_so(name: s
     assert "1 call cut short by what was left" in str(report())
 
 
+def test_a_cap_takes_the_place_of_one_that_was_given_by_position(warm: Provider) -> None:
+    positional = ("openai/gpt-4o", HUNDRED_TOKENS, None, None, None, None, None, None, None, None, None)
+    with step("plan", max_usd=ROOM, error_boundary="continue"):
+        call("completion", warm, messages=HUNDRED_TOKENS)
+        litellm.completion(*positional, api_base=warm.url, api_key="none", max_retries=0)
+    assert 200 <= caps(warm)[0] <= 320
+
+
 def test_a_call_far_from_the_limit_is_sent_as_it_is(warm: Provider) -> None:
     with step("plan", max_usd=100 * ROOM):
         call("completion", warm)

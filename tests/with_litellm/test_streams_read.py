@@ -25,6 +25,7 @@ import steptrack_callbacks as steptrack
 from provider import Provider, words
 from spending import open_call
 from steptrack_callbacks import bind, step
+from steptrack_callbacks.litellm import entry_points
 from steptrack_callbacks.litellm.streams import Meter, metered
 from steptrack_callbacks.steps.attribution import unattributed_usage
 
@@ -120,7 +121,46 @@ def test_a_server_that_rejects_stream_options_is_asked_without_once_and_remember
     assert capfd.readouterr().out == ""  # LiteLLM would print advice about an error that nobody sees
     assert text_of(first) == text_of(again) == "".join(words(50))
     assert plan.usage.output_tokens == 100
-    assert (plan.usage.calls, plan.usage.failed_calls) == (3, 1)
+    assert (plan.usage.calls, plan.usage.failed_calls) == (2, 0), "what we alone have asked is no call"
+
+
+@pytest.mark.parametrize("name", ["completion", "acompletion", "text_completion", "atext_completion"])
+def test_a_server_that_rejects_our_stream_options_takes_no_call_of_a_step(
+    name: str, provider: Provider
+) -> None:
+    provider.behave(reject_stream_options=True, output_tokens=5)
+    with step("plan", max_calls=1) as plan:
+        assert text_of(read(name, provider)) == "".join(words(5))
+    assert (provider.count(), plan.usage.calls) == (2, 1)
+
+
+def test_streams_at_once_are_all_asked_without_options_that_a_server_rejects(provider: Provider) -> None:
+    provider.behave(reject_stream_options=True, output_tokens=5)
+
+    async def one() -> str:
+        return text_of([chunk async for chunk in await acall("acompletion", provider, stream=True)])
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*(one() for _ in range(5)))
+
+    with step("plan") as plan:
+        assert run(main()) == ["".join(words(5))] * 5
+    assert (plan.usage.calls, plan.usage.failed_calls) == (5, 0)
+
+
+def test_usage_that_we_ask_for_stays_hidden_though_another_call_learns_that_the_server_minds(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.behave(output_tokens=5)
+    before = plain(read_without_us("completion", provider))
+
+    def learn(*_: Any) -> None:
+        entry_points._refuses_stream_options.add(provider.url)
+
+    monkeypatch.setattr(entry_points, "tell", learn)
+    with step("plan") as plan:
+        assert plain(read("completion", provider)) == before
+    assert plan.usage.estimated_calls == 0
 
 
 @pytest.mark.parametrize("name", ["completion", "acompletion"])

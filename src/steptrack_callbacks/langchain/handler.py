@@ -241,12 +241,16 @@ class StepTrackHandler(BaseCallbackHandler):
             BudgetExhausted: A step that was named by metadata ends with this run, over its limit.
         """
         run = find_run(run_id.int) or (None if self.is_off else _begun_unseen(run_id))
-        if run is not None:
-            call = run.end()
-            if call is not None:
-                charging.settle(run, call, response)
-            if run.within is not None:
-                run.tell_step()
+        try:
+            if run is not None:
+                call = run.end()
+                if call is not None:
+                    charging.settle(run, call, response)
+                if run.within is not None:
+                    run.tell_step()
+        except BaseException as refused:  # by a hook; or it was interrupted
+            run_tree.leave(run_id, refused)
+            raise
         if watches:
             run_tree.leave(run_id)
 
@@ -277,12 +281,14 @@ class StepTrackHandler(BaseCallbackHandler):
         mark_not_retryable(error)
         run = find_run(run_id.int)
         refused = proxy_client.refusal_in(error)
-        if run is not None and run.call is not None:
-            charging.fail(run, refused or error, response)
-            run.tell_step()
-            if not isinstance(error, StepTrackError):
-                note_failure(error)
-        run_tree.leave(run_id, refused or error)
+        try:
+            if run is not None and run.call is not None:
+                charging.fail(run, refused or error, response)
+                run.tell_step()
+                if not isinstance(error, StepTrackError):
+                    note_failure(error)
+        finally:  # though a hook has refused the charge
+            run_tree.leave(run_id, refused or error)
         if refused is not None:
             raise langchain_error(refused) from error
 
@@ -372,8 +378,8 @@ class StepTrackHandler(BaseCallbackHandler):
     @awaited_as("await_tool_error")
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Keep what a step in the tool has raised from being retried, and so paid for again."""
-        paid_tools.fail(run_id, error)
         mark_not_retryable(error)
+        paid_tools.fail(run_id, error)
 
     async def await_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Do as `on_tool_error`, and await what a ledger is told of it."""

@@ -140,7 +140,7 @@ def _around(
             sending.call.attempts += not point.tells
             while True:
                 with sending:
-                    answer = function(*sending.positional(), **sending.options())
+                    answer = sending.sent_by(function)
                     return sending.later(answer) if inspect.iscoroutine(answer) else sending.receive(answer)
 
     return entry
@@ -169,7 +169,7 @@ def _around_async(
             while True:
                 async with sending.call.telling_ledger():
                     with sending:
-                        return sending.receive(await function(*sending.positional(), **sending.options()))
+                        return sending.receive(await sending.sent_by(function))
 
     return entry
 
@@ -265,11 +265,13 @@ class _Sending:
         self.call = begin(kind, self._arguments)
         self.call.attempts += not gates.hears  # nobody will say whether it is sent, so it is taken to be
         self._before: Call | None = None
+        self._attempts_before = 0
         self._is_quiet = False
+        self._has_asked_for_usage = False  # of the last attempt: other calls may learn meanwhile who minds
 
     @property
-    def _asks_for_usage(self) -> bool:
-        """Whether we ask for a stream's usage: where nobody did, and the server is not known to mind."""
+    def _may_ask_for_usage(self) -> bool:
+        """Whether to ask for a stream's usage: where nobody did, and the server is not known to mind."""
         arguments = self._arguments
         return (
             self._kind in ("chat", "text")
@@ -286,20 +288,22 @@ class _Sending:
             return "oci"  # LiteLLM itself refuses the option there
         return arguments.get("api_base") or arguments.get("base_url") or model
 
-    def positional(self) -> tuple[Any, ...]:
-        """Return the arguments to send by position: the user's, or none if another model is sent."""
-        return self._args if swap_of(self.call) is None else self._args[len(self._names) :]
-
-    def options(self) -> dict[str, Any]:
-        """Return the keyword arguments to send: the user's, with a cap if a limit needs it."""
-        options, cap = dict(self._kwargs), CALL_TYPES[self._kind].cap
-        if swap_of(self.call) is not None:
-            options = sent_with(self._kind, self.call.request.asked_for, self._arguments)
+    def sent_by(self, function: Callable[..., Any]) -> Any:
+        """Send it, as the user made it but for the model, a cap or an option that a step needs."""
+        __tracebackhide__ = True
+        ours, cap = dict[str, Any](), CALL_TYPES[self._kind].cap
         if cap is not None and (most := self.call.max_tokens_to_set) is not None:
-            options[cap] = most
-        if self._asks_for_usage:
-            options["stream_options"] = {"include_usage": True}
-        return options
+            ours[cap] = most
+        self._has_asked_for_usage = self._may_ask_for_usage
+        if self._has_asked_for_usage:
+            ours["stream_options"] = {"include_usage": True}
+        if swap_of(self.call) is not None:
+            arguments = sent_with(self._kind, self.call.request.asked_for, self._arguments)
+        elif ours.keys().isdisjoint(self._names[: len(self._args)]):
+            return function(*self._args, **self._kwargs | ours)
+        else:
+            arguments = self._arguments
+        return function(*self._args[len(self._names) :], **arguments | ours)
 
     def receive(self, response: Any) -> Any:
         """Settle with an answer, or meter a stream."""
@@ -312,7 +316,7 @@ class _Sending:
             return response
         is_mock = self._arguments.get("mock_response") is not None
         meter = charging.meter_for(self.call, self._kind, response, is_mock=is_mock)
-        return metered(response, meter, hides_usage=self._asks_for_usage)
+        return metered(response, meter, hides_usage=self._has_asked_for_usage)
 
     async def later(self, answer: Coroutine[Any, Any, Any]) -> Any:
         """Settle with an answer that a sync function has left to be awaited."""
@@ -322,10 +326,10 @@ class _Sending:
                     return self.receive(await answer)
 
     def __enter__(self) -> None:
-        self._before = _inside.get()
+        self._before, self._attempts_before = _inside.get(), self.call.attempts
         _inside.set(self.call)
         # LiteLLM would print advice about errors that nobody is to see, or that become refusals.
-        self._is_quiet = self._asks_for_usage or settings.now.proxy is not None
+        self._is_quiet = self._may_ask_for_usage or settings.now.proxy is not None
         if self._is_quiet:
             suppress_advice()
 
@@ -338,8 +342,9 @@ class _Sending:
             allow_advice()
         if error is None:
             return False
-        if self._asks_for_usage and _is_about_stream_options(error):
+        if self._has_asked_for_usage and _is_about_stream_options(error):
             _refuses_stream_options.add(self._server)
+            self.call.attempts = self._attempts_before  # the user has not asked for this one
             return True
         refused = proxy_client.refusal_in(error)
         if refused is not None:

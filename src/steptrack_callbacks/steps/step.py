@@ -326,9 +326,14 @@ class Step(metaclass=ShowsPublicNames):
         """
         __tracebackhide__ = True
         beginning.check_unbegun(self)
-        self.parent = self.parent or (None if self.kind == "hook" else active.innermost())
-        self.definition = beginning.checked(self, self._run_id)
-        self._take_place()
+        before = self.parent, self.definition
+        try:
+            self.parent = self.parent or (None if self.kind == "hook" else active.innermost())
+            self.definition = beginning.checked(self, self._run_id)
+            self._take_place()
+        except BaseException:
+            self.parent, self.definition = before  # it may still begin elsewhere
+            raise
         if hooks.registered:
             ending.end_if_unwanted(self)
 
@@ -348,11 +353,8 @@ class Step(metaclass=ShowsPublicNames):
         assert self.placement is not None  # it has begun
         account, bindings = self.placement.account, self.placement.bindings
         around = self.parent.accounts if self.parent else _NO_ACCOUNTS
-        if bindings:
-            budgets = [binding.account() for binding in bindings]
-            self.chain = AccountChain((account, *budgets, *around))
-        else:
-            self.chain = around.with_inner(account)
+        budgets = [binding.account() for binding in bindings]
+        self.chain = AccountChain((account, *budgets, *around)) if budgets else around.with_inner(account)
         if self.placement.around:
             self.chain_until = min([binding.ends_at for binding in self.placement.around])
 
