@@ -46,7 +46,7 @@ def test_a_call_knows_whether_it_went_through_admission(framework):
         call, noted = new_call(framework.request()), new_call(framework.request(), sent=True)
         assert (call.admitted, noted.admitted) == (False, False)
         call.admit()
-        noted.note()
+        noted.begin()
         assert (call.admitted, noted.admitted) == (True, False)
 
 

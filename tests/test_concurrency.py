@@ -181,7 +181,7 @@ def test_eight_threads_charge_a_hundred_thousand_times_each_and_lose_nothing(fra
         usage = Usage(input_tokens=number + 1, output_tokens=3)
         for _ in range(each):
             call = new_call(request, sent=True)
-            call.note()
+            call.begin()
             call.settle(usage)
 
     interval = sys.getswitchinterval()

@@ -226,7 +226,7 @@ def test_a_late_settlement_puts_the_whole_record_back_with_its_next_revision():
 def test_a_task_that_is_cancelled_while_its_step_ends_leaves_a_record():
     async def work():
         async with step("plan"):
-            new_call(request(), sent=True).note()
+            new_call(request(), sent=True).begin()
 
     async def main():
         task = asyncio.create_task(work())
@@ -243,7 +243,7 @@ def test_a_task_that_is_cancelled_while_its_step_ends_leaves_a_record():
 def test_a_coroutine_that_is_closed_leaves_a_record_and_awaits_nothing_more():
     async def work():
         async with step("plan"):
-            new_call(request(), sent=True).note()
+            new_call(request(), sent=True).begin()
             await asyncio.sleep(0)
 
     coroutine = work()

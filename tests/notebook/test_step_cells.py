@@ -83,7 +83,7 @@ def test_a_cell_that_awaits_waits_for_what_is_just_being_settled(shell):
     body = (
         "import asyncio\nfrom steptrack_callbacks import Usage\nfrom steptrack_callbacks.steps.attribution import new_call\n"
         "from spending import request\n"
-        "call = new_call(request(), sent=True)\ncall.note()\nawait asyncio.sleep(0)\n"
+        "call = new_call(request(), sent=True)\ncall.begin()\nawait asyncio.sleep(0)\n"
         "asyncio.get_running_loop().call_soon(call.settle, Usage(input_tokens=10, output_tokens=2))"
     )
     run(shell, f"%%step plan --quiet\n{body}")[0].raise_error()

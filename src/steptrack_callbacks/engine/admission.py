@@ -141,7 +141,7 @@ def _begin(call: OpenCall, outcome: Outcome) -> Outcome:
         if outcome is ADMITTED and call.reservation is not None:
             outcome = call.reservation.confirm()
         if outcome is ADMITTED:
-            call.note()
+            call.begin()
             if call.swapping is not None:
                 call.swapping.note()
     return outcome

@@ -139,5 +139,5 @@ def revoke(accounts: Sequence[Account]) -> None:
 
 
 def _longest(counted: HeldSums) -> int:
-    """Return the most that those come to which are counted: whatever anybody reckons with."""
+    """Return an upper bound for the counted calls: the longest answers that are reckoned with."""
     return counted.inputs + max(counted.far, counted.usual + isqrt(counted.variance))

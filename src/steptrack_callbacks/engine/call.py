@@ -144,7 +144,7 @@ class Call:
             await run_async(self._admission(patient=True))
 
     def count(self) -> None:
-        """See `fast_path.count`."""
+        """Hold what is expected of it instead of a bound, if it is still in flight."""
         fast_path.count(self)
 
     def _admission(self, *, patient: bool) -> Flow[None]:
@@ -162,8 +162,8 @@ class Call:
             self.withdraw()
             raise
 
-    def note(self) -> None:
-        """Begin without admission, for a call that was sent already."""
+    def begin(self) -> None:
+        """Put it in flight; one that was sent already begins so, without admission."""
         self.sent_at, self.started_at = time.monotonic(), time.time()
         with LOCK:
             self.state = "in flight"
@@ -223,7 +223,7 @@ class Call:
         if self.state not in _OPEN:
             return
         self.answered_by = model
-        took_s = None if self.sent_at is None else time.monotonic() - self.sent_at
+        took_s = self._duration_s()
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         elif len(parts) > 1:

@@ -1,6 +1,6 @@
 """Far from every limit a call is admitted by a bound of what it can come to, and nothing is counted.
 
-A token is at least a byte, and there is a longest answer that anybody reckons with. Where a call fits at
+A token is at least a byte, and there is a length that no answer is taken to exceed. Where a call fits at
 that much, at the dearest rate, beside all that is held at *its* longest, it fits by every other rule as
 well: then nobody needs to know more exactly what it will use. Such calls are uncounted. As soon as
 somebody decides by what is held, or reads it, they are counted after all, if they are still in flight.
@@ -77,7 +77,7 @@ def let_through(call: OpenCall) -> bool:
     if not chain.limited:
         if chain.watches_usd:
             return False
-        call.note()
+        call.begin()
     else:
         bound = None if call.wrapping or chain.listing else bound_of(chain, call.request)
         if bound is None:
@@ -85,7 +85,7 @@ def let_through(call: OpenCall) -> bool:
         with LOCK:
             if chain[0].closed or not chain.allowance.take(call, bound):
                 return False
-            call.note()
+            call.begin()
     call.admitted = True
     if hooks.registered:
         call.announce()
@@ -122,7 +122,7 @@ def settle(
         return False
     sent, made, densest = usage.input_tokens, usage.output_tokens, stats.densest
     if sent * densest[1] > bound.sent * densest[0]:
-        return False  # as nothing that was counted
+        return False  # denser than any input that was counted
     took_s = time.monotonic() - (call.sent_at or 0.0)
     if cost_usd is None:
         cost = request.cost_of(usage, parts[0][0] if parts else model, None, took_s)
@@ -181,7 +181,7 @@ def let_through_by_ledger(call: OpenCall, lease: Lease, *, patient: bool) -> Flo
         reason = yield from lease.reserve(asks, patience_s=patience_s)
         with LOCK:
             if reason == "room" and not chain[0].closed:
-                call.note()
+                call.begin()
                 return True
             _drop(call)
     except BaseException:

@@ -44,13 +44,13 @@ class OpenCall(Protocol):
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The `max_tokens` that was set on its request."""
+        """The most that all its answers may come to because of a limit; `None` if none says so."""
 
     def count(self) -> None:
         """Hold what is expected of it instead of a bound, if it is still in flight."""
 
-    def note(self) -> None:
-        """Begin."""
+    def begin(self) -> None:
+        """Put it in flight."""
 
     def announce(self) -> None:
         """Let hooks see that it is admitted."""

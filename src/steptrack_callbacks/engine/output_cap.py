@@ -20,7 +20,7 @@ class OutputCap:
     Attributes:
         clamps: Whether all accounts let the request get what is left.
         is_cut: Whether the answer is a stream, and all accounts cut it where it passes them.
-        max_tokens: The `max_tokens` to set on the request so that a limit holds; `None` to leave it alone.
+        max_tokens: The most that all its answers may come to because of a limit; `None` if none says so.
         capped_by: The account whose last it gets.
         most: The most output that a strict account holds it to; `None` if there is none.
         longest: The longest answer that the model can give to a request without `max_tokens`, if a strict

@@ -172,7 +172,7 @@ class AdmissionQueue:
         return waiter
 
     def leave(self, waiter: Waiter) -> Outcome:
-        """Take what came of waiting; who leaves with nothing is refused, and is in nobody's way."""
+        """Take what came of waiting; for one who leaves with nothing it is decided one last time."""
         with making_room, LOCK:
             if waiter.outcome is None:
                 self._remove(waiter)
@@ -187,7 +187,7 @@ class AdmissionQueue:
             waiter.reservation.release()
 
     def move(self) -> list[Waiter]:
-        """Let through who fits now and refuse who never will; returns those to wake."""
+        """Let through those that fit now, refuse those that never will; returns those to wake."""
         if self._moving:  # in a finaliser: whoever moves the line in this thread will look again
             return []
         woken: list[Waiter] = []

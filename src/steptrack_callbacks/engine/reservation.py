@@ -32,8 +32,14 @@ class Reservation:
     """What one call asks of the limited accounts around it, and what it holds there.
 
     Attributes:
+        accounts: Those whose limits are enforced, innermost first.
+        shared: Those of them that a ledger has the last word about.
+        innermost: The account of the step that the call is made in.
+        request: What is sent.
+        wrapping: The accounts that are being wrapped up around the call.
+        owner: The task or thread that makes the call.
+        patient: Whether it can wait.
         cap: How long its answer may become.
-        shared: Those of the accounts that a ledger has the last word about.
     """
 
     __slots__ = (
@@ -195,7 +201,7 @@ class Reservation:
         Args:
             behind: Whether others wait in line for one of the accounts. Whoever holds room there
                 does not stand behind them, as they may be waiting for that very room; nor does
-                who cannot wait, and would be refused in spite of ample room.
+                a caller that cannot wait, and would be refused in spite of ample room.
         """
         if self.innermost.closed:
             return self._closed()
@@ -211,8 +217,8 @@ class Reservation:
                 for account in hopeless
                 if not room.may_come_to_have_room(account, estimate, wrapping=account in self.wrapping)
             ]
-            owner = (final or hopeless)[-1]
-            return self._refusal(owner, "denied" if final else "busy", lacking)
+            full = (final or hopeless)[-1]
+            return self._refusal(full, "denied" if final else "busy", lacking)
         waiting_for = lacking or [account for account in self.accounts if account.waiting]
         if not self.patient or any(account.definition.wait_s == 0 for account in waiting_for):
             return self._refusal(waiting_for[-1], "busy", waiting_for, self._hint)
@@ -274,14 +280,14 @@ class Reservation:
         )
         return self._estimate
 
-    def _refusal(self, owner: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refused:
+    def _refusal(self, full: Account, phase: Phase, lacking: Sequence[Account], hint: str = "") -> Refused:
         breaches = [breach for account in reversed(lacking) for breach in self._breaches(account)]
         hints = (
             hint,
-            owner.hint_if_busy({each.limit for each in breaches}) if phase == "busy" else "",
-            self.cap.hint(owner, self._estimate) if phase == "denied" and self._estimate else "",
+            full.hint_if_busy({each.limit for each in breaches}) if phase == "busy" else "",
+            self.cap.hint(full, self._estimate) if phase == "denied" and self._estimate else "",
         )
-        return Refused(owner, phase, tuple(breaches), "; ".join(filter(None, hints)))
+        return Refused(full, phase, tuple(breaches), "; ".join(filter(None, hints)))
 
     def _breaches(self, account: Account) -> tuple[Breach, ...]:
         names: list[LimitName] = []

@@ -34,7 +34,7 @@ def note_cut(call: OpenCall) -> None:
 
 
 def estimated_usage(call: OpenCall, output_tokens: int | None, reported: Usage | None = None) -> Usage:
-    """Estimate what a call has used that nobody tells of."""
+    """Estimate the usage of a call that nobody reports."""
     if output_tokens is None:
         expected, cap = call.request.expected_output(), call.max_output_tokens
         output_tokens = max(expected if cap is None else min(expected, cap), call.produced)
@@ -64,7 +64,7 @@ def lesson_of(
     seen = output_stats.find(request.model)
     if counted is None and call.bound is not None and seen is not None:
         tokens, sent = usage.input_tokens, call.bound.sent
-        if tokens * seen.densest[1] > sent * seen.densest[0]:  # as nothing that was counted
+        if tokens * seen.densest[1] > sent * seen.densest[0]:  # denser than any input that was counted
             seen.densest, counted = (tokens, sent), request.counted
     tier = terms.service_tier if terms and request.service_tier is None else None
     if seen is not None and counted is None and tier is None and not usage.reasoning_tokens:

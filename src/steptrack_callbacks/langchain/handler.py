@@ -390,6 +390,6 @@ class StepTrackHandler(BaseCallbackHandler):
 def _begun_unseen(run_id: UUID) -> runs.Run:
     run = Start(run_id, "", None, None, 1, None).pin(None, sent=True)
     if run.call is not None:
-        run.call.note()
+        run.call.begin()
     runs.add(run_id, run)
     return run

@@ -176,7 +176,7 @@ class Run:
         self.hand_back()
 
     def hand_back(self) -> None:
-        """Leave what is left to others, once it was charged."""
+        """Let other streams share what is left, once it was charged."""
         call = self.end()
         if call is not None:
             stream_pacing.tighten(call)

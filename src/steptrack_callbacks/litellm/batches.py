@@ -165,7 +165,7 @@ class Finished:
     def charge(self) -> None:
         """Charge it to the step around."""
         call = new_call(self.request, sent=True)
-        call.note()
+        call.begin()
         self.settle(call)
 
     def settle(self, call: Call) -> None:

@@ -64,15 +64,15 @@ def around(point: EntryPoint, function: Callable[..., Any], twin: Any) -> Callab
         function: What is found there.
         twin: The sync function of the same name, if there is one; it names its parameters.
     """
-    is_async = inspect.iscoroutinefunction(function)
+    is_async, positional = inspect.iscoroutinefunction(function), _positional(point.kind, function, twin)
     if point.kind == "job":
         wrapper = _around_job_async(function) if is_async else _around_job(function)
     elif point.kind == "batch":
         wrapper = _around_batch_async(function) if is_async else _around_batch(function)
     else:
         wrap = _around_async if is_async else _around
-        wrapper = wrap(point, _positional(point.kind, function, twin), function)
-    vars(wrapper)["steptrack_gate"] = _positional(point.kind, function, twin)
+        wrapper = wrap(point, positional, function)
+    vars(wrapper)["steptrack_gate"] = positional
     return wrapper
 
 

@@ -101,7 +101,7 @@ class StepTrackLogger(CustomLogger):
                 request_of(_kind_of(details), str(model or ""), messages, _options_of(details)), sent=True
             )
         if call.state == "new":
-            call.note()
+            call.begin()
         details[TICKET] = call
         if call is early_call.get() and call.admitted:  # also what LiteLLM has translated it to
             details.setdefault(early_calls.EARLY, _kind_of(details))
@@ -155,7 +155,7 @@ def _call_of(details: dict[str, Any]) -> Call | None:
             request_of(_kind_of(details), str(details.get("model") or ""), content, _options_of(details)),
             sent=True,
         )
-        call.note()
+        call.begin()
     if call is not None:
         details[TICKET] = call  # LiteLLM may report the same call twice
     return call

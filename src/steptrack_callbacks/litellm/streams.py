@@ -32,10 +32,10 @@ _MERE = frozenset(
         *("provider_specific_fields", "service_tier", "system_fingerprint", "usage"),
     }
 )
-"""What a chunk of a chat has that says nothing but text, if two of them say nothing."""
+"""Fields of a chunk of a chat that is text only, provided that `usage` and `service_tier` are unset."""
 
 _TEXT = frozenset({"content", "role"})
-"""What a choice of such a chunk has, if it has no more than text."""
+"""Fields of a choice in such a chunk."""
 
 
 class Meter:
@@ -273,7 +273,7 @@ class MeteredStream:
 
     def __del__(self) -> None:
         if not self.steptrack_meter.ended:
-            run_finalizer(_lose, self.steptrack_meter, self.steptrack_original)
+            run_finalizer(_drop_unread, self.steptrack_meter, self.steptrack_original)
 
 
 class _Iterator:
@@ -360,7 +360,7 @@ def _metered_class(kind: type) -> Any:
     )
 
 
-def _lose(meter: Meter, stream: Any) -> None:
+def _drop_unread(meter: Meter, stream: Any) -> None:
     """Charge a stream that nobody reads any more, and close it."""
     meter.break_off()
     hang_up_soon(stream, meter.loop)

@@ -200,7 +200,7 @@ class Ticket:
             call = await self.admit(request)
         except StepTrackError:  # there is no room, but it has to be charged nevertheless
             call = Call(self.around, request)
-            call.note()
+            call.begin()
         request.price = price
         return call
 

@@ -49,19 +49,19 @@ def end_if_unwanted(step: Any) -> None:
 
 
 def finish(step: Any, ending: Ending) -> Flow[None]:
-    """Note how a step ended, and leave its record; who wants to is told, though the ledger cannot be."""
+    """Note how a step ended, and leave its record; hooks are told even if the ledger is away."""
     step.exhaustion, step.status = ending.exhaustion, ending.status
     cause = ending.leaving if ending.status == "error" else ending.exhaustion or ending.leaving
     if cause is not None:
         step.errors = _told(cause)
     account = step.placement.account
-    left = step.left = recording_of(step)
-    account.on_late_charge = left.revise
+    recording = step.recording = recording_of(step)
+    account.on_late_charge = recording.revise
     active.by_id.pop(account.ref.step_id, None)
     if step.kind == "hook" and not account.settled.calls and not account.denied:
         return  # most hooks make no calls, and leave nothing to tell
     try:
-        yield from left.put(account)
+        yield from recording.put(account)
     finally:
         if hooks.registered and hooks.wanted(hooks.StepEnded):
             hooks.emit(hooks.StepEnded(**account.ref.event_fields(), record=step.record()))
@@ -70,7 +70,7 @@ def finish(step: Any, ending: Ending) -> Flow[None]:
 
 
 def recording_of(step: Any) -> Recording:
-    """Return what its record says of a step that its account does not know."""
+    """Return the parts of a step's record that its account does not hold."""
     error, kept_error = step.errors
     return Recording(
         kind=step.kind,

@@ -77,7 +77,7 @@ class Step(metaclass=ShowsPublicNames):
         self.exhaustion: BudgetExhausted | None = None
         self.times = (0.0, 0.0)
         self.errors: tuple[str | None, str | None] = (None, None)
-        self.left: Recording | None = None
+        self.recording: Recording | None = None
         self.tool_calls = 0
         self.tool_uses: dict[str, int] = {}
         self.stages_met: set[str] = set()
@@ -222,7 +222,7 @@ class Step(metaclass=ShowsPublicNames):
             RuntimeError: The step has not begun.
         """
         account = self.account
-        return (self.left or ending.recording_of(self)).build(account)()
+        return (self.recording or ending.recording_of(self)).build(account)()
 
     def records(self) -> list[CompletedStep]:
         """Return the records of the steps that ended inside it, and its own, in the order of ending.

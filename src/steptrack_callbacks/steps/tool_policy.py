@@ -65,7 +65,7 @@ class ToolPolicy:
         return self.objection(tool, side_effect_level) is None
 
 
-def let_through(step: Any, tool: str) -> str | None:
+def objection_to_use(step: Any, tool: str) -> str | None:
     """Count the use of a tool in a step and in all around it; say why not if one of them has no more."""
     around = [step]
     while (outer := around[-1].parent) is not None:

@@ -32,7 +32,7 @@ from .attribution import new_call
 from .decorators import UNNAMED
 from .said_usage import check_said, one_calls_usage
 from .step import Step, current_step
-from .tool_policy import ToolPolicy, let_through
+from .tool_policy import ToolPolicy, objection_to_use
 
 _NO_LIMITS = StepDefinition(name=UNNAMED)
 
@@ -330,7 +330,7 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
     active = current_step()
     if active is None:
         return
-    why = why or let_through(active, name)
+    why = why or objection_to_use(active, name)
     if why is not None:
         raise ToolDenied(tool=name, path=active.path, why=why)
 
@@ -384,7 +384,7 @@ def record_usage(
         count_input=lambda: InputCount(tokens=input_tokens, upper_bound=input_tokens),
     )
     call = new_call(request, sent=True)
-    call.note()
+    call.begin()
     call.settle(usage, cost_usd=stated, estimated=estimated)
     call.check_overrun()
     call.check_price()
