@@ -223,7 +223,7 @@ class Call:
         if self.state not in _OPEN:
             return
         self.answered_by = model
-        took_s = self._duration_s()
+        took_s = None if self.sent_at is None else time.monotonic() - self.sent_at
         if cost_usd is not None:
             cost: int | None = to_units(cost_usd, "cost_usd")
         elif len(parts) > 1:

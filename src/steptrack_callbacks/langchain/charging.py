@@ -16,7 +16,7 @@ def settle(run: runs.Run, call: Call, response: LLMResult) -> None:
     """Charge an answer, unless an integration further down has."""
     if call.state == "new":
         call.begin()  # nobody has asked its limiter, so it came from a cache, which is free
-    if not call.is_open:
+    if call.state != "in flight" and not call.is_open:  # nearly always it is
         return  # an integration further down has charged it
     if call.request.model == UNKNOWN_MODEL:
         call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
