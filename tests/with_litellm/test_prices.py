@@ -184,3 +184,15 @@ def test_a_deployment_that_nobody_knows_may_be_given_its_model(name: str, provid
     with step("plan", max_usd=1) as plan:
         ask(name, provider, **deployment, base_model="azure/gpt-4o")
     assert plan.cost_usd == 1_000 * Decimal("2.5e-6") + 500 * Decimal("1e-5")
+
+
+def test_a_router_leaves_the_rates_of_its_models_as_simple_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(litellm, "model_cost", deepcopy(litellm.model_cost))
+    before = pricing.prices_of("gpt-4o")
+    Router(model_list=[{"model_name": "m", "litellm_params": {"model": "openai/gpt-4o", "api_key": "none"}}])
+    after = pricing.prices_of("gpt-4o")
+    assert "input_cost_per_token_above_128k_tokens" in litellm.model_cost["gpt-4o"]  # without a rate
+    assert (after.flat, after.quotes[0].rates) == (before.flat, before.quotes[0].rates)
+    assert after.flat is not None

@@ -193,8 +193,9 @@ def _steps(entry: Mapping[str, Any], suffix: str, habits: Habits) -> list[tuple[
     raw = _base(entry, suffix)
     steps = [(0, raw)]
     for mark, limit in sorted(_thresholds(entry).items(), key=itemgetter(1)):
-        raw = raw | _above(entry, mark, suffix)
-        steps.append((limit - habits.inclusive, raw))
+        if above := _above(entry, mark, suffix):  # a router of LiteLLM's lists all keys, most without a rate
+            raw = raw | above
+            steps.append((limit - habits.inclusive, raw))
     return steps
 
 
