@@ -16,7 +16,7 @@ from steptrack_callbacks.values.swaps import ModelSwap, SwapReason
 from steptrack_callbacks.values.usage import Usage
 
 from .amounts import Sums, Tally, total
-from .holds import MONEY, TOKENS, Estimate, Hold
+from .holds import MONEY, TOKENS, Amount, Estimate, Hold
 from .in_flight import InFlight
 from .limits import Limits, enforce_of
 from .step_ref import StepRef
@@ -211,13 +211,20 @@ class Account:
         """Name the limits that what is settled has passed: strictly more than they allow."""
         return self.limits.passed(self.settled)
 
-    def overrun_limits(self, *, wrapping: bool) -> list[LimitName]:
-        """Name the limits that streams in flight have passed, for which they must be cut."""
+    def overrun_limits(self, *, wrapping: bool, unused: Amount = (0, 0)) -> list[LimitName]:
+        """Name the limits that streams have passed, for which they must be cut.
+
+        Args:
+            wrapping: Whether what is kept back for wrapping up may be spent.
+            unused: What is charged for a stream, and not used by it so far.
+        """
         if not self.definition.cut_streams:
             return []
         running = self.in_flight.running
         names = [
-            name for name, unit, used, most in self.amounts(wrapping=wrapping) if used + running[unit] > most
+            name
+            for name, unit, used, most in self.amounts(wrapping=wrapping)
+            if used + running[unit] - unused[unit] > most
         ]
         left = self.seconds_left()
         return [*names, "max_seconds"] if left is not None and left <= 0 else names

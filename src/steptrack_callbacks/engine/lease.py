@@ -153,6 +153,10 @@ class Lease:
                 charge.count(here=True)
         self._untold += charges
 
+    def charge_more(self, model: str, sums: Sums, instead_of: Sums) -> Flow[None]:
+        """Charge in place of what was charged: a stream goes on after its step has charged an estimate."""
+        yield from _tell(self._take(sums, instead_of, model))
+
     def leave_to_parent(self) -> None:
         """Hold nothing in a forked child: what was lent to its parent's call is held elsewhere.
 

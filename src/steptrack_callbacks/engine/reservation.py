@@ -186,14 +186,7 @@ class Reservation:
                 account.in_flight.running[TOKENS] += more[TOKENS]
                 if not hold.is_fixed:
                     account.in_flight.note_growth(hold, output_tokens)
-            passed = [(account, names) for account, _ in self._held if (names := self._overrun(account))]
-        if not passed:
-            return None
-        breaches = [b for account, names in reversed(passed) for b in account.breaches(names, running=True)]
-        return Refused(passed[-1][0], "stream", tuple(breaches))
-
-    def _overrun(self, account: Account) -> list[LimitName]:
-        return account.overrun_limits(wrapping=account in self.wrapping)
+            return room.overrun([account for account, _ in self._held], self.wrapping)
 
     def decide(self, *, behind: bool) -> Decision:
         """Decide now.

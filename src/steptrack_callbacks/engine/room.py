@@ -6,6 +6,7 @@ All of it runs under the lock of the accounts. Exactly at a limit is within it, 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from steptrack_callbacks.values.definitions import LimitName
@@ -13,6 +14,7 @@ from steptrack_callbacks.values.money import to_usd
 
 from .account import Account
 from .holds import MONEY, TOKENS, Amount, Estimate, Reserved
+from .outcomes import Refused
 
 
 def lacking_now(account: Account, estimate: Estimate, *, wrapping: bool) -> list[LimitName]:
@@ -183,3 +185,24 @@ def _with_others(
     """Add the limits of calls and time; of several, those that are reached already are named first."""
     names += lacking_calls_or_time(account, calls, wrapping=wrapping, counts=counts)
     return list(dict.fromkeys((*account.full_limits(wrapping=wrapping), *names))) if names else []
+
+
+def overrun(
+    accounts: Sequence[Account], wrapping: Collection[Account], unused: Amount = (0, 0)
+) -> Refused | None:
+    """Refuse what streams go on to produce, if they have passed limits for which they must be cut.
+
+    Args:
+        accounts: The accounts around a stream, innermost first.
+        wrapping: Those that are being wrapped up around it.
+        unused: What is charged for it, and not used by it so far.
+    """
+    over = [
+        (account, names)
+        for account in accounts
+        if (names := account.overrun_limits(wrapping=account in wrapping, unused=unused))
+    ]
+    if not over:
+        return None
+    breaches = [b for account, names in reversed(over) for b in account.breaches(names, running=True)]
+    return Refused(over[-1][0], "stream", tuple(breaches))

@@ -45,8 +45,9 @@ class Pace:
         with LOCK:
             self.stride = LONGEST_STRIDE
             for account in accounts:
-                streams.setdefault(account, {})[self] = None
-                _share_out(account)
+                if not account.closed:  # that of a step which has ended holds the stream no more
+                    streams.setdefault(account, {})[self] = None
+                    _share_out(account)
 
     def end(self) -> None:
         """Leave what is left to the others."""
