@@ -82,6 +82,20 @@ def test_a_stream_is_cut_by_the_chunk_that_passes_the_limit(text: str, limit: in
     assert len(cut.value.response) - len("".join(seen)) == CHUNK, "the reader lacks more than the last chunk"
 
 
+@pytest.mark.parametrize("limit", [60, 1_000, 10_000])
+@pytest.mark.parametrize("text", ["English", "cuneiform"])
+def test_a_stream_that_was_begun_in_a_step_that_has_ended_is_cut_by_the_step_around(
+    text: str, limit: int
+) -> None:
+    with pytest.raises(BudgetExhausted) as cut, step("outer", max_tokens=limit) as outer:
+        with step("inner", max_tokens=20_000):
+            stream = Endless(text=TEXTS[text]).stream("hello")
+            next(stream)
+        list(stream)
+    assert (cut.value.phase, cut.value.step) == ("stream", "outer")
+    assert limit < outer.usage.total_tokens <= limit + most_in_a_chunk(TEXTS[text])
+
+
 @pytest.mark.parametrize("usd", ["0.002", "0.05", "0.2"])
 @pytest.mark.parametrize("text", ["English", "cuneiform"])
 def test_a_limit_in_dollars_cuts_as_soon(text: str, usd: str) -> None:

@@ -97,6 +97,31 @@ def test_a_stream_that_passes_a_limit_is_cut(name: str, limit: str, provider: Pr
 
 
 @pytest.mark.parametrize("name", STREAMING)
+def test_a_stream_that_a_function_returns_is_cut_by_the_step_around_it(name: str, provider: Provider) -> None:
+    @step("inner")
+    def begun() -> Any:
+        return call(name, provider, stream=True)
+
+    @step("inner")
+    async def begun_async() -> Any:
+        return await acall(name, provider, stream=True)
+
+    chunks: list[Any] = []
+
+    async def read_async() -> None:
+        chunks.extend([chunk async for chunk in await begun_async()])
+
+    with pytest.raises(BudgetExhausted) as refused, step("outer", max_tokens=160) as outer:
+        if name.startswith("a"):
+            run(read_async())
+        else:
+            for chunk in begun():
+                chunks.append(chunk)
+    assert (refused.value.phase, refused.value.step) == ("stream", "outer")
+    assert 160 < outer.usage.total_tokens <= 162
+
+
+@pytest.mark.parametrize("name", STREAMING)
 def test_a_stream_that_passes_its_time_is_cut(name: str, provider: Provider) -> None:
     call("completion", provider, max_tokens=1)  # what is slow for once is over
     provider.requests.clear()
