@@ -224,3 +224,51 @@ def test_an_interrupt_while_open_calls_are_charged_ends_the_step_when_all_of_the
     assert record_of("plan").usage.estimated_calls == plan.budgets[0].settled.calls == 3
     assert open_steps() == []
     assert_nothing_left(plan, outer)
+
+
+async def _read_a_little(framework):
+    """Yield twice inside a step that has room for one call."""
+    async with step("answer", max_calls=1):
+        framework.ask()
+        yield 1
+        yield 2
+
+
+async def _break_off(framework):
+    async for _ in _read_a_little(framework):
+        break
+    while len(open_steps()) > 1:  # its event loop closes the generator, in a task of its own
+        await asyncio.sleep(0)
+
+
+async def _read_on_in_another_task(framework):
+    reading = _read_a_little(framework)
+    await anext(reading)
+
+    async def read_on():
+        async for _ in reading:
+            pass
+
+    await asyncio.create_task(read_on())
+
+
+@pytest.mark.parametrize("read", [_break_off, _read_on_in_another_task])
+def test_who_reads_a_generator_that_another_task_ends_may_go_on_afterwards(framework, read):
+    async def main():
+        with step("outer", max_calls=3) as outer:
+            await read(framework)
+            framework.ask()
+            await asyncio.gather(asyncio.to_thread(framework.ask))  # with the same stack
+        return outer
+
+    outer = asyncio.run(main())
+    assert (outer.usage.calls, outer.status, framework.refused) == (3, "completed", [])
+
+
+def test_a_step_that_is_left_in_another_thread_keeps_nobody_from_calling(framework):
+    plan = step("plan", max_calls=1)
+    plan.__enter__()
+    framework.ask()
+    in_thread(lambda: plan.__exit__(None, None, None))
+    framework.ask()
+    assert (plan.usage.calls, plan.status, framework.sent) == (1, "completed", 2)

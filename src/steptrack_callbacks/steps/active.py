@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from steptrack_callbacks.concurrency.contexts import Stack
+from steptrack_callbacks.concurrency.tasks import current_owner
 
 stack: Stack[Any] = Stack("steptrack_steps")
 """The steps of this context; typed as `Step` where that is known."""
@@ -23,6 +24,21 @@ def innermost() -> Any:
         if stack.is_started_in(step):
             return None  # the thread has outlived the step that it was started in
     return None
+
+
+def enter(step: Any) -> None:
+    """Put a step on the stack that has begun."""
+    stack.push(step)
+    step.entered_by = current_owner()
+
+
+def leave(step: Any) -> None:
+    """Take a step off the stack; and note if that is another task's or thread's than it was entered in.
+
+    Then it stays on the stack where it was entered, as with whoever reads a generator that is closed by its
+    event loop: who goes on there was not left behind by it.
+    """
+    step.left_elsewhere = not stack.remove(step) or step.entered_by != current_owner()
 
 
 def running() -> list[Any]:

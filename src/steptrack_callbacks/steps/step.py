@@ -29,7 +29,6 @@ from steptrack_callbacks.values.statuses import Status
 from steptrack_callbacks.values.usage import Usage
 
 from . import active, beginning, ending, recording, remaining, shown
-from .active import stack
 from .boundary import Ending, decide, leave, pass_on, status_of
 from .decorators import decorate
 from .placement import Placement, place
@@ -81,6 +80,7 @@ class Step(metaclass=ShowsPublicNames):
         self.tool_calls = 0
         self.tool_uses: dict[str, int] = {}
         self.stages_met: set[str] = set()
+        self.entered_by: object = None  # the task or thread
         self.left_elsewhere = False
         self.put_away: tuple[Step, ...] = ()
         self.finished = False
@@ -242,14 +242,14 @@ class Step(metaclass=ShowsPublicNames):
         if "default" in self.said:
             raise beginning.nowhere_for_default(self.name)
         self.begin()
-        stack.push(self)
+        active.enter(self)
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
         __tracebackhide__ = True
-        self.left_elsewhere = not stack.remove(self)
+        active.leave(self)
         return leave(error, run_sync(self.end(error)))
 
     async def __aenter__(self) -> Self:
@@ -260,7 +260,7 @@ class Step(metaclass=ShowsPublicNames):
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
         __tracebackhide__ = True
-        self.left_elsewhere = not stack.remove(self)
+        active.leave(self)
         try:
             if not isinstance(error, GeneratorExit):  # what is being closed must not await
                 await ending.late_reports(self.account)
