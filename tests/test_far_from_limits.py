@@ -454,6 +454,15 @@ def test_a_far_call_does_not_see_what_is_kept_back(seen):
     assert plan.usage.calls == 1
 
 
+def test_a_far_call_is_charged_what_its_answer_says_that_it_cost(seen):
+    with step("plan", max_usd=100) as plan:
+        made = far_call(plan)
+        assert made.bound is not None
+        made.settle(Usage(input_tokens=10, output_tokens=5), cost_usd=Decimal("0.25"))
+        assert plan.remaining("max_usd") == Decimal("99.75")
+    assert_nothing_left(plan)
+
+
 def test_no_more_than_so_many_calls_stay_uncounted(seen):
     with step("plan", max_tokens=10**9) as plan:
         calls = [far_call(plan) for _ in range(allowance.MOST_UNCOUNTED + 1)]
