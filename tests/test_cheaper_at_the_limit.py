@@ -25,6 +25,8 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Request
 from steptrack_callbacks.engine.swapping import Trial, trying
 from steptrack_callbacks.hooks import CallDenied, CallSwapped, on
+from steptrack_callbacks.pricing import abilities_of
+from steptrack_callbacks.pricing.table import installed
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.money import to_units
@@ -254,6 +256,18 @@ def test_a_refusal_says_which_models_were_passed_over_and_why() -> None:
         caught.value
     )
     assert "gpt-3.5-turbo was passed over: it has no vision" in str(caught.value)
+
+
+def test_a_model_that_litellm_no_longer_lists_is_known_to_be_of_another_provider() -> None:
+    assert "claude-3-5-haiku-latest" not in installed().entries, "else take another one for this test"
+    assert abilities_of("claude-3-5-haiku-latest").owner == "anthropic"
+    assert abilities_of("gemini-1.0-pro").owner is None, "it may be of two"
+    models = ["gpt-4o", "claude-3-5-haiku-latest", "gpt-4o-mini"]
+    with step("answer", max_usd=5, models=models, downgrade_at=0):
+        call = new_call(described_by("gpt-4o"))
+        call.admit()
+        call.withdraw()
+    assert call.request.model == "gpt-4o-mini"
 
 
 # Where the framework makes the whole call again

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from . import genai
 from .sources import Question, entries_of, owner_of
 
 _SUPPORTS = "supports_"
@@ -50,15 +51,23 @@ def abilities_of(model: str, *, provider: str | None = None) -> Abilities:
     question = Question(model, provider)
     entries = [entry for entry in entries_of(question) if "max_input_tokens" in entry or _said_of(entry)]
     if not entries:
-        return Abilities(owner_of(question))
+        return Abilities(_owner_of(question))
     said = _said_of(entries[0])
     return Abilities(
-        owner_of(question),
+        _owner_of(question),
         frozenset(said) if said or any(key.startswith(_SUPPORTS) for key in entries[0]) else None,
         _MODES.get(mode := str(entries[0].get("mode") or ""), mode),
         _count(entries[0].get("max_input_tokens")),
         _count(entries[0].get("max_output_tokens")),
     )
+
+
+def _owner_of(question: Question) -> str | None:
+    """Name who serves a model; one that LiteLLM's table no longer lists may be known to genai-prices."""
+    owner = owner_of(question)
+    if owner is None and (found := genai.find(question.model, question.provider, None)) is not None:
+        return found.owner
+    return owner
 
 
 def _said_of(entry: Any) -> list[str]:

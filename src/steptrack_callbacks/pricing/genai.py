@@ -29,6 +29,7 @@ _PROVIDERS = {
     "voyage": "voyageai",
     "xai": "x-ai",
 }
+_OWNERS = {theirs: ours for ours, theirs in _PROVIDERS.items()} | {"google": None}  # two serve its models
 _KEYS = {
     "input": "input_mtok",
     "output": "output_mtok",
@@ -53,10 +54,12 @@ class GenaiModel:
     Attributes:
         model: The library's own `ModelInfo`.
         context: What selects a variant of its prices, such as a service tier.
+        owner: Who serves it, by the name that LiteLLM's table has for that; `None` if that may be several.
     """
 
     model: Any
     context: Mapping[str, str] | None
+    owner: str | None
     _last: tuple[Any, Rates] | None = field(default=None, init=False)
 
     def cost(self, usage: Usage) -> int | None:
@@ -108,7 +111,8 @@ def _found(model: str, provider: str | None, service_tier: str | None) -> GenaiM
         return None
     tier = (service_tier or "").lower()
     own = tier and any(found is each for each in owner.models)
-    return GenaiModel(found, _BATCH.get(tier, {"service_tier": tier}) if own else None)
+    context = _BATCH.get(tier, {"service_tier": tier}) if own else None
+    return GenaiModel(found, context, _OWNERS.get(owner.id, owner.id))
 
 
 def _read(prices: Any) -> Rates:
