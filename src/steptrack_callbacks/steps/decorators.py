@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager, contextmanager
 from dataclasses import replace
 from functools import partial, wraps
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, ParamSpec, TypeVar, cast
+from weakref import finalize
 
+from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.flow import run_async, run_sync
+from steptrack_callbacks.values import user_warnings
+from steptrack_callbacks.values.errors import LostStepWarning
 
 from .active import stack
 from .boundary import pass_on
@@ -19,6 +24,16 @@ R = TypeVar("R")
 
 UNNAMED = "step"
 """The name of a step that was given none, until a function lends it its own."""
+_RUN_LATER = frozenset(
+    (
+        CoroutineType,
+        GeneratorType,
+        AsyncGeneratorType,
+        _GeneratorContextManager,
+        _AsyncGeneratorContextManager,
+    )
+)
+"""Types of results whose work has yet to begin when the function has returned."""
 
 
 def decorate(function: Callable[P, R], template: Any) -> Callable[P, R]:
@@ -55,10 +70,85 @@ def _wrapper_for(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _around_function(function: Callable[..., Any], fresh: Callable[[], Any]) -> Callable[..., Any]:
+    """Leave the step open if what the function returns has yet to run; else this is a `with` block."""
+
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        with fresh() as step:
-            step.returned(function(*args, **kwargs))
+        step = fresh()
+        step.__enter__()
+        try:
+            result = function(*args, **kwargs)
+            if type(result) in _RUN_LATER and (later := _put_off(step, result)) is not None:
+                return later
+            step.returned(result)
+        except BaseException as error:
+            if not step.__exit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            step.__exit__(None, None, None)
+        return step.value()
+
+    return wrapper
+
+
+def _put_off(step: Any, result: Any) -> Any:
+    """Return what runs in a step, still open, when it is asked to; `None` if it cannot run there.
+
+    A function that is not itself a coroutine function or a generator, such as a lambda or what another
+    decorator has made, may return what one has.
+    """
+    around_it = _goes_on_with(result)
+    if around_it is None:
+        _warn_of_manager(step)
+        return None
+    pending = [step]
+    later = around_it(lambda: result, pending.pop)()
+    later.__name__, later.__qualname__ = result.__name__, result.__qualname__
+    finalize(later, run_finalizer, _end_unasked, pending, result).atexit = False
+    step.put_away = stack.cut(step)
+    return later
+
+
+def _goes_on_with(result: Any) -> Callable[..., Any] | None:
+    if inspect.isawaitable(result):  # some generators are
+        return _around_begun_coroutine
+    if isinstance(result, GeneratorType):
+        return _around_generator
+    return _around_async_generator if isinstance(result, AsyncGeneratorType) else None
+
+
+def _end_unasked(pending: list[Any], result: Any) -> None:
+    """End the step of what was dropped before it was ever asked to run."""
+    if not pending or pending[0].status != "open":
+        return
+    if not isinstance(result, AsyncGeneratorType):
+        result.close()
+    run_sync(pending.pop().end(GeneratorExit()))
+
+
+def _warn_of_manager(step: Any) -> None:
+    name, function = step.name, step.definition.function
+    user_warnings.warn(
+        f"step {name!r} ends before the block of the context manager that {function}() returns, so calls"
+        f" in the block are not in the step: write `with step({name!r})` around the yield in {function}()",
+        LostStepWarning,
+    )
+
+
+def _around_begun_coroutine(
+    function: Callable[[], Any], begun: Callable[[], Any]
+) -> Callable[[], Coroutine[Any, Any, Any]]:
+    async def wrapper() -> Any:
+        __tracebackhide__ = True
+        step = begun()
+        stack.push(step, *step.put_away)
+        try:
+            step.returned(await function())
+        except BaseException as error:
+            if not await step.__aexit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            await step.__aexit__(None, None, None)
         return step.value()
 
     return wrapper
@@ -81,7 +171,8 @@ def _around_generator(function: Callable[..., Any], fresh: Callable[[], Any]) ->
         __tracebackhide__ = True
         body = function(*args, **kwargs)  # wrong arguments are an error before there is a step to end
         step = fresh()
-        step.begin()
+        if step.status == "new":
+            step.begin()
         silent = True
         error: BaseException | None = None
         try:
@@ -132,7 +223,8 @@ def _around_async_generator(function: Callable[..., Any], fresh: Callable[[], An
         __tracebackhide__ = True
         body = function(*args, **kwargs)  # wrong arguments are an error before there is a step to end
         step = fresh()
-        step.begin()
+        if step.status == "new":
+            step.begin()
         silent = True
         error: BaseException | None = None
         try:
