@@ -100,7 +100,8 @@ def install(
             {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}`, in US dollars.
         tools: Side effects of tools that do not declare them, by tool name; or what one use costs,
             as in `{"search": {"usd": 0.01, "side_effect_level": "network"}}`. `usd` may be a function of
-            the tool's arguments. It is reserved before the tool runs.
+            the tool's arguments as a dict; for a tool that is given a plain string that is `{"input": ...}`.
+            It is reserved before the tool runs.
         escalation: The default escalation function, for steps with `error_boundary="escalate"` that set none.
         steps: Limits of steps that are named by LangChain's run names, tags or metadata: `{"plan":
             {"max_usd": 0.05}}`. Such steps can only fail.

@@ -84,6 +84,30 @@ def test_what_it_costs_may_depend_on_its_arguments_or_be_said_by_itself(mode: st
         assert answer.cost_usd == Decimal("0.504")
 
 
+@MODES
+def test_a_price_that_depends_on_the_arguments_is_told_of_a_plain_string(mode: str) -> None:
+    asked: list[Any] = []
+    steptrack.install(
+        tools={"search": {"usd": lambda given: asked.append(given) or 0.001 * len(given["input"])}}
+    )
+    with step("answer", max_usd=1, max_calls=0) as answer:
+        _ = search.invoke("sky") if mode == "invoke" else asyncio.run(search.ainvoke("sky"))
+        assert (asked, answer.cost_usd) == ([{"input": "sky"}], Decimal("0.003"))
+
+
+@MODES
+def test_a_price_that_depends_on_the_arguments_is_told_of_them_in_a_tool_node(mode: str) -> None:
+    asked: list[Any] = []
+    steptrack.install(tools={"search": {"usd": lambda given: asked.append(given) or 0.01}})
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([search]))
+    graph.add_edge(START, "tools")
+    calls = [{"name": "search", "args": args, "id": str(args)} for args in ({"query": "sky"}, {})]
+    with step("answer", max_usd=1):
+        use(graph.compile(), mode, messages=[AIMessage("", tool_calls=calls)])
+    assert sorted(asked, key=len) == [{}, {"query": "sky"}]
+
+
 @tool(response_format="content_and_artifact")
 def fetch() -> tuple[str, dict[str, Any]]:
     """Fetch."""

@@ -350,10 +350,10 @@ class StepTrackHandler(BaseCallbackHandler):
         """
         __tracebackhide__ = True
         if not self.is_off and run_tree.is_first_report(run_id):
-            paid_tools.begin(run_id, serialized, **kwargs)
+            paid_tools.begin(run_id, serialized, input_str, **kwargs)
 
     async def await_tool_start(
-        self, serialized: dict[str, Any] | None, _input: str, *, run_id: UUID, **kwargs: Any
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Do as `on_tool_start`, waiting on the event loop if need be.
 
@@ -363,7 +363,7 @@ class StepTrackHandler(BaseCallbackHandler):
         """
         __tracebackhide__ = True
         if not self.is_off and run_tree.is_first_report(run_id):
-            await paid_tools.begin_async(run_id, serialized, **kwargs)
+            await paid_tools.begin_async(run_id, serialized, input_str, **kwargs)
 
     @awaited_as("await_tool_end")
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:

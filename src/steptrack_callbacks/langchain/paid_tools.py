@@ -24,6 +24,8 @@ from .refusals import langchain_error
 
 SAYS = "cost_usd"
 """Where a tool's result, its artifact or its metadata says what its use has cost."""
+TEXT = "input"
+"""The argument that a tool's price is told of if the tool is given a plain string."""
 
 _NO_INPUT = InputCount(tokens=0, upper_bound=0)
 _HOLDERS = ("artifact", "response_metadata", "additional_kwargs")
@@ -31,7 +33,7 @@ _MOST = 1_000
 _running: dict[int, Call] = {}
 
 
-def begin(run_id: UUID, serialized: Mapping[str, Any] | None, **said: Any) -> None:
+def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said: Any) -> None:
     """Count a tool's use, and reserve what it costs, if it costs anything.
 
     Raises:
@@ -41,7 +43,7 @@ def begin(run_id: UUID, serialized: Mapping[str, Any] | None, **said: Any) -> No
     """
     __tracebackhide__ = True
     try:
-        use = _use_of(serialized, **said)
+        use = _use_of(serialized, text, **said)
         if use is not None:
             use.admit()
             _remember(run_id, use)
@@ -49,11 +51,11 @@ def begin(run_id: UUID, serialized: Mapping[str, Any] | None, **said: Any) -> No
         raise langchain_error(error) from None
 
 
-async def begin_async(run_id: UUID, serialized: Mapping[str, Any] | None, **said: Any) -> None:
+async def begin_async(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said: Any) -> None:
     """Do as `begin`, waiting on the event loop for room that others hold."""
     __tracebackhide__ = True
     try:
-        use = _use_of(serialized, **said)
+        use = _use_of(serialized, text, **said)
         if use is not None:
             await use.admit_async()
             _remember(run_id, use)
@@ -63,6 +65,7 @@ async def begin_async(run_id: UUID, serialized: Mapping[str, Any] | None, **said
 
 def _use_of(
     serialized: Mapping[str, Any] | None,
+    text: str,
     *,
     name: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -76,7 +79,8 @@ def _use_of(
     if usd is None:
         return None
     where = f"tool {tool!r}: usd"
-    cost = to_units(cost_in(checked_cost(usd, where), inputs or {}, where), where)
+    arguments = {TEXT: text} if inputs is None else inputs  # LangChain names the argument to nobody then
+    cost = to_units(cost_in(checked_cost(usd, where), arguments, where), where)
     return new_call(
         Request(
             model=f"tool:{tool}",

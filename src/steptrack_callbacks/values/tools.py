@@ -10,7 +10,7 @@ from .limits import check_key
 from .money import count_of, decimal_of
 
 ToolCost = Decimal | float | Callable[[Mapping[str, Any]], Decimal | float]
-"""US dollars for one use of a tool, or a function of its arguments that says them."""
+"""US dollars for one use of a tool, or a function of its arguments (`{"input": ...}` for a plain string)."""
 ToolLimit = int | Mapping[str, int]
 """How often tools may be used: all together, or by name."""
 
