@@ -151,6 +151,66 @@ def test_tools_used_at_once_on_an_event_loop_wait_for_what_others_hold() -> None
     assert (answer.cost_usd, answer.record().denied_calls) == (Decimal("0.006"), 0)
 
 
+@tool
+def free() -> str:
+    """Do something for nothing."""
+    RAN.append("free")
+    return "done"
+
+
+@MODES
+@pytest.mark.parametrize("limit", [2, {"search": 2, "free": 1}])
+def test_a_use_that_is_refused_for_money_is_none_of_max_tool_calls(mode: str, limit: Any) -> None:
+    with step("answer", max_tool_calls=limit), step("look", max_usd=0.015) as look:
+        use(search, mode)
+        for _ in range(3):
+            with pytest.raises(BudgetExhausted):
+                use(search, mode)
+        use(free, mode)
+        assert look.record().tool_calls == 2
+        with pytest.raises(ToolDenied, match="max_tool_calls"):
+            use(free, mode)
+        assert look.record().tool_calls == 2
+    assert RAN == ["a", "free"]
+
+
+@MODES
+def test_a_use_whose_price_cannot_be_told_is_none_of_max_tool_calls(mode: str) -> None:
+    steptrack.install(tools={"search": {"usd": lambda _: -1}})
+    with step("answer", max_usd=1, max_tool_calls=1) as answer:
+        with pytest.raises(ValueError, match="usd"):
+            use(search, mode)
+        use(free, mode)
+        assert (RAN, answer.record().tool_calls) == (["free"], 1)
+
+
+def test_a_use_that_is_cancelled_while_it_waits_is_none_of_max_tool_calls() -> None:
+    held = asyncio.Event()
+
+    @tool
+    async def fetch() -> str:
+        """Hold the room."""
+        await held.wait()
+        return "page"
+
+    async def main() -> None:
+        holder = asyncio.create_task(fetch.ainvoke({}))
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(search.ainvoke({}))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        held.set()
+        await holder
+        await free.ainvoke({})
+
+    steptrack.install(tools={"fetch": {"usd": 0.01}})
+    with step("answer", max_usd=0.01, max_tool_calls=2) as answer:
+        asyncio.run(main())
+    assert (RAN, answer.record().tool_calls) == (["free"], 2)
+
+
 def test_what_a_tool_holds_while_it_runs_is_kept_from_others() -> None:
     @tool
     def outer() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from steptrack_callbacks import settings
@@ -12,6 +12,8 @@ from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.engine.request import Fee, Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.steps.attribution import new_call
+from steptrack_callbacks.steps.step import current_step
+from steptrack_callbacks.steps.tool_policy import take_back_use
 from steptrack_callbacks.steps.verbs import check_tool
 from steptrack_callbacks.tokens import InputCount
 from steptrack_callbacks.values.errors import StepTrackError
@@ -42,11 +44,13 @@ def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said:
         ValueError: What it is said to cost is not an amount.
     """
     __tracebackhide__ = True
+    asked = _asked(serialized, text, **said)
     try:
-        use = _use_of(serialized, text, **said)
-        if use is not None:
-            use.admit()
-            _remember(run_id, use)
+        with _Counted(asked):
+            use = _use_of(asked)
+            if use is not None:
+                use.admit()
+                _remember(run_id, use)
     except StepTrackError as error:
         raise langchain_error(error) from None
 
@@ -54,16 +58,26 @@ def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said:
 async def begin_async(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said: Any) -> None:
     """Do as `begin`, waiting on the event loop for room that others hold."""
     __tracebackhide__ = True
+    asked = _asked(serialized, text, **said)
     try:
-        use = _use_of(serialized, text, **said)
-        if use is not None:
-            await use.admit_async()
-            _remember(run_id, use)
+        with _Counted(asked):
+            use = _use_of(asked)
+            if use is not None:
+                await use.admit_async()
+                _remember(run_id, use)
     except StepTrackError as error:
         raise langchain_error(error) from None
 
 
-def _use_of(
+class _Asked(NamedTuple):
+    """A tool that is about to run, what it declares of itself, and what it is given."""
+
+    tool: str
+    declared: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+
+
+def _asked(
     serialized: Mapping[str, Any] | None,
     text: str,
     *,
@@ -71,19 +85,38 @@ def _use_of(
     metadata: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
     **_: Any,
-) -> Call | None:
-    """Count a use, and return what has to be admitted; `None` if it costs nothing."""
-    tool, declared = name or str((serialized or {}).get("name")), metadata or {}
-    check_tool(tool, declared.get("side_effect_level"))
-    usd = declared.get("usd", settings.now.tool_usd.get(tool))
+) -> _Asked:
+    tool = name or str((serialized or {}).get("name"))
+    # LangChain tells nobody which argument a plain string is.
+    return _Asked(tool, metadata or {}, {TEXT: text} if inputs is None else inputs)
+
+
+class _Counted:
+    """Counts the use of a tool, unless the block is left by an error: then the tool does not run."""
+
+    def __init__(self, asked: _Asked) -> None:
+        self._asked = asked
+        self._step = current_step()
+
+    def __enter__(self) -> None:
+        __tracebackhide__ = True
+        check_tool(self._asked.tool, self._asked.declared.get("side_effect_level"))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._step is not None:
+            take_back_use(self._step, self._asked.tool)
+
+
+def _use_of(asked: _Asked) -> Call | None:
+    """Return what has to be admitted; `None` if it costs nothing."""
+    usd = asked.declared.get("usd", settings.now.tool_usd.get(asked.tool))
     if usd is None:
         return None
-    where = f"tool {tool!r}: usd"
-    arguments = {TEXT: text} if inputs is None else inputs  # LangChain names the argument to nobody then
-    cost = to_units(cost_in(checked_cost(usd, where), arguments, where), where)
+    where = f"tool {asked.tool!r}: usd"
+    cost = to_units(cost_in(checked_cost(usd, where), asked.arguments, where), where)
     return new_call(
         Request(
-            model=f"tool:{tool}",
+            model=f"tool:{asked.tool}",
             operation="execute_tool",
             count_input=lambda: _NO_INPUT,
             max_output_tokens=0,

@@ -67,18 +67,33 @@ class ToolPolicy:
 
 def objection_to_use(step: Any, tool: str) -> str | None:
     """Count the use of a tool in a step and in all around it; say why not if one of them has no more."""
-    around = [step]
-    while (outer := around[-1].parent) is not None:
-        around.append(outer)
+    around = _with_those_around(step)
     with LOCK:
         for each in around:
             if (why := _too_many(each, tool)) is not None:
                 return why
-        for each in around:
-            name = _counted_as(each, tool)
-            each.tool_uses[name] = each.tool_uses.get(name, 0) + 1
-        step.tool_calls += 1
+        _count(step, around, tool, 1)
     return None
+
+
+def take_back_use(step: Any, tool: str) -> None:
+    """Count the use of a tool no more that `objection_to_use` has counted: it was refused, and never ran."""
+    with LOCK:
+        _count(step, _with_those_around(step), tool, -1)
+
+
+def _with_those_around(step: Any) -> list[Any]:
+    around = [step]
+    while (outer := around[-1].parent) is not None:
+        around.append(outer)
+    return around
+
+
+def _count(step: Any, around: list[Any], tool: str, uses: int) -> None:
+    for each in around:
+        name = _counted_as(each, tool)
+        each.tool_uses[name] = each.tool_uses.get(name, 0) + uses
+    step.tool_calls += uses
 
 
 def _too_many(step: Any, tool: str) -> str | None:
