@@ -50,9 +50,7 @@ def admission(call: OpenCall, *, patient: bool) -> Flow[None]:
         error = hinted(outcome, swapping).error()
         if swapping is not None and swapping.is_left_to_framework:
             raise error
-        if not (yield from more_is_granted(outcome.account, error)):
-            _deny(call, error)
-            raise error
+        yield from _ask_for_more(call, outcome.account, error)
         _turn_to(call, None if swapping is None else swapping.restart())
 
 
@@ -83,6 +81,20 @@ def _turn_to(call: OpenCall, request: Request | None) -> bool:
     if call.reservation is not None:
         call.reservation = call.reservation.of_another(call.accounts, request)
     return True
+
+
+def _ask_for_more(call: OpenCall, account: Account, error: BudgetExhausted) -> Flow[None]:
+    """Deny the call if nobody grants more, or if whoever was to be asked fails, which is raised then."""
+    __tracebackhide__ = True
+    try:
+        granted = yield from more_is_granted(account, error)
+    except Exception:
+        account.blame(error)
+        _deny(call, error)
+        raise
+    if not granted:
+        _deny(call, error)
+        raise error
 
 
 def more_is_granted(account: Account, error: BudgetExhausted) -> Flow[bool]:
