@@ -105,9 +105,10 @@ def step(
         error_boundary: What happens when this step is exhausted: `fail` raises the error, `continue` leaves
             the block quietly, `escalate` asks `escalation`, and raises `BudgetEscalated` if nothing is
             granted.
-        default: What a decorated function returns under `continue` if it did not finish: a value, or
-            a function of the exception. A generator that has yielded nothing yields it as one item;
-            not available for a `with` block.
+        default: What a decorated function returns under `continue` if it did not finish: a value, handed
+            out as it is, or a function of the exception, called each time: `lambda _: []` rather than `[]`,
+            which all calls would share. A generator that has yielded nothing yields it as one item; not
+            available for a `with` block.
         enforce: `estimate` reserves what a call will probably use; `strict` the most that it can
             use, so that only a provider's report above that bound can exceed the limit; `observe` refuses
             nothing.
