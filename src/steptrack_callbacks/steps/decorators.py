@@ -16,7 +16,7 @@ from steptrack_callbacks.concurrency.flow import run_async, run_sync
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import LostStepWarning
 
-from .active import stack
+from .active import enter, stack
 from .boundary import pass_on
 
 P = ParamSpec("P")
@@ -141,7 +141,8 @@ def _around_begun_coroutine(
     async def wrapper() -> Any:
         __tracebackhide__ = True
         step = begun()
-        stack.push(step, *step.put_away)
+        enter(step)
+        stack.push(*step.put_away)
         try:
             step.returned(await function())
         except BaseException as error:
