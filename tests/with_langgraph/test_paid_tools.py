@@ -18,6 +18,7 @@ from langgraph.prebuilt import ToolNode
 import steptrack_callbacks as steptrack
 from steptrack_callbacks import BudgetExhausted, ToolDenied, check_tool, drain_completed_steps, step
 from steptrack_callbacks.config import ConfigError, parse
+from steptrack_callbacks.engine.queue import QUEUE
 from steptrack_callbacks.langgraph import StepBudgetMiddleware
 
 CALL_USD = 10 * Decimal("2.5e-6") + 4 * Decimal("1e-5")
@@ -185,19 +186,21 @@ def test_a_use_whose_price_cannot_be_told_is_none_of_max_tool_calls(mode: str) -
 
 
 def test_a_use_that_is_cancelled_while_it_waits_is_none_of_max_tool_calls() -> None:
-    held = asyncio.Event()
+    has_begun, held = asyncio.Event(), asyncio.Event()
 
     @tool
     async def fetch() -> str:
         """Hold the room."""
+        has_begun.set()
         await held.wait()
         return "page"
 
     async def main() -> None:
         holder = asyncio.create_task(fetch.ainvoke({}))
-        await asyncio.sleep(0.05)
+        await has_begun.wait()
         waiting = asyncio.create_task(search.ainvoke({}))
-        await asyncio.sleep(0.05)
+        while not QUEUE:
+            await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
