@@ -219,9 +219,21 @@ def test_malformed_stages_say_what_to_do(stages, message):
         PersonaDefinition.from_dict({"name": "editor", "stages": stages})
 
 
-def test_stages_are_stages():
-    with pytest.raises(ValueError, match=r"stages must be a list of Stage\(...\)"):
-        persona("editor", stages=["plan"])
+@pytest.mark.parametrize("stages", [["plan"], "plan", 5])
+def test_stages_are_stages(stages):
+    with pytest.raises(ValueError, match=r"persona 'editor': stages must be a list of Stage\(...\), not"):
+        persona("editor", stages=stages)
+
+
+def test_a_stage_that_is_given_without_a_list_is_named_with_the_list_to_write():
+    with pytest.raises(
+        ValueError, match=r"'editor': stages must be a list: write stages=\[Stage\(name='plan'"
+    ):
+        persona("editor", stages=Stage("plan"))
+
+
+def test_stages_may_come_in_anything_that_can_be_walked_through_once():
+    assert persona("editor", stages=map(Stage, ["plan", "write"])).definition.stages[1].name == "write"
 
 
 @pytest.mark.parametrize("amount", [{}, {"max_usd": 0}, {"max_calls": 0, "max_usd": 0}, {"by": "ops"}])

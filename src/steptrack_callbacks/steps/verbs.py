@@ -196,7 +196,7 @@ def persona(
         (True, False)
     """
     __tracebackhide__ = True
-    staged: Mapping[str, Any] = {**options, "stages": tuple(stages)} if stages else options
+    staged: Mapping[str, Any] = {**options, "stages": stages} if stages else options
     definition = defined(PersonaDefinition, name, staged, "persona")
     made = Step(definition, kind="persona", parent=_checked(parent), run_id=run_id)
     made.said = _given(options)

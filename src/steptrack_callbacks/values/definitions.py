@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast, get_args
@@ -262,14 +262,13 @@ class PersonaDefinition(StepDefinition):
 
     def __post_init__(self) -> None:
         StepDefinition.__post_init__(self)
-        stages: object = self.stages
-        if not isinstance(stages, list | tuple) or not all(isinstance(stage, Stage) for stage in stages):
-            raise ValueError(f"persona {self.name!r}: stages must be a list of Stage(...), not {stages!r}")
+        where = f"persona {self.name!r}: "
+        stages = _checked_stages(self.stages, where)
         names = [stage.name for stage in stages]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"persona {self.name!r}: stage {name!r} is declared twice; keep one")
-        object.__setattr__(self, "stages", tuple(stages))
+                raise ValueError(f"{where}stage {name!r} is declared twice; keep one")
+        object.__setattr__(self, "stages", stages)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -288,6 +287,15 @@ class PersonaDefinition(StepDefinition):
             raise ValueError(f"persona: stages must be a list of tables, not {stages!r}")  # noqa: TRY004
         data["stages"] = tuple(Stage.from_dict(stage) for stage in stages)
         return from_mapping(cls, data, "persona")
+
+
+def _checked_stages(stages: object, where: str) -> tuple[Stage, ...]:
+    if isinstance(stages, Stage):
+        raise ValueError(f"{where}stages must be a list: write stages=[{stages!r}]")  # noqa: TRY004
+    listed = tuple(stages) if isinstance(stages, Iterable) else None
+    if listed is None or not all(isinstance(stage, Stage) for stage in listed):
+        raise ValueError(f"{where}stages must be a list of Stage(...), not {listed or stages!r}")
+    return listed
 
 
 _PLAIN_VALUES = frozenset({str, int, float, bool, Decimal, type(None)})
