@@ -387,8 +387,19 @@ def test_fifty_at_once_pass_the_limit_no_more_than_without_swaps() -> None:
         ({"models": LADDER, "downgrade_at": 80}, "a share from 0 to 1, such as 0.8, not 80"),
         ({"models": LADDER, "downgrade_at": True}, "a share from 0 to 1"),
         ({"models": LADDER, "downgrade_at": float("nan")}, "a share from 0 to 1"),
+        ({"models": LADDER, "downgrade_at": Decimal("NaN")}, "a share from 0 to 1"),
+        ({"models": LADDER, "downgrade_at": Decimal("sNaN")}, "a share from 0 to 1"),
+        ({"models": LADDER, "downgrade_at": Decimal("1.1")}, "a share from 0 to 1"),
+        ({"models": LADDER, "downgrade_at": 10**400}, "a share from 0 to 1"),
     ],
 )
 def test_nonsense_is_said_at_once(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         step("answer", **options)
+
+
+def test_a_share_may_be_a_decimal_as_money_may_be() -> None:
+    with step("answer", max_usd=100, models=LADDER, downgrade_at=Decimal("0.2")) as answer:
+        swaps = [ask().swap for _ in range(3)]
+    assert swaps[2] == ("big", "small", "downgrade_at")
+    assert answer.definition.downgrade_at == 0.2

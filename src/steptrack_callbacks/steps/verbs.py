@@ -48,7 +48,7 @@ def step(
     *,
     model: str | None = None,
     models: Sequence[str] = (),
-    downgrade_at: float | None = None,
+    downgrade_at: Decimal | float | None = None,
     max_usd: Decimal | float | None = None,
     max_tokens: int | None = None,
     max_calls: int | None = None,

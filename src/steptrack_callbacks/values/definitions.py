@@ -119,7 +119,7 @@ class StepOptions(TypedDict, total=False):
 
     model: str | None
     models: Sequence[Any]
-    downgrade_at: float | None
+    downgrade_at: Decimal | float | None
     max_usd: Decimal | float | None
     max_tokens: int | None
     max_calls: int | None
@@ -155,7 +155,7 @@ class StepDefinition:
     function: str | None = None
     model: str | None = None
     models: tuple[str, ...] = ()
-    downgrade_at: float | None = None
+    downgrade_at: Decimal | float | None = None
     max_usd: Decimal | float | None = None
     max_tokens: int | None = None
     max_calls: int | None = None
@@ -186,6 +186,7 @@ class StepDefinition:
         object.__setattr__(self, "budgets", checked_budgets(self.budgets, where))
         listed = model_list_of(self.models, self.downgrade_at, where)
         object.__setattr__(self, "models", listed.models if listed else ())
+        object.__setattr__(self, "downgrade_at", listed.downgrade_at if listed else None)
         object.__setattr__(self, "max_tool_calls", checked_limit(self.max_tool_calls, where))
 
     @property

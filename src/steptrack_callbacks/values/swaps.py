@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from .money import count_of
@@ -22,7 +23,7 @@ class ModelList(NamedTuple):
     """
 
     models: tuple[str, ...]
-    downgrade_at: float | None = None
+    downgrade_at: Decimal | float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,10 @@ def _checked_names(models: object, where: str) -> tuple[str, ...]:
 def _checked_share(share: object, where: str) -> float | None:
     if share is None:
         return None
+    if (
+        isinstance(share, Decimal) and not share.is_nan()
+    ):  # a NaN has no place in an order, so it is named below
+        return _checked_share(float(share), where)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError(f"{where}downgrade_at must be a share from 0 to 1, such as 0.8, not {share!r}")
     return float(share)
