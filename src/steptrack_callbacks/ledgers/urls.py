@@ -7,6 +7,8 @@ import re
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 _SECRET = re.compile(r"pass|pwd|secret|token|key(?!file)|auth", re.IGNORECASE)
+_ONE_SLASH = re.compile(r"sqlite:/(?!/)", re.IGNORECASE)
+"""Behind one slash a path is absolute to some readers of URLs, and relative to others, as behind three."""
 
 
 def redacted(url: str) -> str:
@@ -50,6 +52,12 @@ def file_of(url: str) -> str:
     """
     parts = urlsplit(url)
     path = unquote(parts.path[1:])
+    if path and _ONE_SLASH.match(url):
+        relative, absolute = (redacted(f"sqlite:{slashes}{parts.path[1:]}") for slashes in ("///", "////"))
+        raise ValueError(
+            f"{redacted(url)!r} has one slash: say {relative} for a file in the working directory,"
+            f" {absolute} for an absolute path"
+        )
     if parts.netloc or not parts.path.startswith("/") or path in ("", ":memory:"):
         raise ValueError(
             f"{redacted(url)!r} names no file: say sqlite:///relative.db or sqlite:////absolute/path.db,"
