@@ -115,6 +115,12 @@ def test_a_name_is_not_empty_and_has_no_slash(name):
         Stage(name)
 
 
+def test_the_name_of_a_budget_that_no_ledger_could_keep_is_refused_where_it_is_declared():
+    with pytest.raises(ValueError, match=r"budget name 'team-\\udfff' has a lone surrogate.*: leave it out"):
+        Budget("team-\udfff", max_calls=1)
+    assert Budget("team-\N{SLEUTH OR SPY}", max_calls=1).name == "team-\U0001f575"
+
+
 def test_an_option_that_does_not_exist_is_an_error():
     with pytest.raises(TypeError, match=r"step\(\) got an unexpected keyword argument 'retry'"):
         step("plan", retry=3)

@@ -58,6 +58,15 @@ def test_a_run_without_a_name_that_could_be_found_again_is_refused(make, run_id)
         make("nightly", run_id=run_id)
 
 
+@pytest.mark.parametrize("make", [step, persona])
+def test_a_run_that_no_ledger_could_keep_is_refused_where_it_is_declared(make):
+    with pytest.raises(ValueError, match=r"run_id 'tuesday\\ud800' has a lone surrogate.*: leave it out"):
+        make("nightly", run_id="tuesday\ud800")
+    with pytest.raises(ValueError, match=r"the name of a step with a run_id, '\\ud800' has a lone surrogate"):
+        make("\ud800", run_id="tuesday")
+    assert make("\ud800").name == "\ud800"  # as of a file; without a run_id nothing is kept under it
+
+
 KILLED = """
 import os, signal, sys
 from steptrack_callbacks import install, step

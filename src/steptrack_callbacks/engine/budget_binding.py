@@ -10,6 +10,7 @@ from steptrack_callbacks.ledgers.budget import budget_key
 from steptrack_callbacks.ledgers.client import LedgerClient
 from steptrack_callbacks.values.budgets import BudgetDefinition
 from steptrack_callbacks.values.definitions import StepDefinition
+from steptrack_callbacks.values.limits import check_kept
 
 from .account import Account
 from .budget_account import BudgetAccount
@@ -90,15 +91,19 @@ def run_key(name: str, run_id: str) -> str:
     return f"run:{name.replace('%', '%25').replace(':', '%3A')}:{run_id}"
 
 
-def checked_run_id(run_id: object) -> str | None:
-    """Return the name of a run, or `None` for one that is not to be found again.
+def checked_run_id(run_id: object, name: str) -> str:
+    """Return the id of a run, under which a ledger keeps it together with the name of its outermost step.
 
     Raises:
-        ValueError: It is not a name: of an empty one nothing would be found again.
+        ValueError: It is not an id, since of an empty one nothing would be found again, or cannot be kept.
     """
-    if run_id is None or (isinstance(run_id, str) and run_id.strip()):
-        return run_id
-    raise ValueError(f"run_id must be a non-empty string, or None for a run without a name, not {run_id!r}")
+    if not isinstance(run_id, str) or not run_id.strip():
+        raise ValueError(
+            f"run_id must be a non-empty string, or None for a run without a name, not {run_id!r}"
+        )
+    check_kept(run_id, "run_id")
+    check_kept(name, "the name of a step with a run_id,")
+    return run_id
 
 
 def new_budgets(

@@ -9,7 +9,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
-from .limits import Declared, Enforce, check_choice, check_limits, check_name, checks_fields, from_mapping
+from .limits import (
+    Declared,
+    Enforce,
+    check_choice,
+    check_kept,
+    check_limits,
+    check_name,
+    checks_fields,
+    from_mapping,
+)
 
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})(m|h|d|w|mo)")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -74,6 +83,7 @@ class BudgetDefinition(Declared):
 
     def __post_init__(self) -> None:
         check_name(self.name, "budget")
+        check_kept(self.name, "budget name")
         where = f"budget {self.name!r}: "
         check_limits(self, where)
         if self.max_usd is None and self.max_tokens is None and self.max_calls is None:

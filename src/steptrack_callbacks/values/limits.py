@@ -25,6 +25,16 @@ def check_name(name: object, kind: str) -> None:
         raise ValueError(f"{kind} name {name!r} must not contain '/', which joins names into a path")
 
 
+def check_kept(name: str, what: str) -> None:
+    """Raise `ValueError` unless a name can be kept by a ledger, which keeps text as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # raised where the ledger is asked, it would not say whose name it is
+        raise ValueError(
+            f"{what} {name!r} has a lone surrogate (half of a character), which no ledger keeps: leave it out"
+        ) from None
+
+
 def check_choice(value: object, choices: Any, what: str) -> None:
     """Raise `ValueError` unless a value is one of a `Literal`'s."""
     allowed = get_args(choices)
