@@ -367,7 +367,7 @@ class TestRunsThatAreBegunAgain:
         with step("nightly", run_id="r"):
             spend()
         assert report().total.calls == 1
-        remark = "nightly (run r): another $15.0000 in 1 call, in attempts that left no record here"
+        remark = "nightly (run r): another $15.0000 in 1 call, in attempts without a record here"
         assert remark in str(report())
 
     def test_the_dicts_have_it_in_columns_of_its_own(self):

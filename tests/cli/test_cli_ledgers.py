@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -288,7 +289,7 @@ def test_what_a_run_spent_in_a_start_without_a_record_is_said(said, tmp_path):
     [total] = [line.split() for line in out.splitlines() if line.split()[:1] == ["total"]]
     assert (total[1], total[-1]) == ("4", "$0.4000")  # with the inner step that had ended before the loss
     assert "nightly: of which $0.2000 in 2 calls before this start" in out
-    assert "nightly (run r): another $0.1000 in 1 call, in attempts that left no record here: still" in out
+    assert "nightly (run r): another $0.1000 in 1 call, in attempts without a record here: still" in out
     shown = json.loads(said("report", file, "--json")[1])
     assert (
         shown["total"]["cost_usd"]
@@ -304,12 +305,27 @@ def test_a_run_that_was_killed_is_a_row_of_its_own_with_all_that_its_account_hol
     )
     code, out, _ = said("report", file)
     assert code == 0
-    [row] = [line for line in out.splitlines() if "unfinished" in line]
-    assert row.split()[:4] == ["nightly", "(run", "r)", "unfinished"]
+    [row] = [line for line in out.splitlines() if " no record " in line]
+    assert row.split()[:3] == ["nightly", "(run", "r)"]
     assert said("report", file, "--run", "r")[0] == 0
     page = tmp_path / "report.html"
     said("report", file, "--html", page)
-    assert "unfinished" in page.read_text()
+    assert ">no record<" in page.read_text()
+
+
+def test_a_run_whose_record_was_pruned_is_not_said_to_be_unfinished(said, tmp_path):
+    file = tmp_path / "steps.db"
+    command = [sys.executable, "-c", STARTS, f"sqlite:///{file}"]
+    subprocess.run(command, input="go\n" * 2, text=True, check=True)
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    said("ledger", "prune", "--before", str(tomorrow), file)
+    out = said("report", file)[1]
+    [row] = [line for line in out.splitlines() if " no record " in line]
+    assert row.split()[:3] == ["nightly", "(run", "r)"]
+    assert (
+        "2 calls, in attempts without a record here: still running, killed, or its record was pruned" in out
+    )
+    assert "unfinished" not in out
 
 
 def test_prune_forgets_what_is_older(ledger, said):

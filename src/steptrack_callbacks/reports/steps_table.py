@@ -18,8 +18,11 @@ from .tree import Tree
 
 COLUMNS = ("Step", "Status", "Used of limit", "Calls", "In", "Out", "Cost")
 MOST_IN_A_FOLD = 300
-_UNFINISHED = tag(
-    "span", "unfinished", class_="chip busy", title="it left no record: it still runs, or was killed"
+_UNRECORDED = tag(
+    "span",
+    "no record",
+    class_="chip busy",
+    title="it has no record here: it still runs, was killed, or its record was pruned",
 )
 
 
@@ -39,7 +42,7 @@ def steps_table(report: Tree, most: int) -> Iterator[Child]:
             if shown < most:
                 rows.append(_fold(each, whole) if isinstance(each, Fold) else _step(each, whole))
                 shown += _steps_in(each)
-    rows += [_sum(str(each.run), each.usage, "unfinished", _UNFINISHED) for each in report.unfinished]
+    rows += [_sum(str(each.run), each.usage, "unfinished", _UNRECORDED) for each in report.unfinished]
     if report.unattributed.calls:
         rows.append(_sum("(unattributed)", report.unattributed, "unattributed"))
     rows.append(_sum("total", report.total, "total"))

@@ -47,7 +47,7 @@ def rich_report(report: Tree) -> Any:
 
 def _rows(report: Tree) -> list[Row]:
     rows = [_row_of(each) for each in folded(report.branches())]
-    rows += [_row_of_usage(str(each.run), each.usage, "unfinished") for each in report.unfinished]
+    rows += [_row_of_usage(str(each.run), each.usage, "no record") for each in report.unfinished]
     if report.unattributed.calls:
         rows.append(_row_of_usage("(unattributed)", report.unattributed))
     return [*rows, _row_of_usage("total", report.total)] if rows else []

@@ -1,4 +1,4 @@
-"""What runs have spent beyond their records: in starts that still run, were killed, or were not asked for."""
+"""What runs have spent beyond their records: in starts that still run, were killed, or have no record now."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Unrecorded:
 
     def remark(self) -> str:
         """Say it in a line."""
-        said = f"{self.run}: another {spent(self.usage)}, in attempts that left no record here"
+        said = f"{self.run}: another {spent(self.usage)}, in attempts without a record here"
         if self.account is None:
             return said
         if self.account.calls_in_flight:
             return f"{said}; {plural(self.account.calls_in_flight, 'call')} in flight"
-        return f"{said}: still running, or killed"
+        return f"{said}: still running, killed, or its record was pruned"
 
 
 def run_account(totals: Totals) -> RunAccount:
