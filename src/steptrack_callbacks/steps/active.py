@@ -26,19 +26,14 @@ def innermost() -> Any:
     return None
 
 
-def enter(step: Any) -> None:
-    """Put a step on the stack that has begun."""
-    stack.push(step)
-    step.entered_by = current_owner()
-
-
 def leave(step: Any) -> None:
     """Take a step off the stack; and note if that is another task's or thread's than it was entered in.
 
     Then it stays on the stack where it was entered, as with whoever reads a generator that is closed by its
     event loop: who goes on there was not left behind by it.
     """
-    step.left_elsewhere = not stack.remove(step) or step.entered_by != current_owner()
+    is_on_stack, by = stack.remove(step), step.entered_by
+    step.left_elsewhere = not is_on_stack or (by is not None and by != current_owner())
 
 
 def running() -> list[Any]:

@@ -13,10 +13,11 @@ from weakref import finalize
 
 from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.concurrency.flow import run_async, run_sync
+from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.values import user_warnings
 from steptrack_callbacks.values.errors import LostStepWarning
 
-from .active import enter, stack
+from .active import stack
 from .boundary import pass_on
 
 P = ParamSpec("P")
@@ -141,8 +142,8 @@ def _around_begun_coroutine(
     async def wrapper() -> Any:
         __tracebackhide__ = True
         step = begun()
-        enter(step)
-        stack.push(*step.put_away)
+        stack.push(step, *step.put_away)
+        step.entered_by = current_owner()
         try:
             step.returned(await function())
         except BaseException as error:

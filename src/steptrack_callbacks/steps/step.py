@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 from steptrack_callbacks import attachments, hooks
 from steptrack_callbacks.concurrency.contexts import Stack
 from steptrack_callbacks.concurrency.flow import Flow, run_async, run_leaving, run_sync
+from steptrack_callbacks.concurrency.tasks import current_owner
 from steptrack_callbacks.engine import budget_binding
 from steptrack_callbacks.engine.account import Account
 from steptrack_callbacks.engine.budget_account import BudgetAccount
@@ -80,10 +81,9 @@ class Step(metaclass=ShowsPublicNames):
         self.tool_calls = 0
         self.tool_uses: dict[str, int] = {}
         self.stages_met: set[str] = set()
-        self.entered_by: object = None  # the task or thread
-        self.left_elsewhere = False
+        self.entered_by: object = None  # the task or thread, if it can be exhausted
         self.put_away: tuple[Step, ...] = ()
-        self.finished = False
+        self.finished = self.left_elsewhere = False
         self._result: Any = None
         self._run_id = None if run_id is None else checked_run_id(run_id, definition.name)
         self.placement: Placement | None = None
@@ -242,7 +242,7 @@ class Step(metaclass=ShowsPublicNames):
         if "default" in self.said:
             raise beginning.nowhere_for_default(self.name)
         self.begin()
-        active.enter(self)
+        active.stack.push(self)
         return self
 
     def __exit__(
@@ -340,8 +340,7 @@ class Step(metaclass=ShowsPublicNames):
     def _take_place(self) -> None:
         """Open its account: from now on it is running."""
         around = self.parent.placement if self.parent else None
-        placement = place(self, within=around, run_id=self._run_id)
-        account = placement.account
+        account = (placement := place(self, within=around, run_id=self._run_id)).account
         if account.limited:
             attachments.warn_if_unwatched(account.ref.path)  # which may be an error: it has not begun then
         self.placement = placement
@@ -355,6 +354,7 @@ class Step(metaclass=ShowsPublicNames):
         around = self.parent.accounts if self.parent else _NO_ACCOUNTS
         budgets = [binding.account() for binding in bindings]
         self.chain = AccountChain((account, *budgets, *around)) if budgets else around.with_inner(account)
+        self.entered_by = current_owner() if account.limited or budgets else None
         if self.placement.around:
             self.chain_until = min([binding.ends_at for binding in self.placement.around])
 
