@@ -195,10 +195,16 @@ def test_a_use_that_is_cancelled_while_it_waits_is_none_of_max_tool_calls() -> N
         await held.wait()
         return "page"
 
+    @tool
+    async def look() -> str:
+        """Wait for that; a plain function would wait in a thread, which nobody can cancel."""
+        RAN.append("look")
+        return "found"
+
     async def main() -> None:
         holder = asyncio.create_task(fetch.ainvoke({}))
         await has_begun.wait()
-        waiting = asyncio.create_task(search.ainvoke({}))
+        waiting = asyncio.create_task(look.ainvoke({}))
         while not QUEUE:
             await asyncio.sleep(0)
         waiting.cancel()
@@ -208,7 +214,7 @@ def test_a_use_that_is_cancelled_while_it_waits_is_none_of_max_tool_calls() -> N
         await holder
         await free.ainvoke({})
 
-    steptrack.install(tools={"fetch": {"usd": 0.01}})
+    steptrack.install(tools={"fetch": {"usd": 0.01}, "look": {"usd": 0.01}})
     with step("answer", max_usd=0.01, max_tool_calls=2) as answer:
         asyncio.run(main())
     assert (RAN, answer.record().tool_calls) == (["free"], 2)
