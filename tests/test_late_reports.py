@@ -1,6 +1,7 @@
 """Calls that are still open when their step ends, and those that a step leaves running."""
 
 import asyncio
+import time
 from decimal import Decimal
 from functools import partial
 
@@ -11,6 +12,7 @@ from internals import assert_nothing_left
 from looking import in_thread, record_of
 from steptrack_callbacks import Budget, BudgetExhausted, StepDenied, Usage, hooks, step
 from steptrack_callbacks.concurrency.lock import LOCK
+from steptrack_callbacks.engine import budget_binding
 from steptrack_callbacks.engine.open_call import State
 from steptrack_callbacks.ledgers.memory import MemoryStore
 from steptrack_callbacks.steps import recording
@@ -272,3 +274,12 @@ def test_a_step_that_is_left_in_another_thread_keeps_nobody_from_calling(framewo
     in_thread(lambda: plan.__exit__(None, None, None))
     framework.ask()
     assert (plan.usage.calls, plan.status, framework.sent) == (1, "completed", 2)
+
+
+def test_a_window_that_is_over_in_another_thread_changes_nothing_about_who_has_entered_a_step(monkeypatch):
+    with step("plan", budgets=[Budget("team", max_calls=9, window="1d")]) as plan:
+        entered_by, chain = plan.entered_by, plan.accounts
+        monkeypatch.setattr(budget_binding, "clock", lambda: time.time() + 2 * 86_400)
+        assert in_thread(lambda: plan.accounts) is not chain
+        assert plan.entered_by == entered_by
+    assert not plan.left_elsewhere

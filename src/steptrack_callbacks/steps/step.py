@@ -344,6 +344,7 @@ class Step(metaclass=ShowsPublicNames):
         if account.limited:
             attachments.warn_if_unwatched(account.ref.path)  # which may be an error: it has not begun then
         self.placement = placement
+        self.entered_by = current_owner() if account.limited or placement.bindings else None
         self._gather_accounts()
         self.times, self.status = (time.time(), time.monotonic()), "open"
         active.by_id[account.ref.step_id] = self
@@ -354,7 +355,6 @@ class Step(metaclass=ShowsPublicNames):
         around = self.parent.accounts if self.parent else _NO_ACCOUNTS
         budgets = [binding.account() for binding in bindings]
         self.chain = AccountChain((account, *budgets, *around)) if budgets else around.with_inner(account)
-        self.entered_by = current_owner() if account.limited or budgets else None
         if self.placement.around:
             self.chain_until = min([binding.ends_at for binding in self.placement.around])
 
