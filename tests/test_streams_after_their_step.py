@@ -6,6 +6,7 @@ import time
 import pytest
 
 from fake_framework import FakeFramework
+from forking import in_child, needs_fork
 from internals import assert_nothing_left
 from spending import spend
 from steptrack_callbacks import Budget, BudgetExhausted, Grant, Usage, hooks, step
@@ -124,3 +125,19 @@ def test_without_anything_open_around_it_is_read_to_its_end(framework):
         call.progress(produced)
     settle(call, 9_000)
     assert call.charge.usage.output_tokens == 9_000
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_that_reads_on_leaves_it_to_the_process_that_has_sent_it_to_tell_the_ledger(
+    framework, tmp_path
+):
+    current.use(f"sqlite:///{tmp_path}/steps.db?timeout_s=5")
+    call = left_by_its_step(framework, budgets=[Budget("team", max_tokens=10_000)])
+    assert in_child(lambda: call.progress(900)) == 0
+    (totals,) = current.ledger().store.look(["budget::0:team"])
+    assert totals.settled["output_tokens"] == 200
+    call.progress(900)
+    (totals,) = current.ledger().store.look(["budget::0:team"])
+    assert totals.settled["output_tokens"] == 900
+    settle(call, 900)
