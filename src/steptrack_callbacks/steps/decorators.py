@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial, wraps
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -25,15 +25,9 @@ R = TypeVar("R")
 
 UNNAMED = "step"
 """The name of a step that was given none, until a function lends it its own."""
-_RUN_LATER = frozenset(
-    (
-        CoroutineType,
-        GeneratorType,
-        AsyncGeneratorType,
-        _GeneratorContextManager,
-        _AsyncGeneratorContextManager,
-    )
-)
+# Of the results of functions that contextlib decorates: it has no public names for them.
+_MANAGERS: tuple[type, ...] = (type(contextmanager(iter)(())), type(asynccontextmanager(iter)(())))  # type: ignore[arg-type]
+_RUN_LATER = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType, *_MANAGERS))
 """Types of results whose work has yet to begin when the function has returned."""
 
 
