@@ -142,8 +142,8 @@ class Lease:
 
         A ledger that is away is told later.
         """
-        if not self._is_of_this_process:
-            return
+        if not self.name.startswith(forks.process_name):
+            return  # its ledger is told by the process that has sent it
         charges = self._take(sums, instead_of, model)
         if self._untold is None:
             run_sync(_tell(charges))
@@ -155,13 +155,8 @@ class Lease:
 
     def charge_more(self, model: str, sums: Sums, instead_of: Sums) -> Flow[None]:
         """Charge in place of what was charged: a stream goes on after its step has charged an estimate."""
-        if self._is_of_this_process:
+        if self.name.startswith(forks.process_name):  # as above
             yield from _tell(self._take(sums, instead_of, model))
-
-    @property
-    def _is_of_this_process(self) -> bool:
-        """Whether its ledger is told here: it is by the process that has sent the call."""
-        return self.name.startswith(forks.process_name)
 
     def leave_to_parent(self) -> None:
         """Hold nothing in a forked child: what was lent to its parent's call is held elsewhere.
