@@ -19,6 +19,7 @@ from steptrack_callbacks.pricing import (
     sources,
     table,
 )
+from steptrack_callbacks.pricing.per_item import image_prices
 from steptrack_callbacks.values.usage import Usage
 
 ONE = 10**24
@@ -115,6 +116,51 @@ def test_a_name_that_points_at_a_model_follows_the_price_that_is_registered_for_
     assert cost_usd("zap-latest", HELLO) == Decimal("0.00002")
     entry["input_cost_per_token"] = 2e-6
     assert cost_usd("zap-latest", HELLO) == Decimal("0.00003")
+
+
+class _Adding(str):
+    """Text that adds a model to LiteLLM's table while it is looked at, as another thread may at any time."""
+
+    __slots__ = ("add",)
+
+    def lower(self):
+        self.add()
+        return super().lower()
+
+    def endswith(self, end):
+        self.add()
+        return super().endswith(end)
+
+    def __str__(self):
+        self.add()
+        return super().__str__()
+
+
+@pytest.fixture
+def adding(litellm):
+    """Make such text."""
+
+    def make(text):
+        made = _Adding(text)
+        made.add = lambda: litellm.register_model({f"new-{len(litellm.model_cost)}": PRICE})
+        return made
+
+    return make
+
+
+def test_a_model_may_be_registered_while_another_thread_looks_for_one(litellm, adding):
+    litellm.model_cost[adding("nobodys/zap-9")] = {"input_cost_per_image": 1.0, "litellm_provider": "nobodys"}
+    for name in ("zap-9", "ZAP-9"):
+        assert cost_usd(name, HELLO, provider="somebodys") is None
+    assert image_prices("zap-9", "nobodys", quality=None, size=None).usual == ONE
+
+
+def test_a_model_may_be_registered_while_another_thread_looks_for_a_fee(litellm, adding):
+    searches = {"litellm_provider": adding("perplexity"), "search_context_cost_per_query": 1.0}
+    litellm.model_cost["perplexity/zap-9"] = PRICE | searches
+    litellm.model_cost["perplexity/zap-8"] = PRICE | {"litellm_provider": "perplexity"}
+    searched = Usage(input_tokens=10, output_tokens=5, web_search_requests=1)
+    assert cost_usd("zap-8", searched, provider="perplexity") > 0
 
 
 def test_an_answer_of_no_tokens_is_no_longest_one(listed):

@@ -109,7 +109,8 @@ def _of_size(fees: object, owner: str, size: str | None) -> object:
 
 def _dearest(owner: str, size: str | None, table: Mapping[str, Entry]) -> object:
     """Take the most that a provider's models cost where one of them states no fee of its own."""
-    listed = (_of_size(each.get(_SEARCH), owner, size) for each in table.values() if _is_of(each, owner))
+    entries = list(table.values())  # another thread may add a model meanwhile
+    listed = (_of_size(each.get(_SEARCH), owner, size) for each in entries if _is_of(each, owner))
     return max((fee for fee in listed if isinstance(fee, int | float)), default=None)
 
 

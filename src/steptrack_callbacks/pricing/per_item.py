@@ -53,7 +53,7 @@ def image_prices(model: str, provider: str | None, *, quality: object, size: obj
     for table in tables():
         owner = vendor or maker_of(name, table) or ""
         prices: dict[tuple[str, str], int] = {}
-        for key, entry in table.entries.items():
+        for key, entry in list(table.entries.items()):
             variant = _variant(key, name)
             if variant is None or not accepts(owner, entry.get("litellm_provider")):
                 continue

@@ -68,8 +68,7 @@ class Prices:
         own: The user's prices when it was asked.
         live: LiteLLM's living table when it was asked, `None` if LiteLLM was not imported.
         size: How many models that table had.
-        row: The model's entry there, if it has one.
-        copy: What was in that entry: `litellm.register_model` changes entries in place.
+        row: The model's key there and what stood there, if it has one.
         flat: The rates of plain tokens, if they are the same for all calls; else `None`.
         dearest: The dearest rates that text may be billed at, or `None` if they are not as simple as that.
     """
@@ -79,7 +78,6 @@ class Prices:
     live: Mapping[str, Entry] | None
     size: int
     row: Row | None
-    copy: Entry | None
     flat: Flat | None = None
     dearest: Flat | None = None
 
@@ -140,7 +138,7 @@ def look_up(question: Question) -> Prices:
             live is known.live
             and known.own is settings.now.prices
             and (
-                live is None or (len(live) == known.size and (row is None or live.get(row.key) == known.copy))
+                live is None or (len(live) == known.size and (row is None or live.get(row.key) == row.entry))
             )
         ):
             return known
@@ -199,7 +197,7 @@ def _ask(question: Question) -> Prices:
     bounds: list[Quote] = []
     watched: Row | None = None
     for found in _found(question):
-        if live is not None and live.get(found.key) is found.entry:
+        if found.table is live and not question.given:
             watched = Row(found.key, found.entry)
         listed = _listed(found, question)
         if listed is None:
@@ -214,8 +212,7 @@ def _ask(question: Question) -> Prices:
         quotes += _genai(question)
     first = quotes[0] if quotes else None
     flat, dearest = (first.flat, first.dearest) if isinstance(first, Listed) else (None, None)
-    copy = dict(watched.entry) if watched else None
-    return Prices((*quotes, *bounds), own, live, size, watched, copy, flat, dearest)
+    return Prices((*quotes, *bounds), own, live, size, watched, flat, dearest)
 
 
 def _listed(found: Found, question: Question) -> Listed | None:
@@ -269,7 +266,8 @@ def published(question: Question) -> Iterator[Found]:
             continue
         local = (f"{owner}/{region}/{name}",) if region else ()
         if row := table.find((*local, *spellings(name, owner), model), owner):
-            yield Found("litellm", row.key, row.entry, owner, table.entries)
+            entry = dict(row.entry)  # `litellm.register_model` changes entries in place, in any thread
+            yield Found("litellm", row.key, entry, owner, table.entries)
 
 
 def maker_of(name: str, table: Table) -> str | None:

@@ -40,7 +40,7 @@ class Table:
 
     @cached_property
     def _keys_by_lower(self) -> dict[str, str]:
-        return {key.lower(): key for key in self.entries}
+        return {key.lower(): key for key in list(self.entries)}  # another thread may add a model meanwhile
 
     def row(self, key: str) -> Row | None:
         """Return the model of that key, in whatever case it is written; another name leads to its model."""
