@@ -63,6 +63,7 @@ WEIRD: list[tuple[str, dict[str, Any]]] = [
     ("completion", {"input_cost_per_token": -1, "output_cost_per_token": float("nan")}),
     ("completion", {"stream": True, "stream_options": "usage"}),
     ("completion", {"stream": True, "stream_options": {}}),
+    ("completion", {"stream": True, "api_base": ["nowhere"]}),
     ("completion", {"fallbacks": "x"}),
     ("completion", {"unknown_argument": object()}),
     ("text_completion", {"prompt": None}),

@@ -42,7 +42,7 @@ gates = Gates()
 _inside: ContextVar[Call | None] = ContextVar("steptrack_litellm_call", default=None)
 early_call: ContextVar[Call | None] = ContextVar("steptrack_litellm_early", default=None)
 """The last call that came past the entry points here; what LiteLLM translates it to is the same one."""
-_refuses_stream_options: set[Any] = set()
+_refuses_stream_options: set[str] = set()
 
 
 def enclosing_call() -> Call | None:
@@ -281,12 +281,12 @@ class _Sending:
         )
 
     @property
-    def _server(self) -> Any:
+    def _server(self) -> str:
         arguments = self._arguments
         model = str(arguments.get("model"))
         if model.startswith("oci/") or arguments.get("custom_llm_provider") == "oci":
             return "oci"  # LiteLLM itself refuses the option there
-        return arguments.get("api_base") or arguments.get("base_url") or model
+        return str(arguments.get("api_base") or arguments.get("base_url") or model)
 
     def sent_by(self, function: Callable[..., Any]) -> Any:
         """Send it, as the user made it but for the model, a cap or an option that a step needs."""
