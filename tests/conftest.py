@@ -14,7 +14,7 @@ from hypothesis import settings
 
 import left_out
 from redis_servers import RedisServer
-from steptrack_callbacks import LostStepWarning, current_step, testing
+from steptrack_callbacks import LostStepWarning, attachments, current_step, testing, uninstall
 from steptrack_callbacks.concurrency import threads
 from steptrack_callbacks.ledgers import current
 
@@ -108,18 +108,34 @@ def _discard_routers() -> None:
             router.discard()
 
 
+def _still_heard() -> list[str]:
+    """Find where LiteLLM would still tell something of ours what it does."""
+    lists = vars(sys.modules["litellm"]) if "litellm" in sys.modules else {}
+    return [
+        f"litellm.{name}: {each!r}"
+        for name, held in lists.items()
+        if isinstance(held, list)
+        for each in held
+        if type(getattr(each, "__self__", each)).__module__.startswith("steptrack_callbacks")
+    ]
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     testing.reset()
     carried = threading.Thread.start is threads._start
+    attached = any(map(attachments.is_attached, attachments.PACKAGES))
     # Whether LiteLLM was imported by an earlier test is no concern of one that needs no framework.
     warnings.filterwarnings(
         "ignore", message="step .* has limits, but nothing watches", category=LostStepWarning
     )
     yield
     left = current_step()
+    if not attached:
+        uninstall()
     testing.reset()
     _discard_routers()
     if not carried:
         threads.leave_threads_alone()  # as the test may have installed them
     assert left is None, f"{left!r} was left on the stack"
+    assert attached or not _still_heard()

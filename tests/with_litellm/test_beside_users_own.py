@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import litellm
@@ -11,6 +13,7 @@ from calling import Events, arguments, call, read, run, wait_until, wait_until_a
 
 from provider import FORMS, Provider, _Answer
 from steptrack_callbacks import step
+from steptrack_callbacks.litellm.logger import TICKET
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +150,28 @@ def test_a_rule_about_answers_goes_on_working(provider: Provider) -> None:
         call("completion", provider)
     assert plan.usage.calls == provider.count() == 1
     assert plan.account.held_calls == 0
+
+
+class _Copying(Events):
+    """Copies what it is told, as one does that hands it to a queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[Any] = []
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self.copies.append((deepcopy(kwargs), pickle.loads(pickle.dumps(kwargs)), kwargs))
+        super().log_success_event(kwargs, response_obj, start_time, end_time)
+
+
+def test_a_callback_of_the_users_may_copy_and_pickle_what_it_is_told(provider: Provider) -> None:
+    copying = _Copying()
+    litellm.callbacks.append(copying)
+    with step("plan", max_usd=1) as plan:
+        call("completion", provider)
+        copying.wait_for()
+    copying.leave()
+    ((copied, pickled, told),) = copying.copies
+    assert copied[TICKET] is told[TICKET]
+    assert isinstance(pickled[TICKET], str)
+    assert plan.usage.calls == 1

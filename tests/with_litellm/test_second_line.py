@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,11 +47,8 @@ def logger_alone(name: str) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def _no_logger_stays() -> Iterator[None]:
     yield
-    litellm.pre_call_rules.clear()
-    for holders in (litellm.callbacks, litellm.success_callback, litellm._async_success_callback):
-        holders[:] = [holder for holder in holders if not isinstance(holder, StepTrackLogger)]
-    for holders in (litellm.input_callback, litellm.failure_callback, litellm._async_failure_callback):
-        holders[:] = [holder for holder in holders if not isinstance(holder, StepTrackLogger)]
+    for logger in [each for each in litellm.callbacks if isinstance(each, StepTrackLogger)]:
+        logger.detach()
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:litellm.* was imported before install:UserWarning")
@@ -167,3 +165,27 @@ def test_a_logger_beside_install_charges_nothing_twice(name: str, provider: Prov
         assert plan.usage.calls == 1
         assert plan.usage.ungated_calls == 0
     assert unattributed_usage().calls == 0
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_a_stream_of_which_litellm_reports_no_end_is_charged_an_estimate_once_nobody_has_it(
+    name: str, provider: Provider
+) -> None:
+    logger_alone(name)
+    with step("plan") as plan:
+        call(name, provider, stream=True)
+        gc.collect()
+        used = plan.usage
+    assert (used.calls, used.estimated_calls, used.ungated_calls) == (1, 1, 1)
+    assert used.input_tokens > 0
+
+
+@pytest.mark.parametrize("name", ["completion", "acompletion"])
+def test_a_logger_that_is_detached_hears_of_nothing(name: str, provider: Provider, events: Events) -> None:
+    logger_alone(name)
+    (logger,) = [each for each in litellm.callbacks if isinstance(each, StepTrackLogger)]
+    call(name, provider, stream=True)  # LiteLLM copies the callback meanwhile to its other lists
+    logger.detach()
+    held = {key: each for key, each in vars(litellm).items() if isinstance(each, list) and logger in each}
+    assert not held
+    assert logger.refuse_exhausted not in litellm.pre_call_rules

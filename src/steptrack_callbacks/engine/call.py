@@ -20,6 +20,7 @@ from steptrack_callbacks.concurrency.lock import LOCK
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.pricing import Terms
 from steptrack_callbacks.pricing.terms import NO_TERMS
+from steptrack_callbacks.values.copying import CopiedAsItself
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.usage import Usage
@@ -46,7 +47,7 @@ next_number = itertools.count(1).__next__
 """Numbers the calls of this process."""
 
 
-class Call:
+class Call(CopiedAsItself):
     """One request to a model, and its charge.
 
     Attributes:

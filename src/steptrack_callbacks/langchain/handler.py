@@ -13,6 +13,7 @@ from langchain_core.outputs import LLMResult
 from steptrack_callbacks import settings
 from steptrack_callbacks.integrations import proxy_client
 from steptrack_callbacks.steps.active import note_failure
+from steptrack_callbacks.values.copying import CopiedAsItself
 from steptrack_callbacks.values.errors import StepTrackError
 
 from . import charging, paid_tools, run_tree, runs, usage
@@ -26,7 +27,7 @@ from .starting import Start, begin, begin_async
 Params = Mapping[str, Any] | None
 
 
-class StepTrackHandler(BaseCallbackHandler):
+class StepTrackHandler(CopiedAsItself, BaseCallbackHandler):
     """Charges every model call that LangChain reports, and refuses it before it is sent if need be.
 
     `install()` attaches one to everything. It works explicitly, too, as in
@@ -55,16 +56,8 @@ class StepTrackHandler(BaseCallbackHandler):
         """Whether to be called in the caller's own task and context."""
         return is_inline()
 
-    # It keeps nothing, so each copy is as good as itself: LangChain copies handlers with models and chains
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _memo: Any) -> Self:
-        return self
-
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        return type(self), ()
+        return type(self), ()  # it keeps nothing, and is pickled with models and chains
 
     # Before a model is called
 

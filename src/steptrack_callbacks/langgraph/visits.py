@@ -16,6 +16,7 @@ from langgraph.channels.untracked_value import UntrackedValue
 
 from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.steps.step import Step
+from steptrack_callbacks.values.copying import CopiedAsItself
 
 from . import nodes, running, spending
 from .running import AgentRun
@@ -23,8 +24,11 @@ from .spending import Spending
 from .terms import Terms
 
 
-class Visit(str):
-    """One run of an agent's graph, and the agent's run in it, which begins when it is first asked for."""
+class Visit(CopiedAsItself, str):
+    """One run of an agent's graph, and the agent's run in it, which begins when it is first asked for.
+
+    Whoever writes down the state that it is in writes its number.
+    """
 
     __slots__ = ("_beginning", "_run", "_terms")
     _terms: Terms
@@ -39,17 +43,6 @@ class Visit(str):
         visit._run = None
         visit._beginning = Guard()
         return visit
-
-    # Whoever copies the state has the same visit, and whoever writes it down its number: it is of one run.
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _memo: Any) -> Self:
-        return self
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (str(self),)
 
     @property
     def is_open(self) -> bool:

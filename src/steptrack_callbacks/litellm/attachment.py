@@ -27,17 +27,15 @@ def attach() -> Callable[[], None]:
     gated.put_up()
     gates.active = True
     logger = StepTrackLogger()
-    rule = logger.refuse_exhausted
     gates.hears = LOGGER.get() is not None and _add(CALLBACKS, logger)
-    _add(RULES, rule)
+    _add(RULES, logger.refuse_exhausted)
     silence_refusal_logs()
     undo = [carry(), hear(logger.announce), gate_set_up(TICKET), meter_streams(TICKET, EARLY), try_groups()]
 
     def detach() -> None:
         gates.active = False
         gated.take_down()
-        _forget(logger)
-        _forget(rule)
+        logger.detach()
         restore_refusal_logs()
         for put_back in undo:
             put_back()
@@ -51,17 +49,6 @@ def _add(seam: Seam, ours: Any) -> bool:
     if listeners is not None:
         listeners.append(ours)
     return listeners is not None
-
-
-def _forget(ours: Any) -> None:
-    """Take a callback or a rule out of all the lists of LiteLLM's that it stands in, or was copied to."""
-    for listeners in vars(litellm).copy().values():
-        if type(listeners) is list and any(_is(ours, each) for each in listeners):
-            listeners[:] = [each for each in listeners if not _is(ours, each)]
-
-
-def _is(ours: Any, other: Any) -> bool:
-    return other is ours or (type(other) is type(ours) and bool(other == ours))  # methods are made each time
 
 
 class _Gated:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import litellm
+
+from steptrack_callbacks.concurrency.contexts import run_finalizer
 from steptrack_callbacks.engine.call import Call
 from steptrack_callbacks.integrations import handoff
 from steptrack_callbacks.integrations.seams_litellm import LOGGER
 from steptrack_callbacks.steps.attribution import new_call, refuse_if_exhausted
+from steptrack_callbacks.values.copying import CopiedAsItself
 from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.usage import Usage
 
@@ -33,6 +37,9 @@ _COUNTER = "steptrack_counter"
 _APART = frozenset(call_type.operation for call_type in CALL_TYPES.values() if not call_type.answers_in_words)
 """What asks no chat model for words, and so is not part of a call that does."""
 
+_LOST = "steptrack_lost"
+"""What there charges a call that LiteLLM forgets without a word of its end."""
+
 _UNGATED = Usage(ungated_calls=1)
 
 
@@ -50,12 +57,20 @@ class StepTrackLogger(CustomLogger):
         >>> logger = StepTrackLogger()
         >>> litellm.callbacks.append(logger)
         >>> litellm.pre_call_rules.append(logger.refuse_exhausted)
-        >>> litellm.callbacks.remove(logger); litellm.pre_call_rules.remove(logger.refuse_exhausted)
+        >>> logger.detach()
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.instance_id = uuid.uuid4().hex  # LiteLLM drops a second callback that looks like the first
+
+    def detach(self) -> None:
+        """Hear of no call any more, and refuse none.
+
+        LiteLLM copies a callback from the list that it was put in to others, where it goes on hearing.
+        """
+        _take_out(self)
+        _take_out(self.refuse_exhausted)
 
     def refuse_exhausted(self, _text: str) -> bool:
         """Refuse a call in an exhausted step; a rule for `litellm.pre_call_rules`.
@@ -100,6 +115,7 @@ class StepTrackLogger(CustomLogger):
             call = new_call(
                 request_of(_kind_of(details), str(model or ""), messages, _options_of(details)), sent=True
             )
+            details[_LOST] = _LostReport(call)
         if call.state == "new":
             call.begin()
         details[TICKET] = call
@@ -144,6 +160,33 @@ class StepTrackLogger(CustomLogger):
     ) -> None:
         """Do as `log_failure_event`."""
         self.log_failure_event(kwargs, response_obj, start_time, end_time)
+
+
+class _LostReport(CopiedAsItself):
+    """Charges a call its estimate once LiteLLM's account of it is gone: nobody will report it any more.
+
+    So it is with a stream that is not read to its end.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __del__(self) -> None:
+        if self._call.is_open:
+            run_finalizer(self._call.abandon, reported=_UNGATED)
+
+
+def _take_out(ours: Any) -> None:
+    """Take a callback or a rule out of all the lists of LiteLLM's that it stands in."""
+    for listeners in vars(litellm).copy().values():
+        if type(listeners) is list and any(_is(ours, each) for each in listeners):
+            listeners[:] = [each for each in listeners if not _is(ours, each)]
+
+
+def _is(ours: Any, other: Any) -> bool:
+    return other is ours or (type(other) is type(ours) and bool(other == ours))  # methods are made each time
 
 
 def _call_of(details: dict[str, Any]) -> Call | None:

@@ -18,6 +18,7 @@ from steptrack_callbacks.engine.room import about_left
 from steptrack_callbacks.engine.swapping import Swap
 from steptrack_callbacks.litellm import batches, charging
 from steptrack_callbacks.litellm.call_types import Kind
+from steptrack_callbacks.values.copying import CopiedAsItself
 from steptrack_callbacks.values.definitions import LimitName
 from steptrack_callbacks.values.errors import LedgerError, StepDenied, StepTrackError
 from steptrack_callbacks.values.usage import Usage
@@ -48,7 +49,7 @@ def ticket_of(data: Mapping[str, Any] | None) -> Ticket | None:
     return _request.get() if ticket is None else ticket
 
 
-class Ticket:
+class Ticket(CopiedAsItself):
     """What is known of one request while it is served.
 
     Attributes:
