@@ -97,6 +97,7 @@ def test_dollars_of_thousands_of_digits_are_refused_as_any_that_are_too_many():
         ({"escalation": "ops"}, "escalation must be a function of the exception"),
         ({"wrap_up_usd": 1}, "is kept back from max_usd, so max_usd must be set and larger"),
         ({"wrap_up_usd": 1, "max_usd": 1}, "so max_usd must be set and larger"),
+        ({"wrap_up_usd": "1", "max_usd": 2}, "wrap_up_usd must be a number, such as 0.05, not '1'"),
         ({"wrap_up_usd": "1", "max_usd": 2, "name": 3}, "a step needs a name"),
     ],
 )

@@ -19,8 +19,9 @@ from .limits import (
     from_mapping,
     seconds_of,
     unknown_option,
+    usd_of,
 )
-from .money import count_of, decimal_of, plain
+from .money import count_of, plain
 from .swaps import ModelList, model_list_of
 from .tools import ToolLimit, checked_limit
 
@@ -223,7 +224,7 @@ class StepDefinition:
                 raise ValueError(f"{where}{kept}, so max_calls must be set and larger")
         if self.wrap_up_usd is None:
             return
-        kept_back = decimal_of(self.wrap_up_usd, f"{where}wrap_up_usd")
+        kept_back = usd_of(self.wrap_up_usd, f"{where}wrap_up_usd")
         if self.max_usd is None or kept_back >= self.max_usd:
             raise ValueError(
                 f"{where}wrap_up_usd={kept_back} is kept back from max_usd, so max_usd must be set and larger"

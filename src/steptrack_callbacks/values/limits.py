@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from decimal import Decimal
 from functools import wraps
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -57,9 +58,7 @@ def check_key(name: object, what: str, example: str) -> None:
 def check_limits(holder: Any, where: str = "") -> None:
     """Check the limits of a frozen value, and store money as the exact `Decimal`."""
     if holder.max_usd is not None:
-        if isinstance(holder.max_usd, str):
-            raise ValueError(f"{where}max_usd must be a number, such as 0.05, not {holder.max_usd!r}")
-        object.__setattr__(holder, "max_usd", decimal_of(holder.max_usd, f"{where}max_usd"))
+        object.__setattr__(holder, "max_usd", usd_of(holder.max_usd, f"{where}max_usd"))
     if holder.max_tokens is not None and count_of(holder.max_tokens, f"{where}max_tokens") == 0:
         raise ValueError(
             f"{where}max_tokens must be at least 1, not 0: max_calls=0 forbids all calls, and no max_tokens"
@@ -71,6 +70,13 @@ def check_limits(holder: Any, where: str = "") -> None:
         if not (seconds := seconds_of(holder.max_seconds, f"{where}max_seconds")):
             raise ValueError(f"{where}max_seconds must be more than 0 seconds, not {holder.max_seconds!r}")
         object.__setattr__(holder, "max_seconds", seconds)
+
+
+def usd_of(value: object, name: str) -> Decimal:
+    """Read a limit in US dollars; raises `ValueError` for one that is negative, not finite or a text."""
+    if isinstance(value, str):
+        raise ValueError(f"{name} must be a number, such as 0.05, not {value!r}")  # noqa: TRY004
+    return decimal_of(value, name)
 
 
 def seconds_of(value: object, name: str) -> float:
