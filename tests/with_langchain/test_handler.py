@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 from asking import CALL_TOKENS, MODES, FakeChat, FakeCompletion, Recorder, chat
-from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.callbacks import AsyncCallbackHandler, CallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tools import tool
@@ -23,7 +23,7 @@ from langchain_core.tracers.context import _configure_hooks
 from internals import left_on
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, Stage, ToolDenied, UnpricedModel, persona, step
-from steptrack_callbacks.langchain import StepTrackHandler, attach, budgeted, runs
+from steptrack_callbacks.langchain import StepTrackHandler, attach, attachment, budgeted, runs
 from steptrack_callbacks.langchain.refusals import langchain_error
 from steptrack_callbacks.steps.attribution import unattributed_usage
 
@@ -271,3 +271,17 @@ def test_a_call_that_is_interrupted_between_its_admission_and_being_sent_is_with
             model.invoke("hello") if mode == "invoke" else asyncio.run(model.ainvoke("hello"))
         assert left_on(plan.account) == {}
     assert (plan.usage.calls, model.sent) == (0, 0)
+
+
+def test_once_detached_no_run_calls_a_handler_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handlers() -> list[Any]:
+        return [each for each in CallbackManager.configure().handlers if isinstance(each, StepTrackHandler)]
+
+    monkeypatch.setattr(
+        attachment._attached, "follows_agents", False
+    )  # an agent's budget is followed for good
+    assert handlers() == [attachment._attached]
+    attachment._detach()
+    assert not handlers()
+    attachment.attach()
+    assert handlers() == [attachment._attached]
