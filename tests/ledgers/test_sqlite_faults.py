@@ -360,3 +360,13 @@ def test_a_charge_from_a_garbage_collection_inside_the_ledger_is_not_lost(kind, 
         store.settle([charge("one", cost=1)])
     assert at(store).settled == {COST: 6, "calls": 2, "input_tokens": 0, "output_tokens": 0}
     store.close_connections()
+
+
+def test_a_ledger_that_nobody_has_any_more_closes_its_file(tmp_path):
+    ledger = open_ledger(f"sqlite:///{tmp_path}/books.db")
+    ledger.accounts()
+    connection = ledger._file._shelf.db
+    del ledger
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
