@@ -1,0 +1,103 @@
+"""What a handler is told of runs that other runs are inside of: chains and tools."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from . import paid_tools, run_tree
+from .awaited import awaited_as
+from .refusals import mark_not_retryable
+
+
+class EnclosingRuns:
+    """Mixed into a handler: notes which runs are inside which, and counts and charges tools.
+
+    Attributes:
+        is_off: See the handler.
+        follows_agents: See the handler.
+    """
+
+    is_off: bool
+    follows_agents: bool
+
+    def on_chain_start(
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note what a chain is called: steps can be named by it."""
+        if not self.is_off:
+            run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+        elif self.follows_agents:
+            run_tree.enter(run_id, parent_run_id, None, None, None)
+        else:
+            return
+        run_tree.carry(run_id, inputs, metadata)
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """End the steps that were opened for an outermost chain.
+
+        Raises:
+            BudgetExhausted: One of them is over its limit.
+        """
+        run_tree.leave(run_id)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """End the steps that were opened for an outermost chain."""
+        run_tree.leave(run_id, error)
+
+    @awaited_as("await_tool_start")
+    def on_tool_start(
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Count a tool, refuse it if the stage in force does not allow it, and reserve what its use costs.
+
+        Raises:
+            ToolDenied: It does not, or a `max_tool_calls` is reached.
+            BudgetExhausted: There is no room for what it costs.
+        """
+        __tracebackhide__ = True
+        if not self.is_off and run_tree.is_first_report(run_id):
+            paid_tools.begin(run_id, serialized, input_str, **kwargs)
+
+    async def await_tool_start(
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Do as `on_tool_start`, waiting on the event loop if need be.
+
+        Raises:
+            ToolDenied: As there.
+            BudgetExhausted: There is no room for what it costs, or it did not come free in time.
+        """
+        __tracebackhide__ = True
+        if not self.is_off and run_tree.is_first_report(run_id):
+            await paid_tools.begin_async(run_id, serialized, input_str, **kwargs)
+
+    @awaited_as("await_tool_end")
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Charge the use of a tool that costs money."""
+        paid_tools.end(run_id, output)
+
+    async def await_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
+        """Do as `on_tool_end`, and await what a ledger is told of it."""
+        async with paid_tools.telling_ledger(run_id):
+            self.on_tool_end(output, run_id=run_id)
+
+    @awaited_as("await_tool_error")
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Keep what a step in the tool has raised from being retried, and so paid for again."""
+        mark_not_retryable(error)
+        paid_tools.fail(run_id, error)
+
+    async def await_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Do as `on_tool_error`, and await what a ledger is told of it."""
+        async with paid_tools.telling_ledger(run_id):
+            self.on_tool_error(error, run_id=run_id)
