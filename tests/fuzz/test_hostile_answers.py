@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from hostile import anything, as_object, atoms, nested, sometimes_sane, table_of, tried
 from hypothesis import example, given
@@ -177,7 +178,7 @@ def test_an_answer_of_langchains_is_charged(
         result.llm_output = {"token_usage": usage}
     with step("plan", max_usd=10**9) as plan:
         call = opened(plan)
-        langchain_answers.settle(call, result)
+        langchain_answers.settle(call, result, uuid4())
         if isinstance(usage, dict) and usage.get("total_cost") == 0:
             return  # the mark of LangChain's own cache
         assert_charged_once(plan, said_text=bool(said))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -47,7 +48,7 @@ def by_langchain(row: Row) -> Usage:
     with step("plan") as plan:
         call = new_call(chat_request(model, [], metadata, told.get("asked", {})))
         call.admit()
-        langchain_usage.settle(call, result)
+        langchain_usage.settle(call, result, uuid4())
     return plan.usage
 
 

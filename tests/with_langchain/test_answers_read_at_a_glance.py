@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import example, given
@@ -82,7 +83,7 @@ def charged(answer: dict[str, Any], *, closely: bool) -> tuple[Any, ...]:
             chat_request({"name": "ChatOpenAI"}, [], {"ls_provider": "openai", "ls_model_name": MODEL}, {})
         )
         call.admit()
-        is_told = usage.settle(call, result_of(answer))
+        is_told = usage.settle(call, result_of(answer), uuid4())
         return plan.usage, dict(plan_models(plan)), is_told
 
 

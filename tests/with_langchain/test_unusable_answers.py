@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from provider import Provider
 from steptrack_callbacks import BudgetExhausted, step
+from steptrack_callbacks.engine import output_stats
 from steptrack_callbacks.langchain import budgeted, failures
 
 
@@ -59,6 +60,17 @@ def test_an_answer_that_cannot_be_parsed_is_charged_what_it_reports(
     assert (plan.usage.calls, plan.usage.failed_calls, plan.usage.estimated_calls) == (1, 0, 0)
     assert (plan.usage.total_tokens, plan.usage.cache_read_tokens) == (CALL_TOKENS, 40)
     assert 0 < plan.cost_usd < CALL_USD
+
+
+@pytest.mark.parametrize("mode", WHOLE)
+def test_an_answer_that_cannot_be_parsed_is_as_long_as_it_says(mode: str, provider: Provider) -> None:
+    provider.behave(output_tokens=20)
+    with step("learn"):
+        chat(provider).invoke("hello")
+    with pytest.raises(ValueError, match="Plan"), step("plan"):
+        WHOLE[mode](chat(provider).with_structured_output(Plan))
+    (stats,) = output_stats._seen.values()
+    assert [tokens for _, tokens in stats._answers] == [20, 20]
 
 
 @pytest.mark.parametrize("mode", STREAMED)

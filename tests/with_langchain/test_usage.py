@@ -47,6 +47,18 @@ def test_a_hit_of_the_cache_is_free_and_no_call(mode: str, provider: Provider) -
     assert plan.cost_usd == CALL_USD
 
 
+@pytest.mark.parametrize("says_output", [True, False])
+def test_a_paid_call_is_charged_though_a_hit_of_its_answer_was_read_before(
+    says_output: bool, provider: Provider
+) -> None:
+    model: Any = chat(provider) if says_output else FakeChat()
+    model.cache = InMemoryCache()  # it keeps the very object that the paid call is about to report
+    with step("plan") as plan:
+        model.generate([[HumanMessage("hello")], [HumanMessage("hello")]])
+    assert (plan.usage.calls, plan.usage.estimated_calls) == (1, 0)
+    assert plan.usage.total_tokens == (CALL_TOKENS if says_output else 14)
+
+
 def test_a_hit_of_the_cache_is_free_for_a_model_that_reports_nothing() -> None:
     model = FakeListChatModel(responses=["a", "b"], cache=InMemoryCache())
     with step("plan") as plan:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from agents import by_path, gated, paths, scripted, thread
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, RetryPolicy, Send, interrupt
@@ -275,3 +279,43 @@ def test_a_name_is_declared_as_a_step_or_as_a_node() -> None:
     declare_nodes({"write": {"max_calls": 1}, "outer/plan": {}})
     with pytest.raises(ValueError, match="'write': declared as a step and as a node"):
         declare({"write": {"max_calls": 1}})
+
+
+@pytest.mark.parametrize("how", ["tool", "paid tool", "retriever"])
+def test_a_model_that_a_tool_or_a_retriever_calls_is_in_the_step_of_the_node(
+    how: str, invoke: Invoke
+) -> None:
+    declare_nodes({"research": {"max_calls": 2}})
+    model = scripted()
+
+    @tool
+    def ask(question: str) -> str:
+        """Ask a model."""
+        return str(model.invoke(question).text)
+
+    class Asking(BaseRetriever):
+        def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+            return [Document(model.invoke(query, {"callbacks": run_manager.get_child()}).text)]
+
+    used: Any = Asking() if how == "retriever" else ask
+    ask.metadata = {"usd": 0.01} if how == "paid tool" else None
+    graph = graph_of(research=lambda _: {"answers": [str(used.invoke("hello")) for _ in range(5)]})
+    with pytest.raises(BudgetExhausted) as refusal:
+        invoke(graph, EMPTY)
+    assert refusal.value.path == "research"
+    assert len(model.sent) == by_path()["research"].usage.calls == 2
+    assert paths() == ["research"]
+
+
+def test_a_paid_tool_is_charged_to_the_step_of_its_node(invoke: Invoke) -> None:
+    declare_nodes({"research": {"max_usd": 0.025}})
+
+    @tool
+    def search(question: str) -> str:
+        """Search."""
+        return question
+
+    search.metadata = {"usd": 0.01}
+    with pytest.raises(BudgetExhausted):
+        invoke(graph_of(research=lambda _: {"answers": [search.invoke("hello") for _ in range(5)]}), EMPTY)
+    assert by_path()["research"].usage.cost_usd == Decimal("0.02")

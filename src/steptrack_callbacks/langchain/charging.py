@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from langchain_core.outputs import LLMResult
 
 from steptrack_callbacks.engine.call import Call
@@ -12,7 +14,7 @@ from steptrack_callbacks.values.errors import StepTrackError
 from . import failures, runs, usage
 
 
-def settle(run: runs.Run, call: Call, response: LLMResult) -> None:
+def settle(run: runs.Run, call: Call, response: LLMResult, run_id: UUID) -> None:
     """Charge an answer, unless an integration further down has."""
     if call.state == "new":
         call.begin()  # nobody has asked its limiter, so it came from a cache, which is free
@@ -21,7 +23,7 @@ def settle(run: runs.Run, call: Call, response: LLMResult) -> None:
     if call.request.model == UNKNOWN_MODEL:
         call.request.rename(usage.model_of(response) or UNKNOWN_MODEL)
     elsewhere = run.batch is not None and _is_counted(run.batch, response)
-    run.has_reported = usage.settle(call, response, counted_elsewhere=elsewhere)
+    run.has_reported = usage.settle(call, response, run_id, counted_elsewhere=elsewhere)
     if stream_pacing.streams:
         stream_pacing.tighten(call)
 

@@ -1,4 +1,4 @@
-"""What a handler is told of runs that other runs are inside of: chains and tools."""
+"""What a handler is told of runs that other runs are inside of: chains, tools and retrievers."""
 
 from __future__ import annotations
 
@@ -34,13 +34,8 @@ class EnclosingRuns:
         **kwargs: Any,
     ) -> None:
         """Note what a chain is called: steps can be named by it."""
-        if not self.is_off:
-            run_tree.enter(run_id, parent_run_id, name, tags, metadata)
-        elif self.follows_agents:
-            run_tree.enter(run_id, parent_run_id, None, None, None)
-        else:
-            return
-        run_tree.carry(run_id, inputs, metadata)
+        if self._enter(run_id, parent_run_id, name, tags, metadata) is not None:
+            run_tree.carry(run_id, inputs, metadata)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """End the steps that were opened for an outermost chain.
@@ -54,9 +49,43 @@ class EnclosingRuns:
         """End the steps that were opened for an outermost chain."""
         run_tree.leave(run_id, error)
 
+    def on_retriever_start(
+        self,
+        serialized: Any,
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note a retriever, which may ask a model."""
+        self._enter(run_id, parent_run_id, None, tags, metadata)
+
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Do as `on_chain_end`.
+
+        Raises:
+            BudgetExhausted: As there.
+        """
+        run_tree.leave(run_id)
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Do as `on_chain_error`."""
+        run_tree.leave(run_id, error)
+
     @awaited_as("await_tool_start")
     def on_tool_start(
-        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Count a tool, refuse it if the stage in force does not allow it, and reserve what its use costs.
 
@@ -65,11 +94,25 @@ class EnclosingRuns:
             BudgetExhausted: There is no room for what it costs.
         """
         __tracebackhide__ = True
-        if not self.is_off and run_tree.is_first_report(run_id):
-            paid_tools.begin(run_id, serialized, input_str, **kwargs)
+        place = self._enter_tool(run_id, parent_run_id, tags, metadata)
+        if place is None:
+            return
+        try:
+            paid_tools.begin(run_id, serialized, input_str, place, metadata=metadata, **kwargs)
+        except BaseException as error:  # nobody is told of its end
+            run_tree.leave(run_id, error)
+            raise
 
     async def await_tool_start(
-        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Do as `on_tool_start`, waiting on the event loop if need be.
 
@@ -78,13 +121,24 @@ class EnclosingRuns:
             BudgetExhausted: There is no room for what it costs, or it did not come free in time.
         """
         __tracebackhide__ = True
-        if not self.is_off and run_tree.is_first_report(run_id):
-            await paid_tools.begin_async(run_id, serialized, input_str, **kwargs)
+        place = self._enter_tool(run_id, parent_run_id, tags, metadata)
+        if place is None:
+            return
+        try:
+            await paid_tools.begin_async(run_id, serialized, input_str, place, metadata=metadata, **kwargs)
+        except BaseException as error:
+            run_tree.leave(run_id, error)
+            raise
 
     @awaited_as("await_tool_end")
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Charge the use of a tool that costs money."""
+        """Charge the use of a tool that costs money.
+
+        Raises:
+            BudgetExhausted: It was an outermost run, and a step that was opened in it is over its limit.
+        """
         paid_tools.end(run_id, output)
+        run_tree.leave(run_id)
 
     async def await_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         """Do as `on_tool_end`, and await what a ledger is told of it."""
@@ -96,8 +150,34 @@ class EnclosingRuns:
         """Keep what a step in the tool has raised from being retried, and so paid for again."""
         mark_not_retryable(error)
         paid_tools.fail(run_id, error)
+        run_tree.leave(run_id, error)
 
     async def await_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Do as `on_tool_error`, and await what a ledger is told of it."""
         async with paid_tools.telling_ledger(run_id):
             self.on_tool_error(error, run_id=run_id)
+
+    def _enter(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        name: str | None,
+        tags: list[str] | None,
+        metadata: dict[str, Any] | None,
+    ) -> run_tree.Place | None:
+        """Note a run, with what may open a step if this handler is attached; `None` if it sees nothing."""
+        if not self.is_off:
+            return run_tree.enter(run_id, parent_run_id, name, tags, metadata)
+        return run_tree.enter(run_id, parent_run_id, None, None, None) if self.follows_agents else None
+
+    def _enter_tool(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        tags: list[str] | None,
+        metadata: dict[str, Any] | None,
+    ) -> run_tree.Place | None:
+        """Note a tool's run; `None` if its use is not to be counted, or was by another handler."""
+        place = self._enter(run_id, parent_run_id, None, tags, metadata)
+        run_tree.mark_as_tool(run_id)
+        return None if self.is_off or not run_tree.is_first_report(run_id) else place

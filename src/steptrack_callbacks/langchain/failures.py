@@ -57,24 +57,24 @@ def settle_unread(call: Call, error: BaseException, result: LLMResult | None, *,
         result: What LangChain knows of it: what was streamed, or the body of the response.
         seen: Output tokens that were seen; a usage that has less is not all of it.
     """
-    for reported, told in _reports(error, result):
+    for reported, told, is_whole in _reports(error, result):
         usage = read_usage(reported)
         if usage is not None and 0 < usage.output_tokens >= seen:
-            answers.settle_reported(call, reported, told)
+            answers.settle_reported(call, reported, told, is_whole=is_whole)
             return True
     return False
 
 
 def _reports(
     error: BaseException, result: LLMResult | None
-) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Find usages, each with what is said beside it."""
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], bool]]:
+    """Find usages, each with what is said beside it, and whether the answer was not cut short."""
     if result is not None:
-        yield answers.report_of(result)
+        yield (*answers.report_of(result), True)
     completion = getattr(error, "completion", None)
     if isinstance(completion, BaseModel):
         told = completion.model_dump()
-        yield told.get("usage") or {}, told
+        yield told.get("usage") or {}, told, False  # the client raises so where an answer was cut short
 
 
 def _status_of(error: BaseException) -> int | None:

@@ -42,7 +42,7 @@ class StepTrackHandler(CopiedAsItself, EnclosingRuns, BaseCallbackHandler):
     ignore_llm = False  # LangChain asks for each chunk; its own answer is a property, which takes longer
     ignore_chat_model = False
     ignore_chain = False
-    ignore_retriever = True
+    ignore_retriever = False
     ignore_retry = True
     ignore_custom_event = True
     is_off = False
@@ -239,7 +239,7 @@ class StepTrackHandler(CopiedAsItself, EnclosingRuns, BaseCallbackHandler):
             if run is not None:
                 call = run.end()
                 if call is not None:
-                    charging.settle(run, call, response)
+                    charging.settle(run, call, response, run_id)
                 if run.within is not None:
                     run.tell_step()
         except BaseException as refused:  # by a hook; or it was interrupted

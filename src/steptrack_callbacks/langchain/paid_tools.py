@@ -23,6 +23,7 @@ from steptrack_callbacks.values.untrusted import field
 from steptrack_callbacks.values.usage import Usage
 
 from .refusals import langchain_error
+from .run_tree import Place
 
 SAYS = "cost_usd"
 """Where a tool's result, its artifact or its metadata says what its use has cost."""
@@ -35,8 +36,15 @@ _MOST = 1_000
 _running: dict[int, Call] = {}
 
 
-def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said: Any) -> None:
+def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, place: Place, **said: Any) -> None:
     """Count a tool's use, and reserve what it costs, if it costs anything.
+
+    Args:
+        run_id: The tool's run.
+        serialized: What LangChain says of the tool.
+        text: What the tool is given.
+        place: Where the run is among others.
+        said: What else LangChain says of the run.
 
     Raises:
         ToolDenied: The stage in force does not allow it, or a `max_tool_calls` is reached.
@@ -47,7 +55,7 @@ def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said:
     asked = _asked(serialized, text, **said)
     try:
         with _Counted(asked):
-            use = _use_of(asked)
+            use = _use_of(asked, place)
             if use is not None:
                 use.admit()
                 _remember(run_id, use)
@@ -55,13 +63,15 @@ def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said:
         raise langchain_error(error) from None
 
 
-async def begin_async(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, **said: Any) -> None:
+async def begin_async(
+    run_id: UUID, serialized: Mapping[str, Any] | None, text: str, place: Place, **said: Any
+) -> None:
     """Do as `begin`, waiting on the event loop for room that others hold."""
     __tracebackhide__ = True
     asked = _asked(serialized, text, **said)
     try:
         with _Counted(asked):
-            use = _use_of(asked)
+            use = _use_of(asked, place)
             if use is not None:
                 await use.admit_async()
                 _remember(run_id, use)
@@ -107,7 +117,7 @@ class _Counted:
             take_back_use(self._step, self._asked.tool)
 
 
-def _use_of(asked: _Asked) -> Call | None:
+def _use_of(asked: _Asked, place: Place) -> Call | None:
     """Return what has to be admitted; `None` if it costs nothing."""
     usd = asked.declared.get("usd", settings.now.tool_usd.get(asked.tool))
     if usd is None:
@@ -122,7 +132,8 @@ def _use_of(asked: _Asked) -> Call | None:
             max_output_tokens=0,
             fee=Fee(sent=cost, likely=cost, most=cost),
             counts=False,
-        )
+        ),
+        within=place.step,
     )
 
 

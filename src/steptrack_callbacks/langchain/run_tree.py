@@ -156,13 +156,15 @@ class _Watch(weakref.ref[UUID]):
         key: The run's number.
         around: That of the run around it, or `None`.
         place: Where it is.
+        is_tool: Whether it is a tool's.
         when_over: Told how the run has ended.
     """
 
-    __slots__ = ("around", "key", "place", "when_over")
+    __slots__ = ("around", "is_tool", "key", "place", "when_over")
     key: int
     around: int | None
     place: Place
+    is_tool: bool
     when_over: Callable[[BaseException | None], None] | None
 
     def over(self, error: BaseException | None) -> None:
@@ -201,8 +203,22 @@ def enter(
     watch.key, watch.place = key, place
     # It looks once its steps are open, so either the outermost run has ended them, or it does so itself.
     watch.when_over = place.outermost.end if place.outermost.is_over else None
-    watch.around = None if parent_run_id is None else parent_run_id.int
+    watch.around, watch.is_tool = None if parent_run_id is None else parent_run_id.int, False
     return place
+
+
+def mark_as_tool(run_id: UUID) -> None:
+    """Note that a run is a tool's."""
+    if (watch := watches.get(run_id.int)) is not None:
+        watch.is_tool = True
+
+
+def tool_around(run_id: UUID) -> int | None:
+    """Return the number of the innermost tool's run that a run is in, or `None`."""
+    watch = watches.get(run_id.int)
+    while watch is not None and not watch.is_tool:
+        watch = None if watch.around is None else watches.get(watch.around)
+    return None if watch is None else watch.key
 
 
 def enter_model(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
+from uuid import UUID
 
 from langchain_core.outputs import LLMResult
 
@@ -65,12 +66,13 @@ _answer_of: Callable[[Iterable[Any]], Answer] = partial(tuple.__new__, Answer)  
 _COUNTS = 3  # those sent, those made, and their sum
 
 
-def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) -> bool:
+def settle(call: Call, result: LLMResult, run_id: UUID, *, counted_elsewhere: bool = False) -> bool:
     """Charge a call with its complete answer, and say whether its usage was reported.
 
     Args:
         call: The call.
         result: The answer.
+        run_id: The model's run.
         counted_elsewhere: Whether another answer of its batch has its usage, too.
     """
     if not counted_elsewhere and (plain := _plainly_told(result)):
@@ -78,8 +80,10 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
     answer = _first(result)
     reported = _reported(answer, result)
     if reported is not None and reported.get("total_cost") == 0:
-        call.settle_free()  # a hit of LangChain's cache: it puts a total cost of 0 beside the usage
-        return False
+        if _is_from_cache(answer, result, run_id):
+            call.settle_free()
+            return False
+        reported = {name: value for name, value in reported.items() if name != "total_cost"}
     if counted_elsewhere:
         call.settle(Usage(), truncated=True)
         return False
@@ -95,6 +99,16 @@ def settle(call: Call, result: LLMResult, *, counted_elsewhere: bool = False) ->
     if message is not None and isinstance(message.content, list):
         reading.add_items(message.content)
     return _settle(call, reading, told, lambda: text_of(result), response=answer)
+
+
+def _is_from_cache(answer: Any, result: LLMResult, run_id: UUID) -> bool:
+    """Tell a hit of LangChain's cache, which puts a total cost of 0 beside the usage.
+
+    A cache in memory puts it into the answer of the paid call as well, if that was not reported before. A hit
+    has no output of the model's own, and its message bears the number of another run, if any.
+    """
+    name = str(getattr(getattr(answer, "message", None), "id", None))
+    return not result.llm_output and str(run_id) not in name
 
 
 def _plainly_told(result: LLMResult) -> Answer | None:
@@ -155,19 +169,20 @@ def _said_beside(model: Any, tier: Any, *reasons: Any) -> tuple[Any, ...]:
     return answer[1:]
 
 
-def settle_reported(call: Call, reported: Any, told: Mapping[str, Any]) -> None:
+def settle_reported(call: Call, reported: Any, told: Mapping[str, Any], *, is_whole: bool) -> None:
     """Charge a call whose answer came and could not be used with what is known of its usage.
 
     Args:
         call: The call.
         reported: The usage, in LangChain's words or in a provider's.
         told: What the answer says beside it.
+        is_whole: Whether it was not cut short, unless it says so itself.
     """
     reading = Reading()
     reading.add_usage(reported)
     reading.name(tier=_tier_in(reported))
     _add_told(reading, told)
-    _settle(call, reading, told, str, is_whole=False)
+    _settle(call, reading, told, str, is_whole=is_whole)
 
 
 def _settle(

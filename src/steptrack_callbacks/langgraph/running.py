@@ -129,10 +129,11 @@ def begin(terms: Terms, saved: Spending, turn: Turn | None, graph: str, visit: s
 def _earlier(terms: Terms) -> Earlier | None:
     node = nodes.run_of_node()
     place = None if node is None else run_tree.place_around(node)
-    if place is None:
+    if node is None or place is None:
         return None
     around = current_step() or place.step
-    key = (terms, None if around is None else around.id)
+    # An agent that a tool runs begins anew with each tool.
+    key = (terms, None if around is None else around.id, run_tree.tool_around(node))
     earlier: Earlier = place.outermost.kept.setdefault(key, Earlier(terms))
     return earlier
 
