@@ -80,6 +80,19 @@ def test_a_hit_of_the_cache_under_a_limiter_is_free(provider: Provider) -> None:
     assert provider.count() == 1
 
 
+def test_a_limiter_admits_the_prompt_that_is_sent_and_not_one_before_it_that_the_cache_has() -> None:
+    model = FakeChat(rate_limiter=steptrack_admission(), cache=InMemoryCache())
+
+    async def main() -> None:
+        await model.agenerate([[HumanMessage("hello")]])
+        async with step("plan", max_calls=1, error_boundary="continue") as plan:
+            await model.agenerate([[HumanMessage(text)] for text in ("hello", "one", "two")])
+        assert (plan.exhausted, plan.usage.calls) == (True, 1)
+
+    asyncio.run(main())
+    assert model.sent == 2
+
+
 def steptrack_admission() -> Any:
     from steptrack_callbacks.langchain import admission
 

@@ -319,3 +319,25 @@ def test_a_paid_tool_is_charged_to_the_step_of_its_node(invoke: Invoke) -> None:
     with pytest.raises(BudgetExhausted):
         invoke(graph_of(research=lambda _: {"answers": [search.invoke("hello") for _ in range(5)]}), EMPTY)
     assert by_path()["research"].usage.cost_usd == Decimal("0.02")
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_branches_beside_the_one_that_is_refused_take_nothing_from_its_steps_failure(is_async: bool) -> None:
+    class Branches(TypedDict, total=False):
+        number: int
+        answers: Annotated[list[str], operator.add]
+
+    async def ask_async(state: Branches) -> Any:
+        return {"answers": [(await model.ainvoke(str(state["number"]))).text]}
+
+    def ask(state: Branches) -> Any:
+        return {"answers": [model.invoke(str(state["number"])).text]}
+
+    declare_nodes({"ask": {"max_calls": 3}})
+    model = scripted()
+    builder: Any = StateGraph(Branches)
+    builder.add_node("ask", ask_async if is_async else ask)
+    builder.add_conditional_edges(START, lambda _: [Send("ask", {"number": n}) for n in range(5)], ["ask"])
+    with pytest.raises(BudgetExhausted):
+        asyncio.run(builder.compile().ainvoke(EMPTY))
+    assert by_path()["ask"].status == "failed"

@@ -110,6 +110,18 @@ def test_continue_ends_an_agent_whose_hook_has_met_the_limit(
 
 
 @BOTH
+def test_a_hook_after_the_agents_last_word_adds_no_second_one(invoke: Invoke, attached: bool) -> None:
+    agent = agent_of(
+        scripted(),
+        max_calls=0,
+        error_boundary="continue",
+        default="sorry",
+        middleware=[asking("after_model", scripted())],
+    )
+    assert [message.text for message in invoke(agent, HELLO)["messages"][1:]] == ["sorry"]
+
+
+@BOTH
 def test_a_hook_under_a_limit_of_one_token_ends_with_the_default(invoke: Invoke, attached: bool) -> None:
     budget = StepBudgetMiddleware("agent", max_tokens=1, error_boundary="continue", default="sorry")
     agent = create_agent(scripted(), middleware=[budget, asking("before_model", scripted())])

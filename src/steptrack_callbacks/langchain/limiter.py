@@ -6,11 +6,12 @@ import sys
 from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from steptrack_callbacks.concurrency.tasks import running_loop
 from steptrack_callbacks.integrations.seams_langchain import LIMITED_MODEL, LIMITER
 
-from . import run_tree
+from . import run_tree, runs
 from .refusals import as_langchain_sees
 from .runs import Run
 
@@ -87,12 +88,17 @@ def _given_up(run: Run, error: BaseException) -> BaseException:
 
 
 def _next_waiting() -> Run | None:
-    """Take the first run of this context that waits: LangChain starts and sends in one order."""
-    for run in _waiting.get():
-        if run.is_waiting and run.call is not None:
-            run.is_waiting = False
-            return run
-    return None
+    """Take the run that is about to be sent, else the first of this context that waits.
+
+    LangChain starts and sends in one order, but leaves out those whose answer a cache has.
+    """
+    waiting = [run for run in _waiting.get() if run.is_waiting and run.call is not None]
+    manager = sys._getframe(2).f_locals.get("run_manager")  # noqa: SLF001 - a limiter is told nothing
+    sent = runs.find(run_id.int) if isinstance(run_id := getattr(manager, "run_id", None), UUID) else None
+    run = sent if sent in waiting else next(iter(waiting), None)
+    if run is not None:
+        run.is_waiting = False
+    return run
 
 
 def _has_our_limiter() -> bool:

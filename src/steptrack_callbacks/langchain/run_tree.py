@@ -18,7 +18,7 @@ from steptrack_callbacks.concurrency.guard import Guard
 from steptrack_callbacks.steps.registry import definition_of, has_nodes, is_declared, node_steps
 from steptrack_callbacks.steps.step import Step
 from steptrack_callbacks.values.definitions import StepDefinition
-from steptrack_callbacks.values.errors import StepTrackError
+from steptrack_callbacks.values.errors import BudgetExhausted, StepTrackError
 
 from .refusals import LangChainStep
 
@@ -75,7 +75,11 @@ class Outermost:
             step = self.steps.pop(names, None)
             if step is None:
                 continue  # ended by a run that has outlived this one
-            own = self.outcomes.get(names, left.get(names, error)) or raised
+            own = self.outcomes.get(names, left.get(names, error))
+            is_refused = isinstance(error, BudgetExhausted) and error.step_id == step.id
+            if is_refused and not isinstance(own, Exception):
+                own = error  # branches beside the one that was refused have ended after it, or were cancelled
+            own = own or raised
             leaving = left[names[:-1]] = run_sync(step.end(own))
             if isinstance(leaving, StepTrackError) and leaving is not own:
                 raised = leaving

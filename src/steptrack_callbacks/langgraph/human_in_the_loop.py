@@ -14,7 +14,8 @@ from steptrack_callbacks.values.errors import BudgetExhausted
 _NO = (None, False, "no")
 HOW = (
     "answer with Command(resume=...): a number to add to the limit that broke, a mapping such as"
-    ' {"max_usd": 0.10, "by": "ops"}, a Grant, or False for no'
+    ' {"max_usd": 0.10, "by": "ops"}, a Grant, or False for no; of several interrupts at once, with'
+    " Command(resume={interrupt.id: ...})"
 )
 NOBODY = "nobody could be asked: a graph can pause for a person only if it has a checkpointer="
 

@@ -17,7 +17,7 @@ class LastTurn:
 
     Attributes:
         is_left: Whether the agent may still have it.
-        has_answered: Whether it has answered in it.
+        has_answered: Whether it has answered in it, or ended with its last word instead.
     """
 
     __slots__ = ("_around", "_step", "has_answered", "is_left")

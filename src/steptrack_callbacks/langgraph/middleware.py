@@ -283,6 +283,7 @@ def _closed_by(run: AgentRun, request: Any, response: Any, exhaustion: BudgetExh
 
 def _ended_by(run: AgentRun, request: Any, text: Any) -> Any:
     """End the agent with its last word, and what its history lacks before."""
+    run.last_turn.has_answered = True
     messages = [*closing.unanswered(request.state["messages"]), AIMessage(text)]
     update = {**_saved(run), STOPPED: None, "jump_to": "end"}
     return ExtendedModelResponse(ModelResponse(result=messages), Command(update=update))
