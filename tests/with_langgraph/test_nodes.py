@@ -20,7 +20,7 @@ from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 import steptrack_callbacks as steptrack
 from internals import declare, declare_nodes
-from steptrack_callbacks import BudgetExhausted, step
+from steptrack_callbacks import BudgetExhausted, ToolDenied, step
 
 Invoke = Any
 
@@ -341,3 +341,22 @@ def test_branches_beside_the_one_that_is_refused_take_nothing_from_its_steps_fai
     with pytest.raises(BudgetExhausted):
         asyncio.run(builder.compile().ainvoke(EMPTY))
     assert by_path()["ask"].status == "failed"
+
+
+@pytest.mark.parametrize("around", [None, 9, 1], ids=["alone", "in a step", "in a step of less"])
+def test_max_tool_calls_of_a_node_holds(around: int | None, invoke: Invoke) -> None:
+    declare_nodes({"research": {"max_tool_calls": 2}})
+    used: list[str] = []
+
+    @tool
+    def look(question: str) -> str:
+        """Look."""
+        used.append(question)
+        return question
+
+    graph = graph_of(research=lambda _: {"answers": [look.invoke("hello") for _ in range(5)]})
+    with step("outer", max_tool_calls=around) as outer, pytest.raises(ToolDenied):
+        invoke(graph, EMPTY)
+    most = 1 if around == 1 else 2
+    assert len(used) == most
+    assert outer.record().tool_calls + by_path()["outer/research"].tool_calls == most

@@ -13,10 +13,10 @@ from steptrack_callbacks.engine.request import Fee, Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import current_step
-from steptrack_callbacks.steps.tool_policy import take_back_use
-from steptrack_callbacks.steps.verbs import check_tool
+from steptrack_callbacks.steps.tool_policy import objection_to_use, take_back_use
+from steptrack_callbacks.steps.verbs import current_policy
 from steptrack_callbacks.tokens import InputCount
-from steptrack_callbacks.values.errors import StepTrackError
+from steptrack_callbacks.values.errors import StepTrackError, ToolDenied
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.tools import checked_cost, cost_in
 from steptrack_callbacks.values.untrusted import field
@@ -54,7 +54,7 @@ def begin(run_id: UUID, serialized: Mapping[str, Any] | None, text: str, place: 
     __tracebackhide__ = True
     asked = _asked(serialized, text, **said)
     try:
-        with _Counted(asked):
+        with _Counted(asked, place):
             use = _use_of(asked, place)
             if use is not None:
                 use.admit()
@@ -70,7 +70,7 @@ async def begin_async(
     __tracebackhide__ = True
     asked = _asked(serialized, text, **said)
     try:
-        with _Counted(asked):
+        with _Counted(asked, place):
             use = _use_of(asked, place)
             if use is not None:
                 await use.admit_async()
@@ -104,17 +104,22 @@ def _asked(
 class _Counted:
     """Counts the use of a tool, unless the block is left by an error: then the tool does not run."""
 
-    def __init__(self, asked: _Asked) -> None:
+    def __init__(self, asked: _Asked, place: Place) -> None:
         self._asked = asked
-        self._step = current_step()
+        # A step that is only promised begins with a call, and not with a tool.
+        self._within = place.step if type(place) is Place else None
+        self._step = current_step() or self._within
 
     def __enter__(self) -> None:
         __tracebackhide__ = True
-        check_tool(self._asked.tool, self._asked.declared.get("side_effect_level"))
+        tool, step = self._asked.tool, self._step
+        why = current_policy().objection(tool, self._asked.declared.get("side_effect_level"))
+        if step is not None and (why := why or objection_to_use(step, tool, self._within)) is not None:
+            raise ToolDenied(tool=tool, path=step.path, why=why)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self._step is not None:
-            take_back_use(self._step, self._asked.tool)
+            take_back_use(self._step, self._asked.tool, self._within)
 
 
 def _use_of(asked: _Asked, place: Place) -> Call | None:

@@ -65,9 +65,15 @@ class ToolPolicy:
         return self.objection(tool, side_effect_level) is None
 
 
-def objection_to_use(step: Any, tool: str) -> str | None:
-    """Count the use of a tool in a step and in all around it; say why not if one of them has no more."""
-    around = _with_those_around(step)
+def objection_to_use(step: Any, tool: str, within: Any = None) -> str | None:
+    """Count the use of a tool in a step and in all around it; say why not if one of them has no more.
+
+    Args:
+        step: The step.
+        tool: The tool's name.
+        within: Another step that the tool runs in, with all around that; `None` if there is none.
+    """
+    around = _with_those_around(step, within)
     with LOCK:
         for each in around:
             if (why := _too_many(each, tool)) is not None:
@@ -76,16 +82,19 @@ def objection_to_use(step: Any, tool: str) -> str | None:
     return None
 
 
-def take_back_use(step: Any, tool: str) -> None:
+def take_back_use(step: Any, tool: str, within: Any = None) -> None:
     """Count the use of a tool no more that `objection_to_use` has counted: it was refused, and never ran."""
     with LOCK:
-        _count(step, _with_those_around(step), tool, -1)
+        _count(step, _with_those_around(step, within), tool, -1)
 
 
-def _with_those_around(step: Any) -> list[Any]:
-    around = [step]
-    while (outer := around[-1].parent) is not None:
-        around.append(outer)
+def _with_those_around(*steps: Any) -> list[Any]:
+    """Return steps and all around them, each once."""
+    around: list[Any] = []
+    for step in steps:
+        while step is not None and step not in around:
+            around.append(step)
+            step = step.parent  # noqa: PLW2901 - outwards
     return around
 
 
