@@ -77,15 +77,7 @@ class EnclosingRuns:
 
     @awaited_as("await_tool_start")
     def on_tool_start(
-        self,
-        serialized: dict[str, Any] | None,
-        input_str: str,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Count a tool, refuse it if the stage in force does not allow it, and reserve what its use costs.
 
@@ -94,25 +86,17 @@ class EnclosingRuns:
             BudgetExhausted: There is no room for what it costs.
         """
         __tracebackhide__ = True
-        place = self._enter_tool(run_id, parent_run_id, tags, metadata)
+        place = self._enter_tool(run_id, **kwargs)
         if place is None:
             return
         try:
-            paid_tools.begin(run_id, serialized, input_str, place, metadata=metadata, **kwargs)
+            paid_tools.begin(run_id, serialized, input_str, place, **kwargs)
         except BaseException as error:  # nobody is told of its end
             run_tree.leave(run_id, error)
             raise
 
     async def await_tool_start(
-        self,
-        serialized: dict[str, Any] | None,
-        input_str: str,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Do as `on_tool_start`, waiting on the event loop if need be.
 
@@ -121,11 +105,11 @@ class EnclosingRuns:
             BudgetExhausted: There is no room for what it costs, or it did not come free in time.
         """
         __tracebackhide__ = True
-        place = self._enter_tool(run_id, parent_run_id, tags, metadata)
+        place = self._enter_tool(run_id, **kwargs)
         if place is None:
             return
         try:
-            await paid_tools.begin_async(run_id, serialized, input_str, place, metadata=metadata, **kwargs)
+            await paid_tools.begin_async(run_id, serialized, input_str, place, **kwargs)
         except BaseException as error:
             run_tree.leave(run_id, error)
             raise
@@ -164,20 +148,25 @@ class EnclosingRuns:
         name: str | None,
         tags: list[str] | None,
         metadata: dict[str, Any] | None,
+        *,
+        is_tool: bool = False,
     ) -> run_tree.Place | None:
         """Note a run, with what may open a step if this handler is attached; `None` if it sees nothing."""
         if not self.is_off:
-            return run_tree.enter(run_id, parent_run_id, name, tags, metadata)
-        return run_tree.enter(run_id, parent_run_id, None, None, None) if self.follows_agents else None
+            return run_tree.enter(run_id, parent_run_id, name, tags, metadata, is_tool=is_tool)
+        if not self.follows_agents:
+            return None
+        return run_tree.enter(run_id, parent_run_id, None, None, None, is_tool=is_tool)
 
     def _enter_tool(
         self,
         run_id: UUID,
-        parent_run_id: UUID | None,
-        tags: list[str] | None,
-        metadata: dict[str, Any] | None,
+        *,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **_: Any,
     ) -> run_tree.Place | None:
         """Note a tool's run; `None` if its use is not to be counted, or was by another handler."""
-        place = self._enter(run_id, parent_run_id, None, tags, metadata)
-        run_tree.mark_as_tool(run_id)
+        place = self._enter(run_id, parent_run_id, None, tags, metadata, is_tool=True)
         return None if self.is_off or not run_tree.is_first_report(run_id) else place

@@ -186,10 +186,8 @@ class StepTrackHandler(CopiedAsItself, EnclosingRuns, BaseCallbackHandler):
             except BaseException:  # a step that its name or metadata opens was refused
                 discard_unasked()
                 raise
-        if not self.follows_agents:
-            return None
-        place = run_tree.enter(run_id, parent_run_id, None, None, None)
-        return None if place.step is None else place
+        place = self._enter(run_id, parent_run_id, name, tags, metadata)
+        return None if place is None or place.step is None else place
 
     # While it answers
 

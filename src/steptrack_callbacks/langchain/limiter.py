@@ -74,7 +74,7 @@ def will_wait(run: Run) -> bool:
     if running_loop() is None or run.call is None or not _has_our_limiter():
         return False
     run.is_waiting = True
-    _waiting.set((*(other for other in _waiting.get() if other.is_waiting and other.call), run))
+    _waiting.set((*_still_waiting(), run))
     return True
 
 
@@ -87,12 +87,16 @@ def _given_up(run: Run, error: BaseException) -> BaseException:
     return as_langchain_sees(error)
 
 
+def _still_waiting() -> list[Run]:
+    return [run for run in _waiting.get() if run.is_waiting and run.call is not None]
+
+
 def _next_waiting() -> Run | None:
     """Take the run that is about to be sent, else the first of this context that waits.
 
     LangChain starts and sends in one order, but leaves out those whose answer a cache has.
     """
-    waiting = [run for run in _waiting.get() if run.is_waiting and run.call is not None]
+    waiting = _still_waiting()
     manager = sys._getframe(2).f_locals.get("run_manager")  # noqa: SLF001 - a limiter is told nothing
     sent = runs.find(run_id.int) if isinstance(run_id := getattr(manager, "run_id", None), UUID) else None
     run = sent if sent in waiting else next(iter(waiting), None)

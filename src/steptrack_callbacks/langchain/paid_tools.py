@@ -13,10 +13,10 @@ from steptrack_callbacks.engine.request import Fee, Request
 from steptrack_callbacks.integrations.stated_cost import usd_in
 from steptrack_callbacks.steps.attribution import new_call
 from steptrack_callbacks.steps.step import current_step
-from steptrack_callbacks.steps.tool_policy import objection_to_use, take_back_use
-from steptrack_callbacks.steps.verbs import current_policy
+from steptrack_callbacks.steps.tool_policy import take_back_use
+from steptrack_callbacks.steps.verbs import count_use
 from steptrack_callbacks.tokens import InputCount
-from steptrack_callbacks.values.errors import StepTrackError, ToolDenied
+from steptrack_callbacks.values.errors import StepTrackError
 from steptrack_callbacks.values.money import to_units
 from steptrack_callbacks.values.tools import checked_cost, cost_in
 from steptrack_callbacks.values.untrusted import field
@@ -112,10 +112,7 @@ class _Counted:
 
     def __enter__(self) -> None:
         __tracebackhide__ = True
-        tool, step = self._asked.tool, self._step
-        why = current_policy().objection(tool, self._asked.declared.get("side_effect_level"))
-        if step is not None and (why := why or objection_to_use(step, tool, self._within)) is not None:
-            raise ToolDenied(tool=tool, path=step.path, why=why)
+        count_use(self._step, self._asked.tool, self._asked.declared.get("side_effect_level"), self._within)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self._step is not None:

@@ -187,7 +187,13 @@ _tools: weakref.WeakSet[UUID] = weakref.WeakSet()
 
 
 def enter(
-    run_id: UUID, parent_run_id: UUID | None, name: str | None, tags: Sequence[str] | None, metadata: Metadata
+    run_id: UUID,
+    parent_run_id: UUID | None,
+    name: str | None,
+    tags: Sequence[str] | None,
+    metadata: Metadata,
+    *,
+    is_tool: bool = False,
 ) -> Place:
     """Note a run, and return its place: in the step that it opens, or is in, if any."""
     key = run_id.int
@@ -207,14 +213,8 @@ def enter(
     watch.key, watch.place = key, place
     # It looks once its steps are open, so either the outermost run has ended them, or it does so itself.
     watch.when_over = place.outermost.end if place.outermost.is_over else None
-    watch.around, watch.is_tool = None if parent_run_id is None else parent_run_id.int, False
+    watch.around, watch.is_tool = None if parent_run_id is None else parent_run_id.int, is_tool
     return place
-
-
-def mark_as_tool(run_id: UUID) -> None:
-    """Note that a run is a tool's."""
-    if (watch := watches.get(run_id.int)) is not None:
-        watch.is_tool = True
 
 
 def tool_around(run_id: UUID) -> int | None:

@@ -52,9 +52,7 @@ class SqliteFile:
         watch_forks(self)
 
     def __del__(self) -> None:
-        shelf: SqliteShelf | None = getattr(self, "_shelf", None)
-        if shelf is not None:
-            shelf.db.close()  # Python 3.13 warns of a connection that is merely dropped
+        self._let_go()  # Python 3.13 warns of a connection that is merely dropped
 
     def begin(self, wait_s: float) -> bool:
         """Take the turn and begin to write; `False` if others keep it from that for so long.

@@ -327,13 +327,17 @@ def check_tool(name: str, side_effect_level: SideEffectLevel | None = None) -> N
         steptrack_callbacks...ToolDenied: ...
     """
     __tracebackhide__ = True
-    why = current_policy().objection(name, side_effect_level)
-    active = current_step()
-    if active is None:
-        return
-    why = why or objection_to_use(active, name)
-    if why is not None:
-        raise ToolDenied(tool=name, path=active.path, why=why)
+    count_use(current_step(), name, side_effect_level)
+
+
+def count_use(
+    active: Step | None, tool: str, level: SideEffectLevel | None, within: Step | None = None
+) -> None:
+    """Do as `check_tool`, in a step and another one that the tool runs in, if there are any."""
+    __tracebackhide__ = True
+    why = current_policy().objection(tool, level)
+    if active is not None and (why := why or objection_to_use(active, tool, within)) is not None:
+        raise ToolDenied(tool=tool, path=active.path, why=why)
 
 
 @checks_arguments

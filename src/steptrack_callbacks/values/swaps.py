@@ -117,9 +117,7 @@ def _checked_names(models: object, where: str) -> tuple[str, ...]:
 def _checked_share(share: object, where: str) -> float | None:
     if share is None:
         return None
-    if (
-        isinstance(share, Decimal) and not share.is_nan()
-    ):  # a NaN has no place in an order, so it is named below
+    if isinstance(share, Decimal) and not share.is_nan():  # which has no place in an order
         return _checked_share(float(share), where)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError(f"{where}downgrade_at must be a share from 0 to 1, such as 0.8, not {share!r}")
